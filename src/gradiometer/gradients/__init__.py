@@ -1,0 +1,32 @@
+"""The instrument: per-sample, per-parameter gradient statistics of any `torch.nn.Module`."""
+
+from gradiometer.gradients.meter import Gradiometer
+from gradiometer.gradients.objectives import (
+    ConfoundingLabel,
+    ContrastClasses,
+    Loss,
+    Objective,
+    PseudoLabel,
+    Reconstruction,
+    UniformTarget,
+)
+from gradiometer.gradients.plan import Line, Plan
+from gradiometer.gradients.readings import Readings
+from gradiometer.gradients.rules import Call, LayerRule, layer_rule
+
+__all__ = [
+    "Call",
+    "ConfoundingLabel",
+    "ContrastClasses",
+    "Gradiometer",
+    "LayerRule",
+    "Line",
+    "Loss",
+    "Objective",
+    "Plan",
+    "PseudoLabel",
+    "Readings",
+    "Reconstruction",
+    "UniformTarget",
+    "layer_rule",
+]

@@ -1,0 +1,132 @@
+"""Per-sample gradients of one parameter in factored form, and the statistics that need no more than the factors.
+
+A backward pass yields, for every use of a parameter, the input of the operation and the gradient of its output. The
+gradient of the parameter is a product of the two. A factor keeps them apart and knows the cheapest exact way to a
+statistic of the product.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+#: Bytes of explicit gradients that are held at once: large enough for efficient products, small enough to stay cheap.
+CHUNK = 32 * 2**20
+
+
+class Factor(ABC):
+    """The gradients of one parameter tensor for B samples.
+
+    A subclass gives the explicit gradient of a range of samples; it overrides the statistics for which it has a
+    cheaper closed form.
+
+    Args:
+        batch: Number of samples B.
+        shape: Shape of the parameter.
+    """
+
+    #: Name of the path that yields the squared norm, for `Gradiometer.plan`.
+    form = "explicit"
+
+    def __init__(self, batch: int, shape: torch.Size) -> None:
+        self.batch = batch
+        self.shape = shape
+
+    @abstractmethod
+    def gradients(self, start: int, stop: int) -> Tensor:
+        """Explicit gradients (stop - start, *shape) of a range of samples."""
+
+    def squared_norms(self) -> Tensor:
+        """Squared L2 norm of each sample's gradient, (B,)."""
+        return self._reduced(lambda part: part.square().sum(1))
+
+    def absolute_sums(self) -> Tensor:
+        """L1 norm of each sample's gradient, (B,)."""
+        return self._reduced(lambda part: part.abs().sum(1))
+
+    def inner_products(self, reference: Tensor) -> Tensor:
+        """Inner product of each sample's gradient with a reference of the parameter's shape, (B,)."""
+        return self._reduced(lambda part: part @ reference.to(part.dtype).reshape(-1))
+
+    def chunks(self) -> Iterator[tuple[int, int]]:
+        """Ranges of samples whose explicit gradients fit into a chunk together."""
+        step = max(1, CHUNK // max(1, 4 * self.shape.numel()))
+        for start in range(0, self.batch, step):
+            yield start, min(start + step, self.batch)
+
+    def _reduced(self, reduce: Callable[[Tensor], Tensor]) -> Tensor:
+        parts = [reduce(wide(self.gradients(*bounds)).reshape(bounds[1] - bounds[0], -1)) for bounds in self.chunks()]
+        return torch.cat(parts)
+
+
+class Dense(Factor):
+    """Gradients that are small enough to be explicit from the start: biases, scales, shifts.
+
+    Args:
+        values: The gradients (B, *shape).
+    """
+
+    form = "sum"
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__(len(values), values.shape[1:])
+        self._values = values
+
+    def gradients(self, start: int, stop: int) -> Tensor:
+        """Explicit gradients of a range of samples."""
+        return self._values[start:stop]
+
+    def chunks(self) -> Iterator[tuple[int, int]]:
+        """One range: the gradients exist already."""
+        yield 0, self.batch
+
+
+class Computed(Factor):
+    """Gradients that a function computes when they are asked for.
+
+    Args:
+        batch: Number of samples.
+        shape: Shape of the parameter.
+        compute: Maps a range of samples to their explicit gradients.
+        form: Name of the path, for the plan.
+    """
+
+    def __init__(
+        self, batch: int, shape: torch.Size, compute: Callable[[int, int], Tensor], form: str = "vmap"
+    ) -> None:
+        super().__init__(batch, shape)
+        self._compute = compute
+        self.form = form
+
+    def gradients(self, start: int, stop: int) -> Tensor:
+        """Explicit gradients of a range of samples."""
+        return self._compute(start, stop)
+
+
+class Sum(Factor):
+    """The sum of several factors: a parameter that is used more than once.
+
+    Args:
+        parts: Factors of the same parameter for the same samples.
+    """
+
+    form = "explicit sum"
+
+    def __init__(self, parts: Sequence[Factor]) -> None:
+        super().__init__(parts[0].batch, parts[0].shape)
+        self._parts = parts
+
+    def gradients(self, start: int, stop: int) -> Tensor:
+        """Explicit gradients of a range of samples."""
+        total = wide(self._parts[0].gradients(start, stop))
+        for part in self._parts[1:]:
+            total = total + part.gradients(start, stop)
+        return total
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in at least float32, in which statistics are accumulated."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -1,0 +1,385 @@
+"""The instrument: per-sample gradient statistics of any module, from one forward and one backward pass."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradiometer.errors import InputError, ModelError
+from gradiometer.gradients import samples
+from gradiometer.gradients.factors import Factor, wide
+from gradiometer.gradients.loop import Loop
+from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective, seeds_of
+from gradiometer.gradients.plan import Plan, make_plan
+from gradiometer.gradients.planning import check_finite, check_mode
+from gradiometer.gradients.reader import ProgramMismatch, Reader, Reduce
+from gradiometer.gradients.readings import Readings
+from gradiometer.gradients.samples import Inputs
+from gradiometer.gradients.state import left_as_found
+
+Select = Callable[[Any], Tensor] | str | int
+
+
+class Gradiometer:
+    """Reads, for each sample of a batch, how far its objective would change each parameter of a model.
+
+    The statistics are exact: they agree with backpropagating one sample at a time. Gradients of weights are never
+    formed by autograd; every operation that takes a parameter yields its statistic in closed form from its input and
+    the gradient of its output, on the way back. The model is left as found.
+
+    For each new shape of input the instrument first makes a plan and checks it on three samples against the loop over
+    single samples; parameters on which they differ are left to the loop.
+
+    Args:
+        model: Any module in evaluation mode. It takes a tensor, or a tuple or dict of tensors, with the samples in the
+            first dimension.
+        objective: What is backpropagated: an objective of this package or a callable `(outputs, inputs) -> (B,)`.
+        parameters: A glob or globs of the parameters to read, such as `"layer4.*"`. Frozen parameters are read too: a
+            statistic is a property of the network, not of its training.
+        memory: Working memory in bytes, or such as `"512MiB"`; batches are split to stay within it.
+        output: Selects what the objective sees from what the model returns: a callable, or a key or index.
+
+    Raises:
+        InputError: If a glob matches no parameter, or memory cannot be read.
+        ModelError: If a parameter is not finite.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).eval()
+        >>> readings = Gradiometer(model).squared_norms(torch.randn(5, 4))
+        >>> readings.values.shape, readings.parameters
+        (torch.Size([5, 4]), ('0.weight', '0.bias', '2.weight', '2.bias'))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective | Loss | None = None,
+        parameters: str | Sequence[str] = "*",
+        *,
+        memory: str | int | None = None,
+        output: Select | None = None,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        self.model = model
+        self.objective: Objective | Loss = ConfoundingLabel() if objective is None else objective
+        self.memory = _bytes(memory)
+        self._output = output
+        self._parameters = _chosen(model, parameters)
+        self._plans: dict[Any, Plan] = {}
+        check_finite(model)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the parameter tensors that are read, in the order of `model.named_parameters()`."""
+        return tuple(self._parameters)
+
+    def squared_norms(self, x: Inputs, *, activations: bool = False) -> Readings:
+        """Squared L2 norm of each sample's gradient of each parameter tensor.
+
+        Args:
+            x: B samples.
+            activations: Also take the squared norm of the input of each linear and convolution layer, from the same
+                forward pass.
+
+        Returns:
+            Readings with values (B, T), or (B, N, T) for an objective of N labels.
+
+        Raises:
+            InputError: If the samples are empty, not finite or malformed.
+            ModelError: If the model is in train mode, mixes samples, or has outputs that the objective cannot use.
+        """
+        return self._read(x, lambda name, factor: factor.squared_norms().double(), 2, activations=activations)
+
+    def absolute_sums(self, x: Inputs) -> Readings:
+        """L1 norm of each sample's gradient of each parameter tensor; see `squared_norms`."""
+        return self._read(x, lambda name, factor: factor.absolute_sums().double(), 1)
+
+    def inner_products(self, x: Inputs, reference: Mapping[str, Tensor]) -> Readings:
+        """Inner product of each sample's gradient with a reference, for each parameter tensor.
+
+        Args:
+            x: B samples.
+            reference: A tensor of the parameter's shape for every parameter that is read.
+
+        Returns:
+            Readings; see `squared_norms`.
+
+        Raises:
+            InputError: If a reference is missing, unknown, or of another shape.
+        """
+        for name, parameter in self._parameters.items():
+            if name not in reference:
+                raise InputError(f"the reference lacks {name!r}; give a tensor for each of: {', '.join(self.parameters)}")
+            if reference[name].shape != parameter.shape:
+                raise InputError(
+                    f"the reference of {name!r} has shape {tuple(reference[name].shape)}, "
+                    f"the parameter {tuple(parameter.shape)}"
+                )
+        if unknown := set(reference) - set(self._parameters):
+            raise InputError(f"the reference holds {sorted(unknown)[0]!r}, which is not read by this instrument")
+        placed = {name: reference[name].detach().to(parameter.device) for name, parameter in self._parameters.items()}
+        return self._read(x, lambda name, factor: factor.inner_products(placed[name]).double(), 1)
+
+    def gradients(self, x: Inputs) -> dict[str, Tensor]:
+        """The explicit gradients, for the few who need them: B times the size of the model.
+
+        Returns:
+            For each parameter (B, *shape), or (B, N, *shape) for an objective of N labels.
+        """
+        size = samples.count(x)
+        parts: list[dict[str, Tensor]] = []
+        for start, stop in self._ranges(x, size):
+            part = samples.on(samples.take(x, start, stop), self._device)
+            result = self._statistics(part, stop - start, lambda name, factor: _explicit(factor), 1, False)
+            parts.append(result.values)
+        return {name: torch.cat([part[name] for part in parts]) for name in self._parameters}
+
+    def activation_norms(self, x: Inputs) -> Readings:
+        """Squared L2 norm of the input of each linear and convolution layer: the forward-only control.
+
+        Returns:
+            Readings with values (B, L) and the names of the weights of those layers as parameters.
+        """
+        size = samples.count(x)
+        outputs, values = [], []
+        names: tuple[str, ...] = ()
+        for start, stop in self._ranges(x, size):
+            part = samples.on(samples.take(x, start, stop), self._device)
+            program = self._plan(part).program
+            with left_as_found(self.model, ()), torch.no_grad():
+                reader = Reader(self._parameters, program, stop - start, activations=True)
+                with torch.enable_grad(), reader:
+                    raw = self._forward(part)
+            outputs.append(self._select(raw).detach())
+            names, norms = _in_order(self._parameters, reader.activations or {})
+            values.append(norms)
+        return Readings(torch.cat(outputs), torch.cat(values), names)
+
+    def plan(self, x: Inputs | None = None) -> Plan:
+        """How each statistic is computed.
+
+        Args:
+            x: Samples of the shape in question; the last shape that was read when absent.
+
+        Returns:
+            The plan; `print` shows it as a table.
+
+        Raises:
+            InputError: If nothing was read yet and no samples are given.
+        """
+        if x is not None:
+            samples.count(x)
+            return self._plan(samples.on(x, self._device))
+        if not self._plans:
+            raise InputError("a plan depends on the shape of the input: give plan() a few samples")
+        return next(reversed(self._plans.values()))
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self._parameters.values())).device
+
+    def _read(self, x: Inputs, reduce: Reduce, power: int, *, activations: bool = False) -> Readings:
+        size = samples.count(x)
+        found = []
+        for start, stop in self._ranges(x, size):
+            part = samples.on(samples.take(x, start, stop), self._device)
+            found.append(self._statistics(part, stop - start, reduce, power, activations))
+        values = torch.cat([torch.stack([part.values[name] for name in self._parameters], -1) for part in found])
+        norms = torch.cat([part.activations for part in found]) if activations else None
+        return Readings(
+            torch.cat([part.outputs for part in found]), values, self.parameters, norms, found[0].layers
+        )
+
+    def _statistics(self, x: Inputs, batch: int, reduce: Reduce, power: int, activations: bool) -> "_Found":
+        """One statistic of every parameter for a batch that fits into memory."""
+        check_mode(self.model)
+        plan = self._plan(x)
+        with left_as_found(self.model, self._parameters.values()):
+            reader = Reader(self._parameters, plan.program, batch, activations=activations)
+            looped = set(plan.program.looped)
+            outputs = None
+            if looped != set(self._parameters) or activations:
+                try:
+                    with reader:
+                        raw = self._forward(x)
+                    outputs = self._select(raw)
+                    looped |= reader.strays(outputs)
+                except ProgramMismatch:
+                    looped, outputs = set(self._parameters), None
+            loop = Loop(self._forward, self._select, {name: self._parameters[name] for name in looped})
+            visible = loop.outputs(x, batch) if outputs is None else outputs.detach()
+            _check_outputs(visible)
+            seeds, exponents = _scaled(seeds_of(self.objective, visible, x), visible)
+            values: dict[str, list[Tensor]] = {name: [] for name in self._parameters}
+            for number, seed in enumerate(seeds):
+                statistics: dict[str, Tensor] = {}
+                if outputs is not None:
+                    last = number + 1 == len(seeds)
+                    statistics = reader.backward(outputs, seed.to(outputs.dtype), reduce, last=last)
+                if looped:
+                    statistics |= loop.statistics(x, seed, batch, reduce)
+                scale = torch.exp2(power * exponents[number].double())
+                for name, parameter in self._parameters.items():
+                    value = statistics.get(name)
+                    if value is None:
+                        value = _nothing(reduce, name, parameter, batch)
+                    shaped = scale.view(-1, *(1,) * (value.ndim - 1)).to(value.device)
+                    values[name].append((value * shaped).to(value.dtype))
+        single = len(seeds) == 1 and not _has_labels(self.objective)
+        stacked = {name: parts[0] if single else torch.stack(parts, 1) for name, parts in values.items()}
+        layers, norms = _in_order(self._parameters, reader.activations or {}) if activations else ((), None)
+        return _Found(visible, stacked, layers, norms)
+
+    def _plan(self, x: Inputs) -> Plan:
+        key = (samples.signature(x), torch.is_autocast_enabled(self._device.type))
+        if key not in self._plans:
+            check_mode(self.model)
+            check_finite(self.model)
+            with left_as_found(self.model, self._parameters.values()):
+                self._plans[key] = make_plan(self._parameters, self._forward, self._select, x)
+        return self._plans[key]
+
+    def _ranges(self, x: Inputs, size: int) -> list[tuple[int, int]]:
+        """Split a batch so that the working memory is kept."""
+        if self.memory is None:
+            return [(0, size)]
+        plan = self._plan(samples.on(samples.take(x, 0, 3), self._device))
+        step = plan.largest_batch(self.memory)
+        return [(start, min(start + step, size)) for start in range(0, size, step)]
+
+    def _forward(self, x: Any) -> Any:
+        if isinstance(x, dict):
+            return self.model(**x)
+        return self.model(*x) if isinstance(x, tuple | list) else self.model(x)
+
+    def _select(self, raw: Any) -> Tensor:
+        """What the objective sees of what the model returned."""
+        if callable(self._output):
+            raw = self._output(raw)
+        elif self._output is not None:
+            try:
+                raw = raw[self._output]
+            except (KeyError, IndexError, TypeError) as error:
+                raise ModelError(f"output={self._output!r} does not select anything from a {type(raw).__name__}") from error
+        if not isinstance(raw, Tensor):
+            has = f" with {', '.join(map(repr, raw))}" if isinstance(raw, dict) else ""
+            raise ModelError(
+                f"the model returns a {type(raw).__name__}{has}, not a tensor; "
+                "give output= a key, an index or a callable that selects the tensor"
+            )
+        return raw
+
+
+class _Found:
+    """Statistics of one part of a batch."""
+
+    def __init__(
+        self, outputs: Tensor, values: dict[str, Tensor], layers: tuple[str, ...], activations: Tensor | None
+    ) -> None:
+        self.outputs, self.values, self.layers, self.activations = outputs, values, layers, activations
+
+
+def _scaled(seeds: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale each sample's seed to order one by a power of two, which is exact, and keep the exponent.
+
+    Gradients are linear in the seed. So a gradient of 1e-30 passes through float16 or float32 without underflow, and
+    its square is put together again in float64.
+    """
+    flat = seeds.flatten(2)
+    largest = flat.abs().amax(2)
+    _, exponents = torch.frexp(largest)
+    exponents = torch.where(largest > 0, exponents, 0)
+    scaled = flat * torch.exp2(-exponents.double()).unsqueeze(2)
+    return scaled.view(len(seeds), *outputs.shape).to(outputs.device), exponents
+
+
+def _nothing(reduce: Reduce, name: str, parameter: Tensor, batch: int) -> Tensor:
+    """The statistic of a parameter without influence: exact zeros."""
+    return reduce(name, _Zero(batch, parameter))
+
+
+class _Zero(Factor):
+    """The gradients of a parameter that was not used."""
+
+    def __init__(self, batch: int, parameter: Tensor) -> None:
+        super().__init__(batch, parameter.shape)
+        self._like = parameter
+
+    def gradients(self, start: int, stop: int) -> Tensor:
+        """Zeros."""
+        return self._like.detach().new_zeros(stop - start, *self.shape)
+
+    def squared_norms(self) -> Tensor:
+        """Zeros (B,)."""
+        return torch.zeros(self.batch, dtype=torch.float64, device=self._like.device)
+
+    def absolute_sums(self) -> Tensor:
+        """Zeros (B,)."""
+        return self.squared_norms()
+
+    def inner_products(self, reference: Tensor) -> Tensor:
+        """Zeros (B,)."""
+        return self.squared_norms()
+
+
+def _explicit(factor: Factor) -> Tensor:
+    return torch.cat([wide(factor.gradients(*bounds)) for bounds in factor.chunks()])
+
+
+def _in_order(parameters: Mapping[str, Tensor], norms: Mapping[str, Tensor]) -> tuple[tuple[str, ...], Tensor]:
+    names = tuple(name for name in parameters if name in norms)
+    if not names:
+        raise ModelError("the model has no linear or convolution layer whose activations could be read")
+    return names, torch.stack([norms[name].double() for name in names], 1)
+
+
+def _has_labels(objective: Objective | Loss) -> bool:
+    """Whether the objective stands for several labels, so that readings have a dimension for them."""
+    return bool(getattr(objective, "several", False))
+
+
+def _check_outputs(outputs: Tensor) -> None:
+    if not outputs.is_floating_point():
+        raise ModelError(f"the outputs are {outputs.dtype}, which has no gradient; select the logits with output=")
+    if not bool(torch.isfinite(outputs).all()):
+        rows = (~torch.isfinite(outputs.reshape(len(outputs), -1))).any(1).nonzero().flatten().tolist()
+        raise ModelError(
+            f"the model returns NaN or infinite outputs for {len(rows)} of {len(outputs)} samples, first row {rows[0]}; "
+            "check its weights and the range of the inputs"
+        )
+
+
+def _chosen(model: nn.Module, globs: str | Sequence[str]) -> dict[str, Tensor]:
+    """The parameters that match, without duplicates of tied ones."""
+    globs = [globs] if isinstance(globs, str) else list(globs)
+    everything = {name: parameter for name, parameter in model.named_parameters() if parameter.is_floating_point()}
+    if not everything:
+        raise ModelError(f"{type(model).__name__} has no parameters")
+    for glob in globs:
+        if not any(fnmatch.fnmatchcase(name, glob) for name in everything):
+            some = ", ".join(list(everything)[:8])
+            raise InputError(f"parameters={glob!r} matches none of the {len(everything)} parameters ({some}, ...)")
+    return {
+        name: parameter
+        for name, parameter in everything.items()
+        if any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+    }
+
+
+_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+
+
+def _bytes(memory: str | int | None) -> int | None:
+    if memory is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(memory).lower())
+    if match is None or match[2] not in _UNITS or (size := int(float(match[1]) * _UNITS[match[2]])) <= 0:
+        raise InputError(f"memory must be a positive number of bytes, or such as '512MiB' or '2GiB', got {memory!r}")
+    return size

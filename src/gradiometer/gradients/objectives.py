@@ -1,0 +1,196 @@
+"""What is backpropagated: a loss on the outputs, for each sample, that needs no true label.
+
+An objective of this module gives the gradient of its loss with respect to the logits in closed form and in float64.
+Differences such as `p - 1` are never formed where they would cancel, so a gradient of 1e-40 is as exact as one of 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from gradiometer.errors import InputError, ModelError
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A loss with a closed form: what an objective has to provide."""
+
+    def seeds(self, outputs: Tensor, inputs: Any) -> Tensor:
+        """Gradients of the loss with respect to the outputs.
+
+        Args:
+            outputs: Outputs of the model (B, ...), without history.
+            inputs: What went into the model.
+
+        Returns:
+            float64 (N, *outputs.shape), one entry for each of the N labels.
+        """
+        ...
+
+
+#: A loss without closed form: it maps outputs (B, ...) and inputs to one value for each sample, (B,).
+Loss = Callable[[Tensor, Any], Tensor]
+
+
+@dataclass(frozen=True)
+class ConfoundingLabel:
+    """Binary cross-entropy between the logits and a label that no training image had.
+
+    The mean over classes of `-y log s(z) - (1 - y) log s(-z)` with `dJ/dz = (s(z) - y) / C` (Lee et al., "Probing the
+    Purview of Neural Networks via Gradient Analysis", IEEE Access 2023).
+
+    Attributes:
+        label: `ones`, `zeros`, or a multi-hot label: a sequence of C zeros and ones with no or at least two ones.
+        reading: `logits`; or `softmax`: the cross-entropy of the softmax probabilities summed over the ones, with
+            `dJ/dz_k = n p_k - y_k` for n ones.
+
+    Raises:
+        InputError: If the label has exactly one 1 (that is a class, not a confounding label) or other values.
+    """
+
+    label: Literal["ones", "zeros"] | tuple[float, ...] = "ones"
+    reading: Literal["logits", "softmax"] = "logits"
+
+    def __post_init__(self) -> None:
+        """Check the label and make it immutable."""
+        if self.reading not in ("logits", "softmax"):
+            raise InputError(f"reading must be 'logits' or 'softmax', got {self.reading!r}")
+        if self.reading == "softmax" and isinstance(self.label, str) and self.label == "zeros":
+            raise InputError("the softmax reading sums over the ones of the label: 'zeros' has none and no gradient")
+        if isinstance(self.label, str):
+            if self.label not in ("ones", "zeros"):
+                raise InputError(f"label must be 'ones', 'zeros' or a sequence of zeros and ones, got {self.label!r}")
+            return
+        label = tuple(float(value) for value in self.label)
+        object.__setattr__(self, "label", label)
+        if set(label) - {0.0, 1.0}:
+            raise InputError(f"a confounding label holds zeros and ones only, got {label}")
+        if sum(label) == 1:
+            raise InputError(
+                f"the label {label} has exactly one 1: it names a class and confounds nothing; "
+                "give two or more ones, or use ContrastClasses for one-hot labels"
+            )
+
+    def seeds(self, outputs: Tensor, inputs: Any) -> Tensor:
+        """`dJ/dz`, (1, B, C)."""
+        logits = logits_of(outputs)
+        label = self._label(logits)
+        if self.reading == "softmax":
+            return (label.sum() * logits.softmax(1) - label).unsqueeze(0)
+        pushed_up = -torch.sigmoid(-logits)  # s(z) - 1 without cancellation
+        return (torch.where(label > 0, pushed_up, torch.sigmoid(logits)) / logits.shape[1]).unsqueeze(0)
+
+    def _label(self, logits: Tensor) -> Tensor:
+        if isinstance(self.label, str):
+            return torch.full_like(logits[0], float(self.label == "ones"))
+        if len(self.label) != logits.shape[1]:
+            raise InputError(f"the label has {len(self.label)} entries but the model has {logits.shape[1]} classes")
+        return logits.new_tensor(self.label)
+
+
+@dataclass(frozen=True)
+class ContrastClasses:
+    """Cross-entropy against each of N classes in turn: "why P rather than Q?" for every Q.
+
+    `dJ_k/dz = p - onehot(k)` (Prabhushankar and AlRegib, "Introspective Learning", NeurIPS 2022). Readings get a
+    dimension for the N classes. Each class costs one backward pass.
+
+    Attributes:
+        classes: The classes, or None for all.
+    """
+
+    classes: Sequence[int] | None = None
+    several = True
+
+    def seeds(self, outputs: Tensor, inputs: Any) -> Tensor:
+        """`dJ_k/dz`, (N, B, C)."""
+        logits = logits_of(outputs)
+        count = logits.shape[1]
+        chosen = range(count) if self.classes is None else self.classes
+        if outside := [index for index in chosen if not 0 <= index < count]:
+            raise InputError(f"no class {outside[0]}: the model has classes 0 to {count - 1}")
+        labels = [torch.full((len(logits),), index, device=logits.device) for index in chosen]
+        if not labels:
+            raise InputError("ContrastClasses needs at least one class")
+        return torch.stack([_cross_entropy(logits, label) for label in labels])
+
+
+@dataclass(frozen=True)
+class PseudoLabel:
+    """Cross-entropy against the predicted class (Oberdiek et al., ANNPR 2018): `dJ/dz = p - onehot(argmax z)`."""
+
+    def seeds(self, outputs: Tensor, inputs: Any) -> Tensor:
+        """`dJ/dz`, (1, B, C)."""
+        logits = logits_of(outputs)
+        return _cross_entropy(logits, logits.argmax(1)).unsqueeze(0)
+
+
+@dataclass(frozen=True)
+class UniformTarget:
+    """Cross-entropy against equal probabilities: `dJ/dz = p - 1/C` (Huang et al., "GradNorm", NeurIPS 2021)."""
+
+    def seeds(self, outputs: Tensor, inputs: Any) -> Tensor:
+        """`dJ/dz`, (1, B, C)."""
+        logits = logits_of(outputs)
+        return (logits.softmax(1) - 1 / logits.shape[1]).unsqueeze(0)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Mean squared difference between input and output of an auto-encoder: `dJ/dy = 2 (y - x) / n` for n values."""
+
+    def seeds(self, outputs: Tensor, inputs: Any) -> Tensor:
+        """`dJ/dy`, (1, *outputs.shape)."""
+        if not isinstance(inputs, Tensor) or inputs.shape != outputs.shape:
+            shape = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
+            raise ModelError(
+                f"Reconstruction compares outputs {tuple(outputs.shape)} with inputs {shape}: they must have one shape; "
+                "give output= to select the reconstruction"
+            )
+        return (2 * (outputs.double() - inputs.double()) / outputs[0].numel()).unsqueeze(0)
+
+
+def seeds_of(objective: Objective | Loss, outputs: Tensor, inputs: Any) -> Tensor:
+    """The gradients (N, *outputs.shape) of any objective, also of a plain callable.
+
+    Raises:
+        InputError: If a callable does not return one finite value for each sample.
+    """
+    if isinstance(objective, Objective):
+        return objective.seeds(outputs, inputs)
+    leaf = outputs.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        losses = objective(leaf, inputs)
+        if not isinstance(losses, Tensor) or losses.shape != outputs.shape[:1]:
+            shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+            raise InputError(f"an objective must return one value for each of {len(outputs)} samples, got {shape}")
+        if not losses.requires_grad:
+            return torch.zeros_like(outputs, dtype=torch.float64).unsqueeze(0)
+        (seeds,) = torch.autograd.grad(losses.sum(), leaf)
+    return seeds.detach().double().unsqueeze(0)
+
+
+def logits_of(outputs: Tensor) -> Tensor:
+    """The outputs as float64 logits.
+
+    Raises:
+        ModelError: If they are not (B, C) with at least two classes.
+    """
+    if outputs.ndim != 2 or outputs.shape[1] < 2 or not outputs.is_floating_point():
+        raise ModelError(
+            f"the model must return logits (B, C) with two or more classes, got {outputs.dtype} {tuple(outputs.shape)}; "
+            "give output= to select the logits, or an objective that fits these outputs"
+        )
+    return outputs.double()
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """`p - onehot(label)`, with the label's own entry as minus the sum of all others."""
+    probabilities = logits.softmax(1)
+    others = probabilities.scatter(1, labels.unsqueeze(1), 0.0)
+    return others.scatter(1, labels.unsqueeze(1), -others.sum(1, keepdim=True))

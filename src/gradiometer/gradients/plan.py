@@ -1,0 +1,167 @@
+"""A plan: how the statistic of each parameter is computed, checked against the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradiometer.errors import ModelError
+from gradiometer.gradients import samples
+from gradiometer.gradients.factors import CHUNK, Factor
+from gradiometer.gradients.loop import Loop
+from gradiometer.gradients.planning import SAMPLES, Program, probe
+from gradiometer.gradients.reader import ProgramMismatch, Reader, RuleFailure
+
+#: Largest relative difference to the loop that is put down to rounding, by dtype of the outputs.
+_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}
+_LOW_PRECISION = 0.3
+
+
+@dataclass(frozen=True)
+class Line:
+    """How the statistic of one parameter is computed.
+
+    Attributes:
+        parameter: Its name.
+        shape: Its shape.
+        path: The form: `outer`, `gram`, `offsets`, `groups`, `sum`, `rows`, `vmap`, `explicit`, `loop`, `unused`.
+        uses: How often the parameter is used in a forward pass.
+    """
+
+    parameter: str
+    shape: tuple[int, ...]
+    path: str
+    uses: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How every statistic is computed for one shape of input.
+
+    Attributes:
+        lines: One line for each parameter tensor.
+        program: What the reader does in each step.
+        sample_bytes: Memory that one sample takes, measured on three.
+    """
+
+    lines: tuple[Line, ...]
+    program: Program
+    sample_bytes: int
+
+    def __str__(self) -> str:
+        """A table."""
+        width = max(len(line.parameter) for line in self.lines)
+        rows = [f"{'parameter':<{width}}  {'shape':<18}  {'uses':>4}  path"]
+        rows += [
+            f"{line.parameter:<{width}}  {'x'.join(map(str, line.shape)) or 'scalar':<18}  {line.uses:>4}  {line.path}"
+            for line in self.lines
+        ]
+        return "\n".join(rows)
+
+    def largest_batch(self, memory: int) -> int:
+        """How many samples fit into a working memory, at least one."""
+        return max(1, (memory - 2 * CHUNK) // max(1, self.sample_bytes))
+
+
+def make_plan(
+    parameters: Mapping[str, Tensor], forward: Callable[[Any], Any], select: Callable[[Any], Tensor], x: Any
+) -> Plan:
+    """Make a plan for inputs of this shape, and check it.
+
+    Args:
+        parameters: The parameters to read; they require gradients.
+        forward: The model's forward pass.
+        select: Picks the outputs that the objective sees.
+        x: Samples of the shape in question.
+
+    Raises:
+        ModelError: If an output depends on other samples of the batch, or on chance.
+    """
+    data = samples.probing(x, SAMPLES)
+    program, raw = probe(parameters, forward, data)
+    outputs = select(raw).detach()
+    loop = Loop(forward, select, parameters)
+    _check_separate(outputs, loop.outputs(data, SAMPLES))
+    generator = torch.Generator().manual_seed(2)
+    seeds = torch.randn(outputs.shape, generator=generator).to(outputs)
+    expected = loop.statistics(data, seeds, SAMPLES, _norms)
+    while True:
+        reader = Reader(parameters, program, SAMPLES)
+        counter = _Memory()
+        try:
+            with counter, reader:
+                selected = select(forward(data))
+            program.looped |= reader.strays(selected)
+            found = reader.backward(selected, seeds, _norms, last=True)
+            break
+        except RuleFailure as failure:
+            program.looped |= failure.roots
+        except ProgramMismatch:
+            program.looped |= set(parameters)
+            break
+    if program.looped < set(parameters):
+        program.looped |= _different(found, expected, outputs.dtype)
+    lines = tuple(
+        Line(name, tuple(parameter.shape), _path(name, program, reader), len(reader.forms[name]))
+        for name, parameter in parameters.items()
+    )
+    return Plan(lines, program, counter.bytes // SAMPLES + 1)
+
+
+def _norms(name: str, factor: Factor) -> Tensor:
+    return factor.squared_norms().double()
+
+
+def _path(name: str, program: Program, reader: Reader) -> str:
+    if name in program.looped:
+        return "loop"
+    return " + ".join(sorted(set(reader.forms[name]))) or "unused"
+
+
+def _check_separate(together: Tensor, alone: Tensor) -> None:
+    """Refuse models whose outputs for a sample depend on the batch around it."""
+    if together.shape != alone.shape:
+        raise ModelError(
+            f"a batch of {SAMPLES} gives outputs {tuple(together.shape)}, but its samples one by one give "
+            f"{tuple(alone.shape)}: the first dimension of the outputs must be the samples"
+        )
+    difference = (together.double() - alone.double()).abs().max().item() if together.numel() else 0.0
+    scale = alone.double().abs().max().item() if alone.numel() else 0.0
+    if difference > _TOLERANCE.get(together.dtype, _LOW_PRECISION) * scale:
+        raise ModelError(
+            f"the outputs of a sample depend on the other samples of the batch, or on chance: they differ by "
+            f"{difference:.3g} (outputs reach {scale:.3g}) when the sample stands alone; "
+            "put the model into evaluation mode and remove operations across the batch"
+        )
+
+
+def _different(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], dtype: torch.dtype) -> set[str]:
+    """Parameters whose statistic differs from the loop's by more than rounding."""
+    largest = max((value.max().item() for value in expected.values()), default=0.0)
+    tolerance = _TOLERANCE.get(dtype, _LOW_PRECISION)
+    different = set()
+    for name, value in expected.items():
+        ours = found.get(name, torch.zeros_like(value))
+        if bool(((ours - value).abs() > tolerance * value + 1e-5 * tolerance * largest).any()):
+            different.add(name)
+    return different
+
+
+class _Memory(torch.autograd.graph.saved_tensors_hooks):
+    """Counts the bytes that a forward pass keeps for the backward pass."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        seen: set[int] = set()
+
+        def keep(tensor: Tensor) -> Tensor:
+            if tensor.data_ptr() not in seen:
+                seen.add(tensor.data_ptr())
+                self.bytes += tensor.numel() * tensor.element_size()
+            return tensor
+
+        super().__init__(keep, lambda tensor: tensor)

@@ -1,0 +1,208 @@
+"""Find out, once for each shape of input, how every statistic is to be computed; and check it against the loop.
+
+Three samples are run through the model a few times. From what changes when a sample changes, and when there is one
+more sample, follows where the batch lies in every activation. Then the statistics of the three are computed both ways,
+by the plan and one sample at a time. A parameter on which they differ is left to the loop: slow, and right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gradiometer.errors import ModelError
+from gradiometer.gradients.layout import Layout, find_layout, same_values
+from gradiometer.gradients.samples import join, swap_first, take
+from gradiometer.gradients.tape import Operation, Tape, mark_weights, tensors_of
+
+#: Samples in a probing batch. Not one (every layout fits) and not two (a common size of other dimensions).
+SAMPLES = 3
+
+Kind = Literal["weights", "use", "loop"]
+
+
+@dataclass
+class Step:
+    """What to do with one operation of the forward pass.
+
+    Attributes:
+        name: The operation's name, to recognise it.
+        kind: `weights` (computed from parameters alone), `use` (parameters meet activations), or `loop`.
+        layouts: For a use, the layout of each argument that depends on the batch, by position.
+        output: For a use, the layout of its result.
+    """
+
+    name: str
+    kind: Kind
+    layouts: dict[int, Layout] = field(default_factory=dict)
+    output: Layout = Layout()
+
+
+@dataclass
+class Program:
+    """The operations with parameters of one forward pass, in order, and the parameters left to the loop."""
+
+    steps: list[Step]
+    looped: set[str] = field(default_factory=set)
+
+
+@dataclass
+class _Seen:
+    """One operation as seen by a probe: copies of its activations and of its result."""
+
+    operation: Operation
+    mixed: bool
+    others: dict[int, Tensor]
+    results: list[Tensor]
+
+
+class Probe(Tape):
+    """Records what passes through every operation with parameters.
+
+    Args:
+        parameters: The parameters to watch.
+        data: The inputs of the model.
+        batched: Numbers of operations whose result depends on the batch although no argument was seen to: their
+            activations were made up from the batch size alone, such as the zeros that start a recurrent layer.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], data: Any, batched: set[int]) -> None:
+        super().__init__(parameters)
+        self.seen: list[_Seen] = []
+        self._batched = batched
+        for tensor in tensors_of(data):
+            _mark_data(tensor)
+
+    def plain(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Follow the data."""
+        result = function(*args, **kwargs)
+        if any(map(_is_data, tensors_of([*args, *kwargs.values()]))):
+            for tensor in tensors_of(result):
+                _mark_data(tensor)
+        return result
+
+    def operation(self, operation: Operation) -> Any:
+        """Record an operation with parameters."""
+        others = dict(operation.others())
+        mixed = any(map(_is_data, others.values())) or len(self.seen) in self._batched
+        copies = {at: tensor.detach().clone() for at, tensor in others.items()}
+        result = operation.run()
+        produced = operation.leaves[0] if result is None and operation.in_place else result
+        results = [tensor for tensor in tensors_of(produced) if tensor.is_floating_point()]
+        if not results:
+            return result
+        self.seen.append(_Seen(operation, mixed, copies, [tensor.detach().clone() for tensor in results]))
+        if mixed:
+            for tensor in results:
+                _mark_data(tensor)
+        else:
+            mark_weights(result, operation)
+        return result
+
+
+def probe(parameters: Mapping[str, Tensor], run: Callable[[Any], Any], samples: Any) -> tuple[Program, Any]:
+    """Find the layouts of a forward pass.
+
+    Args:
+        parameters: The parameters to watch, requiring gradients.
+        run: The model's forward pass.
+        samples: `SAMPLES` samples.
+
+    Returns:
+        The program, not yet checked against the loop, and what the model returned for the samples. If the operations
+        of the forward pass differ from one run to the next, everything is left to the loop.
+    """
+    changed, larger = swap_first(samples), join(samples, take(samples, 0, 1))
+    batched: set[int] = set()
+    while True:
+        passes, outputs = [], []
+        for data in (samples, changed, larger):
+            with Probe(parameters, data, batched) as watcher:
+                outputs.append(run(data))
+            passes.append(watcher.seen)
+        if len({tuple(seen.operation.name for seen in watched) for watched in passes}) > 1:
+            return Program([], set(parameters)), outputs[0]
+        found = {
+            number
+            for number, (first, _, more) in enumerate(zip(*passes, strict=True))
+            if not first.mixed and _grows(first, more)
+        }
+        if not found:
+            break
+        batched |= found
+    steps = [_step(*seen) for seen in zip(*passes, strict=True)]
+    return Program(steps), outputs[0]
+
+
+def _step(first: _Seen, changed: _Seen, larger: _Seen) -> Step:
+    """Classify one operation from the three runs."""
+    name = first.operation.name
+    if not first.mixed:
+        return Step(name, "weights")
+    if len(first.results) != 1 or (first.operation.in_place and 0 in first.operation.roots):
+        return Step(name, "loop")
+    layouts: dict[int, Layout] = {}
+    for at, tensor in first.others.items():
+        other, more = changed.others[at], larger.others[at]
+        if same_values(tensor, other) and tensor.shape == more.shape:
+            continue  # a constant
+        layout = find_layout(tensor, other, more, SAMPLES)
+        if layout is None:
+            return Step(name, "loop")
+        layouts[at] = layout
+    output = find_layout(first.results[0], changed.results[0], larger.results[0], SAMPLES)
+    return Step(name, "loop") if output is None else Step(name, "use", layouts, output)
+
+
+def _grows(first: _Seen, larger: _Seen) -> bool:
+    """Whether a result has more entries for more samples although none of the weights has."""
+    weights = ((first.operation.leaves[at], larger.operation.leaves[at]) for at in first.operation.roots)
+    return all(one.shape == more.shape for one, more in weights) and any(
+        one.shape != more.shape for one, more in zip(first.results, larger.results, strict=True)
+    )
+
+
+def _mark_data(tensor: Tensor) -> None:
+    tensor._gradiometer_data = True  # type: ignore[attr-defined]
+
+
+def _is_data(tensor: Tensor) -> bool:
+    return hasattr(tensor, "_gradiometer_data")
+
+
+def check_mode(model: nn.Module) -> None:
+    """Refuse layers whose train mode makes the samples of a batch depend on each other, or on chance.
+
+    Raises:
+        ModelError: If a batch norm or dropout layer is in train mode.
+    """
+    for name, module in model.named_modules():
+        batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        dropout = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+        if module.training and (batch_norm or dropout):
+            why = "its outputs mix the samples of a batch" if batch_norm else "its outputs are random"
+            raise ModelError(
+                f"{type(module).__name__} {name!r} is in train mode: {why}, so there is no gradient of one sample; "
+                "call model.eval() first"
+            )
+        if batch_norm and module.running_mean is None:
+            raise ModelError(
+                f"{type(module).__name__} {name!r} has no running statistics: it mixes the samples of a batch also in "
+                "evaluation mode; build it with track_running_stats=True"
+            )
+
+
+def check_finite(model: nn.Module) -> None:
+    """Refuse weights that are not finite.
+
+    Raises:
+        ModelError: If a parameter holds NaN or infinite values.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
+            count = int((~torch.isfinite(parameter)).sum())
+            raise ModelError(f"parameter {name!r} holds {count} values that are NaN or infinite; load sound weights")

@@ -1,0 +1,335 @@
+"""One forward pass that remembers what the statistics need, and one backward pass that computes them on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from gradiometer.errors import ModelError
+from gradiometer.gradients.factors import Computed, Factor, Sum, wide
+from gradiometer.gradients.planning import Program, Step
+from gradiometer.gradients.rules.anything import any_operation
+from gradiometer.gradients.rules.linear import Outer
+from gradiometer.gradients.rules.registry import Call, find_rule
+from gradiometer.gradients.tape import Operation, Tape, mark_weights
+
+#: A statistic: maps the name of a parameter and its factor to a tensor whose first dimension is the samples.
+Reduce = Callable[[str, Factor], Tensor]
+
+#: Functions whose inputs count as the activations of a layer.
+_LAYERS = frozenset(
+    {"linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "addmm"}
+)
+
+
+class ProgramMismatch(Exception):
+    """The forward pass took other operations than the program was made for."""
+
+
+class RuleFailure(Exception):
+    """A layer rule failed on one step of the program."""
+
+    def __init__(self, number: int, roots: frozenset[str]) -> None:
+        super().__init__(f"step {number} ({', '.join(sorted(roots))})")
+        self.roots = roots
+
+
+@dataclass
+class _Use:
+    """A step whose backward part is still to come."""
+
+    number: int
+    operation: Operation
+    step: Step
+    weights: dict[int, Tensor]
+    activations: dict[int, Tensor]
+    versions: dict[int, int]
+
+
+class Reader(Tape):
+    """Runs a program: detaches parameters where they meet activations, and keeps what the factors need.
+
+    Args:
+        parameters: The parameters to watch.
+        program: What to do with each operation.
+        batch: Number of samples B.
+        activations: Whether to take squared norms of layer inputs on the way.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, Tensor], program: Program, batch: int, *, activations: bool = False
+    ) -> None:
+        super().__init__(parameters)
+        self._parameters = parameters
+        self._program = program
+        self._batch = batch
+        self._number = 0
+        self._anchor: Tensor | None = None
+        self._targets: dict[int, Tensor] = {}
+        self._expected: dict[str, int] = dict.fromkeys(parameters, 0)
+        self._indirect: set[str] = set()
+        self._pending: list[tuple[Tensor, Factor]] = []
+        self._reduce: Reduce | None = None
+        self.statistics: dict[str, Tensor] = {}
+        self.forms: dict[str, list[str]] = {name: [] for name in parameters}
+        self.activations: dict[str, Tensor] | None = {} if activations else None
+
+    def operation(self, operation: Operation) -> Any:
+        """Carry out the next step of the program."""
+        if self._number >= len(self._program.steps):
+            return self._unplanned(operation)
+        step = self._program.steps[self._number]
+        if step.name != operation.name:
+            return self._unplanned(operation)
+        if step.kind == "use":
+            self._number += 1
+            return self._use(operation, step)
+        result = operation.run()
+        produced = operation.leaves[0] if result is None and operation.in_place else result
+        if not any(tensor.is_floating_point() for tensor in _flat(produced)):
+            return result
+        self._number += 1
+        if step.kind == "weights":
+            mark_weights(result, operation)
+        return result
+
+    def backward(self, outputs: Tensor, seeds: Tensor, reduce: Reduce, *, last: bool) -> dict[str, Tensor]:
+        """Backpropagate one seed and compute the statistic of every watched parameter.
+
+        Args:
+            outputs: The selected outputs of the model.
+            seeds: Gradients of the objective with respect to them, same shape.
+            reduce: The statistic.
+            last: Whether this was the last backward pass through this forward pass.
+
+        Returns:
+            The statistic by name, without parameters that are left to the loop or have no influence.
+        """
+        self.statistics, self._pending, self._reduce = {}, [], reduce
+        if outputs.requires_grad and self._anchor is not None:
+            torch.autograd.grad(outputs, self._anchor, seeds, retain_graph=not last, allow_unused=True)
+        self._finish()
+        return self.statistics
+
+    def strays(self, outputs: Tensor) -> set[str]:
+        """Names of watched parameters whose gradient does not pass through a step of the program."""
+        names = {id(parameter): name for name, parameter in self._parameters.items()}
+        found: set[str] = set()
+        open_nodes, visited = [outputs.grad_fn], set()
+        while open_nodes:
+            node = open_nodes.pop()
+            if node is None or node in visited:
+                continue
+            visited.add(node)
+            variable = getattr(node, "variable", None)
+            if variable is not None and id(variable) in names:
+                found.add(names[id(variable)])
+            open_nodes += [following for following, _ in node.next_functions]
+        return found
+
+    def _unplanned(self, operation: Operation) -> Any:
+        result = operation.run()
+        if any(tensor.is_floating_point() for tensor in _flat(result)):
+            raise ProgramMismatch(operation.name)
+        return result
+
+    def _use(self, operation: Operation, step: Step) -> Tensor:
+        """Run an operation on detached parameters, and arrange for its backward part."""
+        targets = {at: operation.leaves[at] for at in operation.roots}
+        weights = {at: target.detach() for at, target in targets.items()}
+        activations = {at: operation.leaves[at].detach() for at in step.layouts}
+        if operation.in_place and 0 in activations:
+            activations[0] = activations[0].clone()
+        for at, tensor in activations.items():
+            if not step.layouts[at].fits(tensor, self._batch):
+                raise ProgramMismatch(operation.name)
+        wanted = {at for at, roots in operation.roots.items() if not roots <= self._program.looped}
+        result = operation.run(weights)
+        output: Tensor = operation.leaves[0] if result is None else result
+        if self.activations is not None:
+            self._measure(operation, step, activations)
+        versions = {at: tensor._version for at, tensor in activations.items()}
+        use = _Use(self._number - 1, operation, step, weights, activations, versions)
+        for at in wanted:
+            self._note_target(targets[at], operation.roots[at])
+        if wanted:
+            output = self._anchored(output)
+            output.register_hook(lambda gradient: self._arrived(use, targets, wanted, gradient))
+        return result if result is None else output
+
+    def _note_target(self, target: Tensor, roots: frozenset[str]) -> None:
+        if id(target) in self._names:
+            self._expected[next(iter(roots))] += 1
+        else:
+            self._indirect |= roots
+
+    def _anchored(self, output: Tensor) -> Tensor:
+        """Make an output require gradients without a copy, so that the backward pass reaches it."""
+        if output.requires_grad:
+            return output
+        if self._anchor is None:
+            self._anchor = torch.zeros((), device=output.device, requires_grad=True)
+        anchored: Tensor = _Anchor.apply(output, self._anchor)  # type: ignore[no-untyped-call]
+        return anchored
+
+    def _measure(self, operation: Operation, step: Step, activations: dict[int, Tensor]) -> None:
+        """Squared norm of the input of a layer."""
+        assert self.activations is not None
+        name = getattr(operation.function, "__name__", "")
+        at = 1 if name == "addmm" else 0
+        if name not in _LAYERS or at not in activations:
+            return
+        roots = operation.roots.get(at + 1, frozenset())
+        if len(roots) != 1:
+            return
+        samples = wide(step.layouts[at].split(activations[at], self._batch)).flatten(1)
+        norm = torch.linalg.vecdot(samples, samples)
+        label = next(iter(roots))
+        if label in self.activations:
+            norm = self.activations[label] + norm
+        self.activations[label] = norm
+
+    def _arrived(self, use: _Use, targets: dict[int, Tensor], wanted: set[int], gradient: Tensor) -> None:
+        """The gradient of a step's output is there: turn it into factors, and those into statistics."""
+        for at, tensor in use.activations.items():
+            if tensor._version != use.versions[at]:
+                names = ", ".join(sorted(frozenset().union(*use.operation.roots.values())))
+                raise ModelError(
+                    f"an input of {use.operation.name} with {names} was changed in place before its gradient was "
+                    "computed; use the operation that makes a new tensor"
+                )
+        with torch.no_grad():
+            try:
+                factors = self._factors(use, wanted, use.step.output.split(gradient, self._batch))
+            except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+                roots = frozenset().union(*(use.operation.roots[at] for at in wanted))
+                raise RuleFailure(use.number, roots) from error
+            for at, factor in factors.items():
+                self._take(targets[at], use.operation.roots[at], factor)
+
+    def _take(self, target: Tensor, roots: frozenset[str], factor: Factor) -> None:
+        """Reduce the factor of a parameter that is used once at once; keep the others until all are there."""
+        name = next(iter(roots))
+        if len(roots) == 1 and target is self._parameters[name]:
+            self.forms[name].append(factor.form)
+            if self._expected[name] == 1 and name not in self._indirect:
+                assert self._reduce is not None
+                self.statistics[name] = self._reduce(name, factor)
+                return
+        self._pending.append((target, factor))
+
+    def _factors(self, use: _Use, wanted: set[int], errors: Tensor) -> dict[int, Factor]:
+        """Factors by position, from the layer rule of the operation or from its vector-Jacobian product."""
+        operation = use.operation
+        entry = find_rule(operation.function)
+        if entry is not None and not operation.in_place:
+            args, kwargs = pytree.tree_unflatten(list(range(len(operation.leaves))), operation.structure)
+            places = {**dict(zip(entry.arguments, args, strict=False)), **kwargs}
+            values = {name: _at(place, use) for name, place in places.items()}
+            positions = {name: place for name, place in places.items() if isinstance(place, int)}
+            call = Call(
+                operation.function,
+                values,
+                frozenset(name for name, place in positions.items() if place in wanted),
+                {name: use.step.layouts[place] for name, place in positions.items() if place in use.step.layouts},
+                self._batch,
+            )
+            if len(call.wanted) == len(wanted):
+                found = entry.rule(call, errors)
+                if found is not None:
+                    return {positions[name]: factor for name, factor in found.items()}
+        return self._any(use, sorted(wanted), errors)
+
+    def _any(self, use: _Use, wanted: Sequence[int], errors: Tensor) -> dict[int, Factor]:
+        operation, batched = use.operation, sorted(use.activations)
+        samples = [use.step.layouts[at].split(use.activations[at], self._batch) for at in batched]
+
+        def function(*values: Tensor) -> Tensor:
+            replaced: dict[int, Any] = {**use.weights, **dict(zip([*wanted, *batched], values, strict=True))}
+            if not operation.in_place:
+                output: Tensor = operation.run(replaced)
+                return output
+            replaced[0] = replaced[0].clone()
+            result = operation.run(replaced)
+            return replaced[0] if result is None else result
+
+        factors = any_operation(function, [use.weights[at] for at in wanted], samples, errors)
+        return dict(zip(wanted, factors, strict=True))
+
+    def _finish(self) -> None:
+        """Statistics of parameters that are used more than once, or through tensors computed from them."""
+        assert self._reduce is not None
+        gathered: dict[str, list[Factor]] = {}
+        derived: dict[int, tuple[Tensor, list[Factor]]] = {}
+        for target, factor in self._pending:
+            roots = self.roots(target)
+            assert roots is not None
+            if id(target) in self._names:
+                gathered.setdefault(next(iter(roots)), []).append(factor)
+            else:
+                derived.setdefault(id(target), (target, []))[1].append(factor)
+        for target, factors in derived.values():
+            for name in sorted(self.roots(target) or ()):
+                if name not in self._program.looped:
+                    gathered.setdefault(name, []).append(_through(target, _total(factors), self._parameters[name]))
+                    self.forms[name].append("through its use")
+        with torch.no_grad():
+            for name, factors in gathered.items():
+                self.statistics[name] = self._reduce(name, _total(factors))
+        self._pending = []
+
+
+class _Anchor(torch.autograd.Function):
+    """Give an output a history that leads to a scalar, so that autograd walks back to it."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, anchor: Tensor) -> Tensor:
+        """Return the output itself."""
+        ctx.mark_dirty(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[None, None]:
+        """Nothing lies behind."""
+        return None, None
+
+
+def _through(target: Tensor, factor: Factor, parameter: Tensor) -> Factor:
+    """The gradient of a parameter from that of a tensor that was computed from it."""
+
+    def compute(start: int, stop: int) -> Tensor:
+        inner = factor.gradients(start, stop).to(target.dtype)
+        with torch.enable_grad():
+            (gradients,) = torch.autograd.grad(
+                target, parameter, inner, retain_graph=True, allow_unused=True, is_grads_batched=True
+            )
+        return gradients if gradients is not None else parameter.new_zeros(stop - start, *parameter.shape)
+
+    return Computed(factor.batch, parameter.shape, compute, "through its use")
+
+
+def _total(factors: list[Factor]) -> Factor:
+    if len(factors) == 1:
+        return factors[0]
+    outers = [factor for factor in factors if isinstance(factor, Outer)]
+    if len(outers) == len(factors) and len({outer.transposed for outer in outers}) == 1:
+        return Outer.joined(outers)
+    return Sum(factors)
+
+
+def _at(place: Any, use: _Use) -> Any:
+    """The value of an argument: parameters detached, activations as they were."""
+    if isinstance(place, int):
+        return use.weights.get(place, use.activations.get(place, use.operation.leaves[place]))
+    if isinstance(place, list | tuple):
+        return type(place)(_at(item, use) for item in place)
+    return place
+
+
+def _flat(value: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]

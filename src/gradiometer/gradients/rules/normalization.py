@@ -1,0 +1,116 @@
+"""Normalisation layers: the gradients of scale and shift are sums over positions.
+
+The scale's gradient needs the normalised input. It is computed again from the input with the layer's own function,
+without scale and shift, so that it is right also where a later operation has changed the output in place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gradiometer.gradients.factors import Dense, Factor, wide
+from gradiometer.gradients.layout import Layout
+from gradiometer.gradients.rules.registry import Call, layer_rule
+
+
+@layer_rule(functional.batch_norm, torch.batch_norm, arguments="input running_mean running_var weight bias training momentum eps")
+def batch_norm(call: Call, errors: Tensor) -> dict[str, Factor] | None:
+    """Batch norm with running statistics.
+
+    Samples and channels together are seen as the channels of one image: a single pass of the native kernel then sums
+    per sample what it otherwise sums over the batch.
+    """
+    mean, variance = call.get("running_mean"), call.get("running_var")
+    inputs = call.samples("input")
+    if call.get("training", False) or mean is None or inputs.shape[1] != 1 or call.layouts["input"].dim != 0:
+        return None
+    batch, channels = inputs.shape[0], inputs.shape[2]
+    folded = (1, batch * channels, -1)
+    epsilon = float(call.get("eps", 1e-5))
+    inputs, errors = wide(inputs), wide(errors)
+    _, scale, shift = torch.ops.aten.native_batch_norm_backward(
+        errors.reshape(folded),
+        inputs.reshape(folded),
+        torch.ones(batch * channels, dtype=inputs.dtype, device=inputs.device),
+        mean.to(inputs.dtype).repeat(batch),
+        variance.to(inputs.dtype).repeat(batch),
+        None,
+        None,
+        False,
+        epsilon,
+        (False, True, True),
+    )
+    return _wanted(call, weight=scale.view(batch, channels), bias=shift.view(batch, channels))
+
+
+@layer_rule(functional.layer_norm, torch.layer_norm, arguments="input normalized_shape weight bias eps")
+def layer_norm(call: Call, errors: Tensor) -> dict[str, Factor]:
+    """Layer norm over the last dimensions."""
+    shape = tuple(call.get("normalized_shape"))
+    normalised = functional.layer_norm(wide(call.samples("input")), shape, None, None, call.get("eps", 1e-5))
+    return _affine(call, normalised, errors, trailing=len(shape))
+
+
+@layer_rule(functional.rms_norm, torch.rms_norm, arguments="input normalized_shape weight eps")
+def rms_norm(call: Call, errors: Tensor) -> dict[str, Factor]:
+    """Root-mean-square norm over the last dimensions (Zhang and Sennrich, 2019)."""
+    shape = list(call.get("normalized_shape"))
+    epsilon = call.get("eps")
+    inputs = call.samples("input")
+    epsilon = torch.finfo(inputs.dtype).eps if epsilon is None else epsilon
+    return _affine(call, functional.rms_norm(wide(inputs), shape, None, epsilon), errors, trailing=len(shape))
+
+
+@layer_rule(functional.group_norm, torch.group_norm, arguments="input num_groups weight bias eps")
+def group_norm(call: Call, errors: Tensor) -> dict[str, Factor] | None:
+    """Group norm over channels and positions of each sample."""
+    if call.layouts["input"] != Layout(0):
+        return None
+    inputs = wide(call.get("input"))
+    normalised = functional.group_norm(inputs, call.get("num_groups"), None, None, call.get("eps", 1e-5))
+    return _channels(call, normalised, errors)
+
+
+@layer_rule(
+    functional.instance_norm,
+    torch.instance_norm,
+    arguments="input running_mean running_var weight bias use_input_stats momentum eps",
+)
+def instance_norm(call: Call, errors: Tensor) -> dict[str, Factor] | None:
+    """Instance norm, over its own or the running statistics."""
+    if call.layouts["input"] != Layout(0):
+        return None
+    own: bool = call.get("use_input_stats", True)
+    mean, variance = (None, None) if own else (call.get("running_mean"), call.get("running_var"))
+    inputs = wide(call.get("input"))
+    normalised = functional.instance_norm(inputs, mean, variance, None, None, own, 0.0, call.get("eps", 1e-5))
+    return _channels(call, normalised, errors)
+
+
+def _channels(call: Call, normalised: Tensor, errors: Tensor) -> dict[str, Factor]:
+    """Scale and shift of channels, which stand behind the batch."""
+    channels = normalised.shape[1]
+    normalised = normalised.reshape(call.batch, -1, channels, normalised[0, 0].numel())
+    errors = wide(errors).reshape(normalised.shape)
+    return _wanted(call, weight=lambda: (normalised * errors).sum((1, 3)), bias=lambda: errors.sum((1, 3)))
+
+
+def _affine(call: Call, normalised: Tensor, errors: Tensor, *, trailing: int) -> dict[str, Factor]:
+    """Scale and shift of the last dimensions."""
+    errors = wide(errors)
+    shape = normalised.shape[normalised.ndim - trailing :]
+
+    def summed(values: Tensor) -> Tensor:
+        return values.reshape(call.batch, -1, *shape).sum(1)
+
+    return _wanted(call, weight=lambda: summed(normalised * errors), bias=lambda: summed(errors))
+
+
+def _wanted(call: Call, **values: Any) -> dict[str, Factor]:
+    """The factors that are asked for, computing nothing else."""
+    chosen = {name: value for name, value in values.items() if name in call.wanted}
+    return {name: Dense(value() if callable(value) else value) for name, value in chosen.items()}

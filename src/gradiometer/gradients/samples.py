@@ -1,0 +1,122 @@
+"""Batches of inputs: a tensor, or a tuple or dict of tensors, with the samples in the first dimension."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradiometer.errors import InputError
+
+#: What a model takes: one tensor, positional tensors, or tensors by name.
+Inputs = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
+
+
+def count(inputs: Inputs) -> int:
+    """Number of samples B.
+
+    Raises:
+        InputError: If there is no tensor, no sample, or tensors disagree; or if a value is NaN or infinite.
+    """
+    tensors = _tensors(inputs)
+    if not tensors:
+        raise InputError(f"inputs must be a tensor, or a tuple or dict of tensors, got {type(inputs).__name__}")
+    if any(tensor.ndim == 0 for tensor in tensors):
+        raise InputError("an input has no batch dimension: give one row for each sample")
+    sizes = {len(tensor) for tensor in tensors}
+    if len(sizes) > 1:
+        raise InputError(f"inputs disagree about the number of samples: {sorted(sizes)}")
+    if (size := sizes.pop()) == 0:
+        raise InputError("there are no samples: the batch is empty")
+    for tensor in tensors:
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            rows = (~torch.isfinite(tensor.reshape(size, -1))).any(1).nonzero().flatten().tolist()
+            raise InputError(f"NaN or infinite values in {len(rows)} of {size} samples, first in row {rows[0]}; remove them")
+    return size
+
+
+def take(inputs: Inputs, start: int, stop: int) -> Inputs:
+    """A range of samples."""
+    return _mapped(inputs, lambda tensor: tensor[start:stop])
+
+
+def join(first: Inputs, second: Inputs) -> Inputs:
+    """Two batches behind each other."""
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return torch.cat([first, second])
+    if isinstance(first, dict) and isinstance(second, dict):
+        return {key: join(first[key], second[key]) if _holds(first[key]) else first[key] for key in first}
+    if isinstance(first, tuple | list) and isinstance(second, tuple | list):
+        return tuple(join(a, b) if _holds(a) else a for a, b in zip(first, second, strict=True))
+    raise InputError("two batches of different structure")
+
+
+def probing(inputs: Inputs, size: int) -> Inputs:
+    """A batch of the given size that looks like the inputs, with samples that all differ."""
+    generator = torch.Generator().manual_seed(0)
+
+    def changed(tensor: Tensor) -> Tensor:
+        rows = tensor.detach()[torch.arange(size, device=tensor.device) % len(tensor)].clone()
+        return torch.stack([_disturbed(row, generator) if at >= len(tensor) else row for at, row in enumerate(rows)])
+
+    return _mapped(inputs, changed)
+
+
+def swap_first(inputs: Inputs) -> Inputs:
+    """The same batch with another first sample."""
+    generator = torch.Generator().manual_seed(1)
+
+    def changed(tensor: Tensor) -> Tensor:
+        tensor = tensor.clone()
+        tensor[0] = _disturbed(tensor[0], generator)
+        return tensor
+
+    return _mapped(inputs, changed)
+
+
+def on(inputs: Inputs, device: torch.device) -> Inputs:
+    """The inputs on a device, free of history and of inference mode."""
+
+    def moved(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach().to(device, non_blocking=True)
+        return tensor.clone() if tensor.is_inference() else tensor
+
+    return _mapped(inputs, moved)
+
+
+def signature(inputs: Inputs) -> tuple[Any, ...]:
+    """Shapes of a sample and dtypes: what a plan depends on."""
+    return tuple((tuple(tensor.shape[1:]), tensor.dtype, str(tensor.device)) for tensor in _tensors(inputs))
+
+
+def _disturbed(row: Tensor, generator: torch.Generator) -> Tensor:
+    """Another sample of the same kind: shuffled along its first dimension or, where it is numbers, moved by noise."""
+    if row.is_floating_point():
+        noise = torch.rand(row.shape, generator=generator).to(row)
+        spread = (row.max() - row.min()).clamp(min=1e-2)
+        return row * 0.7 + noise * spread * 0.3 + row.mean() * 0.1
+    if row.dtype == torch.bool or row.ndim == 0 or len(row) < 2:
+        return row
+    return row.roll(1, 0)
+
+
+def _mapped(inputs: Any, change: Any) -> Any:
+    if isinstance(inputs, Tensor):
+        return change(inputs)
+    if isinstance(inputs, dict):
+        return {key: _mapped(value, change) for key, value in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return tuple(_mapped(value, change) for value in inputs)
+    return inputs
+
+
+def _tensors(inputs: Any) -> list[Tensor]:
+    if isinstance(inputs, Tensor):
+        return [inputs]
+    values = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple | list) else ()
+    return [tensor for value in values for tensor in _tensors(value)]
+
+
+def _holds(value: Any) -> bool:
+    return bool(_tensors(value))

@@ -1,0 +1,36 @@
+"""Leave the user's model as it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def left_as_found(model: nn.Module, differentiated: Iterable[Tensor]) -> Iterator[None]:
+    """Let some parameters require gradients, and restore flags, buffers and random state afterwards.
+
+    Gradients are enabled inside, also under `torch.no_grad()` and `torch.inference_mode()`.
+
+    Args:
+        model: The model.
+        differentiated: The parameters that are to require gradients; no other parameter does meanwhile.
+    """
+    chosen = {id(parameter) for parameter in differentiated}
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
+    devices = sorted({tensor.device.index or 0 for tensor, _ in flags if tensor.device.type == "cuda"})
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
+        try:
+            for parameter, _ in flags:
+                parameter.requires_grad_(id(parameter) in chosen)
+            yield
+        finally:
+            for parameter, flag in flags:
+                parameter.requires_grad_(flag)
+            for buffer, version, value in buffers:
+                if buffer._version != version:
+                    buffer.detach().copy_(value)

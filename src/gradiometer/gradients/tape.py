@@ -1,0 +1,178 @@
+"""Watch a forward pass: every operation that takes a parameter passes through here.
+
+The instrument works on operations, not on modules. A torch-function mode sees every call of a torch function while the
+user's model runs, so a parameter is found wherever it is used: in a layer, in two layers, in the parent's `forward`,
+in a slice or a product of parameters.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from gradiometer.gradients.rules.recurrent import unrolled
+from gradiometer.gradients.rules.registry import find_rule
+
+#: Functions whose result has no gradient, although their argument has.
+_CUTS = frozenset({torch.Tensor.detach, torch.detach, torch.Tensor.requires_grad_, torch.Tensor.detach_})
+_CUT_ATTRIBUTES = frozenset({"data", "grad", "shape", "dtype", "device", "requires_grad", "is_leaf", "grad_fn"})
+_IN_PLACE = frozenset({"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__", "__imatmul__"})
+_MARK = "_gradiometer_roots"
+
+
+@dataclass
+class Operation:
+    """One call of a torch function that takes parameters.
+
+    Attributes:
+        function: The torch function.
+        leaves: All arguments, flat.
+        structure: What puts them together again.
+        roots: For each weight among the leaves, by position: the names of the parameters it was computed from.
+    """
+
+    function: Callable[..., Any]
+    leaves: list[Any]
+    structure: pytree.TreeSpec
+    roots: dict[int, frozenset[str]]
+
+    @property
+    def name(self) -> str:
+        """The function's name, to recognise the operation in another pass."""
+        owner = getattr(self.function, "__self__", None)
+        return f"{getattr(owner, '__name__', '')}.{getattr(self.function, '__name__', str(self.function))}"
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the operation changes its first argument."""
+        name = getattr(self.function, "__name__", "")
+        return (name.endswith("_") and not name.endswith("__")) or name in _IN_PLACE
+
+    def others(self) -> Iterator[tuple[int, Tensor]]:
+        """Positions and values of the tensors that are no weights."""
+        for position, leaf in enumerate(self.leaves):
+            if isinstance(leaf, Tensor) and position not in self.roots:
+                yield position, leaf
+
+    def run(self, replaced: Mapping[int, Any] | None = None) -> Any:
+        """Call the function, with some of the leaves replaced."""
+        leaves = [replaced[at] if at in replaced else leaf for at, leaf in enumerate(self.leaves)] if replaced else self.leaves
+        args, kwargs = pytree.tree_unflatten(leaves, self.structure)
+        return self.function(*args, **kwargs)
+
+
+class Tape(TorchFunctionMode):
+    """Base of the two watchers, `Probe` and `Reader`: finds the operations and leaves to them what to do.
+
+    Args:
+        parameters: The parameters to watch, by name.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._names = {id(parameter): frozenset({name}) for name, parameter in parameters.items()}
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Called by torch in place of every torch function."""
+        kwargs = kwargs or {}
+        if not self._has_weights(args, kwargs) or not torch.is_grad_enabled() or _cuts(function):
+            return self.plain(function, args, kwargs)
+        if (inner := unrolled(function, args)) is not None or (inner := _opened(function)) is not None:
+            with self:
+                return inner(*args, **kwargs)
+        leaves, structure = pytree.tree_flatten((args, kwargs))
+        roots = {at: found for at, leaf in enumerate(leaves) if (found := self.roots(leaf))}
+        return self.operation(Operation(function, leaves, structure, roots))
+
+    def plain(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operation without parameters."""
+        return function(*args, **kwargs)
+
+    def operation(self, operation: Operation) -> Any:
+        """An operation with parameters among its arguments; returns its result."""
+        return operation.run()
+
+    def roots(self, value: Any) -> frozenset[str] | None:
+        """Names of the parameters a tensor was computed from, if it was computed from parameters alone."""
+        if not isinstance(value, Tensor):
+            return None
+        return self._names.get(id(value)) or getattr(value, _MARK, None)
+
+    def _has_weights(self, args: Any, kwargs: Any) -> bool:
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Tensor):
+                if id(value) in self._names or hasattr(value, _MARK):
+                    return True
+            elif isinstance(value, list | tuple) and value and self._has_weights(value, {}):
+                return True
+        return False
+
+
+def mark_weights(result: Any, operation: Operation) -> None:
+    """Remember that a result was computed from parameters alone."""
+    roots = frozenset().union(*operation.roots.values())
+    for tensor in tensors_of(result):
+        if tensor.requires_grad:
+            setattr(tensor, _MARK, roots)
+
+
+def tensors_of(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested lists, tuples and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_of(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors_of(item)
+
+
+def _cuts(function: Any) -> bool:
+    if getattr(function, "__name__", "") == "__get__":
+        return getattr(getattr(function, "__self__", None), "__name__", "") in _CUT_ATTRIBUTES
+    try:
+        return function in _CUTS
+    except TypeError:
+        return False
+
+
+def _never(*values: Any) -> bool:
+    return False
+
+
+_BLIND = dict.fromkeys(("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"), _never)
+
+
+def _opened(function: Any) -> Callable[..., Any] | None:
+    """A composite function of torch, such as multi-head attention, made transparent; None for any other."""
+    if not isinstance(function, types.FunctionType) or find_rule(function) is not None:
+        return None
+    return _transparent(function)
+
+
+@functools.cache
+def _transparent(function: types.FunctionType) -> Callable[..., Any]:
+    """A copy of a composite function that does not hand itself over to a torch-function mode as a whole.
+
+    It runs instead, and the operations inside pass through the mode one by one.
+    """
+    copy = types.FunctionType(
+        function.__code__,
+        {**function.__globals__, **_BLIND},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
