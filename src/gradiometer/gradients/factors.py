@@ -84,6 +84,37 @@ class Dense(Factor):
         yield 0, self.batch
 
 
+class Zero(Factor):
+    """The gradients of a parameter without influence on the objective: exact zeros.
+
+    Args:
+        batch: Number of samples.
+        parameter: The parameter.
+    """
+
+    form = "unused"
+
+    def __init__(self, batch: int, parameter: Tensor) -> None:
+        super().__init__(batch, parameter.shape)
+        self._like = parameter
+
+    def gradients(self, start: int, stop: int) -> Tensor:
+        """Zeros (stop - start, *shape)."""
+        return self._like.detach().new_zeros(stop - start, *self.shape)
+
+    def squared_norms(self) -> Tensor:
+        """Zeros (B,)."""
+        return torch.zeros(self.batch, dtype=torch.float64, device=self._like.device)
+
+    def absolute_sums(self) -> Tensor:
+        """Zeros (B,)."""
+        return self.squared_norms()
+
+    def inner_products(self, reference: Tensor) -> Tensor:
+        """Zeros (B,)."""
+        return self.squared_norms()
+
+
 class Computed(Factor):
     """Gradients that a function computes when they are asked for.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -19,12 +18,11 @@ class Layout:
 
     Attributes:
         dim: The dimension, whose size is B times the number of slices of one sample.
-        slices_first: Whether the slice index runs slower than the sample index (`(T, B)` flattened), or faster
-            (`(B, T)` flattened, the usual case).
+        outer: How many of the slices run slower than the sample index: 1 for `(B, T)` flattened, T for `(T, B)`.
     """
 
     dim: int = 0
-    slices_first: bool = False
+    outer: int = 1
 
     def split(self, tensor: Tensor, batch: int) -> Tensor:
         """Bring the samples to the front.
@@ -36,13 +34,15 @@ class Layout:
         Returns:
             (B, ...): entry b is what the activation would be for the batch that holds sample b alone.
         """
-        slices = tensor.shape[self.dim] // batch
-        shape = (slices, batch) if self.slices_first else (batch, slices)
-        return tensor.unflatten(self.dim, shape).movedim(self.dim + int(self.slices_first), 0)
+        inner = tensor.shape[self.dim] // (batch * self.outer)
+        samples = tensor.unflatten(self.dim, (self.outer, batch, inner)).movedim(self.dim + 1, 0)
+        return samples.flatten(self.dim + 1, self.dim + 2)
 
     def fits(self, tensor: Tensor, batch: int) -> bool:
         """Whether an activation of this shape can have this layout for B samples."""
-        return tensor.ndim > self.dim and tensor.shape[self.dim] % batch == 0 and tensor.shape[self.dim] >= batch
+        return (
+            tensor.ndim > self.dim and tensor.shape[self.dim] > 0 and tensor.shape[self.dim] % (batch * self.outer) == 0
+        )
 
 
 def find_layout(first: Tensor, changed: Tensor, larger: Tensor, batch: int) -> Layout | None:
@@ -57,20 +57,24 @@ def find_layout(first: Tensor, changed: Tensor, larger: Tensor, batch: int) -> L
     Returns:
         The layout, or None when no layout explains what was seen (the samples are mixed).
     """
+    if first.shape != changed.shape or first.ndim != larger.ndim:
+        return None
+    grown = [dim for dim, (size, more) in enumerate(zip(first.shape, larger.shape, strict=True)) if size != more]
+    if len(grown) != 1 or first.shape[grown[0]] * (batch + 1) != larger.shape[grown[0]] * batch:
+        return None
+    (dim,) = grown
     different = first.detach() != changed.detach()
-    candidates = [
-        layout
-        for dim in range(first.ndim)
-        for layout in (Layout(dim), Layout(dim, slices_first=True))
-        if first.ndim == larger.ndim
-        and first.shape[dim] * (batch + 1) == larger.shape[dim] * batch
-        and first.shape[:dim] == larger.shape[:dim]
-        and first.shape[dim + 1 :] == larger.shape[dim + 1 :]
-    ]
-    fitting = [layout for layout in candidates if not bool(layout.split(different, batch)[1:].any())]
-    return fitting[0] if fitting else None
+    slices = first.shape[dim] // batch
+    for outer in (divisor for divisor in range(1, slices + 1) if slices % divisor == 0):
+        layout = Layout(dim, outer)
+        if not bool(layout.split(different, batch)[1:].any()):
+            return layout
+    return None
 
 
 def same_values(first: Tensor, second: Tensor) -> bool:
     """Whether two tensors have the same shape and the same values, NaN counted as equal to NaN."""
-    return first.shape == second.shape and bool(torch.eq(first, second).logical_or((first != first) & (second != second)).all())
+    if first.shape != second.shape:
+        return False
+    both_nan = (first != first) & (second != second)
+    return bool(((first == second) | both_nan).all())

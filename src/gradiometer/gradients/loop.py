@@ -25,7 +25,7 @@ class Loop:
     def __init__(
         self, forward: Callable[[Any], Any], select: Callable[[Any], Tensor], parameters: Mapping[str, Tensor]
     ) -> None:
-        self._forward, self._select, self._parameters = forward, select, parameters
+        self._forward, self._select, self.parameters = forward, select, parameters
 
     def outputs(self, x: Any, batch: int) -> Tensor:
         """Outputs (B, ...) of the samples, each in a batch of its own."""
@@ -34,14 +34,14 @@ class Loop:
 
     def statistics(self, x: Any, seeds: Tensor, batch: int, reduce: Reduce) -> dict[str, Tensor]:
         """The statistic of every parameter, each (B, ...)."""
-        found: dict[str, list[Tensor]] = {name: [] for name in self._parameters}
+        found: dict[str, list[Tensor]] = {name: [] for name in self.parameters}
         for at in range(batch):
             outputs = self._select(self._forward(samples.take(x, at, at + 1)))
             gradients: tuple[Tensor | None, ...] = (None,) * len(found)
             if outputs.requires_grad:
                 seed = seeds[at : at + 1].to(outputs.dtype)
-                gradients = torch.autograd.grad(outputs, list(self._parameters.values()), seed, allow_unused=True)
-            for (name, parameter), gradient in zip(self._parameters.items(), gradients, strict=True):
+                gradients = torch.autograd.grad(outputs, list(self.parameters.values()), seed, allow_unused=True)
+            for (name, parameter), gradient in zip(self.parameters.items(), gradients, strict=True):
                 value = torch.zeros_like(parameter) if gradient is None else gradient
                 found[name].append(reduce(name, Dense(value.detach().unsqueeze(0))))
         return {name: torch.cat(parts) for name, parts in found.items()}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,14 +11,16 @@ from torch import Tensor, nn
 
 from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients import samples
-from gradiometer.gradients.factors import Factor, wide
+from gradiometer.gradients.arguments import chosen_parameters, memory_in_bytes
+from gradiometer.gradients.factors import Factor, Zero, wide
 from gradiometer.gradients.loop import Loop
-from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective, seeds_of
+from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective
 from gradiometer.gradients.plan import Plan, make_plan
-from gradiometer.gradients.planning import check_finite, check_mode
+from gradiometer.gradients.planning import Program, check_finite, check_mode
 from gradiometer.gradients.reader import ProgramMismatch, Reader, Reduce
 from gradiometer.gradients.readings import Readings
 from gradiometer.gradients.samples import Inputs
+from gradiometer.gradients.seeds import check_outputs, scaled, seeds_of
 from gradiometer.gradients.state import left_as_found
 
 Select = Callable[[Any], Tensor] | str | int
@@ -69,9 +70,9 @@ class Gradiometer:
             raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
         self.model = model
         self.objective: Objective | Loss = ConfoundingLabel() if objective is None else objective
-        self.memory = _bytes(memory)
+        self.memory = memory_in_bytes(memory)
         self._output = output
-        self._parameters = _chosen(model, parameters)
+        self._parameters = chosen_parameters(model, parameters)
         self._plans: dict[Any, Plan] = {}
         check_finite(model)
 
@@ -116,14 +117,16 @@ class Gradiometer:
         """
         for name, parameter in self._parameters.items():
             if name not in reference:
-                raise InputError(f"the reference lacks {name!r}; give a tensor for each of: {', '.join(self.parameters)}")
+                raise InputError(
+                    f"the reference lacks {name!r}; give a tensor for each of: {', '.join(self.parameters)}"
+                )
             if reference[name].shape != parameter.shape:
                 raise InputError(
                     f"the reference of {name!r} has shape {tuple(reference[name].shape)}, "
                     f"the parameter {tuple(parameter.shape)}"
                 )
         if unknown := set(reference) - set(self._parameters):
-            raise InputError(f"the reference holds {sorted(unknown)[0]!r}, which is not read by this instrument")
+            raise InputError(f"the reference holds {min(unknown)!r}, which is not read by this instrument")
         placed = {name: reference[name].detach().to(parameter.device) for name, parameter in self._parameters.items()}
         return self._read(x, lambda name, factor: factor.inner_products(placed[name]).double(), 1)
 
@@ -152,10 +155,10 @@ class Gradiometer:
         names: tuple[str, ...] = ()
         for start, stop in self._ranges(x, size):
             part = samples.on(samples.take(x, start, stop), self._device)
-            program = self._plan(part).program
-            with left_as_found(self.model, ()), torch.no_grad():
+            program = Program(self._plan(part).program.steps, set(self._parameters))
+            with left_as_found(self.model, self._parameters.values()):
                 reader = Reader(self._parameters, program, stop - start, activations=True)
-                with torch.enable_grad(), reader:
+                with reader:
                     raw = self._forward(part)
             outputs.append(self._select(raw).detach())
             names, norms = _in_order(self._parameters, reader.activations or {})
@@ -193,49 +196,57 @@ class Gradiometer:
             found.append(self._statistics(part, stop - start, reduce, power, activations))
         values = torch.cat([torch.stack([part.values[name] for name in self._parameters], -1) for part in found])
         norms = torch.cat([part.activations for part in found]) if activations else None
-        return Readings(
-            torch.cat([part.outputs for part in found]), values, self.parameters, norms, found[0].layers
-        )
+        return Readings(torch.cat([part.outputs for part in found]), values, self.parameters, norms, found[0].layers)
 
-    def _statistics(self, x: Inputs, batch: int, reduce: Reduce, power: int, activations: bool) -> "_Found":
+    def _statistics(self, x: Inputs, batch: int, reduce: Reduce, power: int, activations: bool) -> _Found:
         """One statistic of every parameter for a batch that fits into memory."""
         check_mode(self.model)
-        plan = self._plan(x)
-        with left_as_found(self.model, self._parameters.values()):
-            reader = Reader(self._parameters, plan.program, batch, activations=activations)
-            looped = set(plan.program.looped)
-            outputs = None
-            if looped != set(self._parameters) or activations:
+        program = self._plan(x).program
+        reader = Reader(self._parameters, program, batch, activations=activations)
+        read = self._named(set(self._parameters) - program.looped)
+        looped, outputs = set(program.looped), None
+        with left_as_found(self.model, read.values()):
+            if read or activations:
                 try:
                     with reader:
                         raw = self._forward(x)
                     outputs = self._select(raw)
                     looped |= reader.strays(outputs)
                 except ProgramMismatch:
-                    looped, outputs = set(self._parameters), None
-            loop = Loop(self._forward, self._select, {name: self._parameters[name] for name in looped})
+                    looped = set(self._parameters)
+            loop = Loop(self._forward, self._select, self._named(looped))
             visible = loop.outputs(x, batch) if outputs is None else outputs.detach()
-            _check_outputs(visible)
-            seeds, exponents = _scaled(seeds_of(self.objective, visible, x), visible)
-            values: dict[str, list[Tensor]] = {name: [] for name in self._parameters}
-            for number, seed in enumerate(seeds):
-                statistics: dict[str, Tensor] = {}
-                if outputs is not None:
+            check_outputs(visible)
+            seeds, exponents = scaled(seeds_of(self.objective, visible, x), visible)
+            found: list[dict[str, Tensor]] = [{} for _ in seeds]
+            if outputs is not None and read:
+                for number, seed in enumerate(seeds):
                     last = number + 1 == len(seeds)
-                    statistics = reader.backward(outputs, seed.to(outputs.dtype), reduce, last=last)
-                if looped:
-                    statistics |= loop.statistics(x, seed, batch, reduce)
-                scale = torch.exp2(power * exponents[number].double())
-                for name, parameter in self._parameters.items():
-                    value = statistics.get(name)
-                    if value is None:
-                        value = _nothing(reduce, name, parameter, batch)
-                    shaped = scale.view(-1, *(1,) * (value.ndim - 1)).to(value.device)
-                    values[name].append((value * shaped).to(value.dtype))
-        single = len(seeds) == 1 and not _has_labels(self.objective)
-        stacked = {name: parts[0] if single else torch.stack(parts, 1) for name, parts in values.items()}
+                    found[number] = reader.backward(outputs, seed.to(outputs.dtype), reduce, last=last)
+        if looped:
+            with left_as_found(self.model, loop.parameters.values()):
+                for number, seed in enumerate(seeds):
+                    found[number] |= loop.statistics(x, seed, batch, reduce)
         layers, norms = _in_order(self._parameters, reader.activations or {}) if activations else ((), None)
-        return _Found(visible, stacked, layers, norms)
+        return _Found(visible, self._joined(found, exponents, batch, reduce, power), layers, norms)
+
+    def _joined(
+        self, found: list[dict[str, Tensor]], exponents: Tensor, batch: int, reduce: Reduce, power: int
+    ) -> dict[str, Tensor]:
+        """The statistics of all labels and parameters, with the scale of the seeds put back in."""
+        values: dict[str, list[Tensor]] = {name: [] for name in self._parameters}
+        for statistics, exponent in zip(found, exponents, strict=True):
+            scale = torch.exp2(power * exponent.double())
+            for name, parameter in self._parameters.items():
+                value = statistics.get(name)
+                if value is None:
+                    value = reduce(name, Zero(batch, parameter))
+                values[name].append((value * scale.view(-1, *(1,) * (value.ndim - 1))).to(value.dtype))
+        several = getattr(self.objective, "several", False)
+        return {name: torch.stack(parts, 1) if several else parts[0] for name, parts in values.items()}
+
+    def _named(self, names: set[str]) -> dict[str, Tensor]:
+        return {name: parameter for name, parameter in self._parameters.items() if name in names}
 
     def _plan(self, x: Inputs) -> Plan:
         key = (samples.signature(x), torch.is_autocast_enabled(self._device.type))
@@ -267,7 +278,9 @@ class Gradiometer:
             try:
                 raw = raw[self._output]
             except (KeyError, IndexError, TypeError) as error:
-                raise ModelError(f"output={self._output!r} does not select anything from a {type(raw).__name__}") from error
+                raise ModelError(
+                    f"output={self._output!r} does not select anything from a {type(raw).__name__}"
+                ) from error
         if not isinstance(raw, Tensor):
             has = f" with {', '.join(map(repr, raw))}" if isinstance(raw, dict) else ""
             raise ModelError(
@@ -277,56 +290,14 @@ class Gradiometer:
         return raw
 
 
+@dataclass(frozen=True)
 class _Found:
     """Statistics of one part of a batch."""
 
-    def __init__(
-        self, outputs: Tensor, values: dict[str, Tensor], layers: tuple[str, ...], activations: Tensor | None
-    ) -> None:
-        self.outputs, self.values, self.layers, self.activations = outputs, values, layers, activations
-
-
-def _scaled(seeds: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale each sample's seed to order one by a power of two, which is exact, and keep the exponent.
-
-    Gradients are linear in the seed. So a gradient of 1e-30 passes through float16 or float32 without underflow, and
-    its square is put together again in float64.
-    """
-    flat = seeds.flatten(2)
-    largest = flat.abs().amax(2)
-    _, exponents = torch.frexp(largest)
-    exponents = torch.where(largest > 0, exponents, 0)
-    scaled = flat * torch.exp2(-exponents.double()).unsqueeze(2)
-    return scaled.view(len(seeds), *outputs.shape).to(outputs.device), exponents
-
-
-def _nothing(reduce: Reduce, name: str, parameter: Tensor, batch: int) -> Tensor:
-    """The statistic of a parameter without influence: exact zeros."""
-    return reduce(name, _Zero(batch, parameter))
-
-
-class _Zero(Factor):
-    """The gradients of a parameter that was not used."""
-
-    def __init__(self, batch: int, parameter: Tensor) -> None:
-        super().__init__(batch, parameter.shape)
-        self._like = parameter
-
-    def gradients(self, start: int, stop: int) -> Tensor:
-        """Zeros."""
-        return self._like.detach().new_zeros(stop - start, *self.shape)
-
-    def squared_norms(self) -> Tensor:
-        """Zeros (B,)."""
-        return torch.zeros(self.batch, dtype=torch.float64, device=self._like.device)
-
-    def absolute_sums(self) -> Tensor:
-        """Zeros (B,)."""
-        return self.squared_norms()
-
-    def inner_products(self, reference: Tensor) -> Tensor:
-        """Zeros (B,)."""
-        return self.squared_norms()
+    outputs: Tensor
+    values: dict[str, Tensor]
+    layers: tuple[str, ...]
+    activations: Tensor | None
 
 
 def _explicit(factor: Factor) -> Tensor:
@@ -338,48 +309,3 @@ def _in_order(parameters: Mapping[str, Tensor], norms: Mapping[str, Tensor]) -> 
     if not names:
         raise ModelError("the model has no linear or convolution layer whose activations could be read")
     return names, torch.stack([norms[name].double() for name in names], 1)
-
-
-def _has_labels(objective: Objective | Loss) -> bool:
-    """Whether the objective stands for several labels, so that readings have a dimension for them."""
-    return bool(getattr(objective, "several", False))
-
-
-def _check_outputs(outputs: Tensor) -> None:
-    if not outputs.is_floating_point():
-        raise ModelError(f"the outputs are {outputs.dtype}, which has no gradient; select the logits with output=")
-    if not bool(torch.isfinite(outputs).all()):
-        rows = (~torch.isfinite(outputs.reshape(len(outputs), -1))).any(1).nonzero().flatten().tolist()
-        raise ModelError(
-            f"the model returns NaN or infinite outputs for {len(rows)} of {len(outputs)} samples, first row {rows[0]}; "
-            "check its weights and the range of the inputs"
-        )
-
-
-def _chosen(model: nn.Module, globs: str | Sequence[str]) -> dict[str, Tensor]:
-    """The parameters that match, without duplicates of tied ones."""
-    globs = [globs] if isinstance(globs, str) else list(globs)
-    everything = {name: parameter for name, parameter in model.named_parameters() if parameter.is_floating_point()}
-    if not everything:
-        raise ModelError(f"{type(model).__name__} has no parameters")
-    for glob in globs:
-        if not any(fnmatch.fnmatchcase(name, glob) for name in everything):
-            some = ", ".join(list(everything)[:8])
-            raise InputError(f"parameters={glob!r} matches none of the {len(everything)} parameters ({some}, ...)")
-    return {
-        name: parameter
-        for name, parameter in everything.items()
-        if any(fnmatch.fnmatchcase(name, glob) for glob in globs)
-    }
-
-
-_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-
-
-def _bytes(memory: str | int | None) -> int | None:
-    if memory is None:
-        return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(memory).lower())
-    if match is None or match[2] not in _UNITS or (size := int(float(match[1]) * _UNITS[match[2]])) <= 0:
-        raise InputError(f"memory must be a positive number of bytes, or such as '512MiB' or '2GiB', got {memory!r}")
-    return size

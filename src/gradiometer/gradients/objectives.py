@@ -149,30 +149,10 @@ class Reconstruction:
         if not isinstance(inputs, Tensor) or inputs.shape != outputs.shape:
             shape = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
             raise ModelError(
-                f"Reconstruction compares outputs {tuple(outputs.shape)} with inputs {shape}: they must have one shape; "
+                f"Reconstruction compares outputs {tuple(outputs.shape)} with inputs {shape}: they must agree; "
                 "give output= to select the reconstruction"
             )
         return (2 * (outputs.double() - inputs.double()) / outputs[0].numel()).unsqueeze(0)
-
-
-def seeds_of(objective: Objective | Loss, outputs: Tensor, inputs: Any) -> Tensor:
-    """The gradients (N, *outputs.shape) of any objective, also of a plain callable.
-
-    Raises:
-        InputError: If a callable does not return one finite value for each sample.
-    """
-    if isinstance(objective, Objective):
-        return objective.seeds(outputs, inputs)
-    leaf = outputs.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        losses = objective(leaf, inputs)
-        if not isinstance(losses, Tensor) or losses.shape != outputs.shape[:1]:
-            shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
-            raise InputError(f"an objective must return one value for each of {len(outputs)} samples, got {shape}")
-        if not losses.requires_grad:
-            return torch.zeros_like(outputs, dtype=torch.float64).unsqueeze(0)
-        (seeds,) = torch.autograd.grad(losses.sum(), leaf)
-    return seeds.detach().double().unsqueeze(0)
 
 
 def logits_of(outputs: Tensor) -> Tensor:
@@ -183,8 +163,8 @@ def logits_of(outputs: Tensor) -> Tensor:
     """
     if outputs.ndim != 2 or outputs.shape[1] < 2 or not outputs.is_floating_point():
         raise ModelError(
-            f"the model must return logits (B, C) with two or more classes, got {outputs.dtype} {tuple(outputs.shape)}; "
-            "give output= to select the logits, or an objective that fits these outputs"
+            f"the model must return logits (B, C) with two or more classes, got {outputs.dtype} "
+            f"{tuple(outputs.shape)}; give output= to select the logits, or an objective that fits these outputs"
         )
     return outputs.double()
 

@@ -90,12 +90,17 @@ def make_plan(
     seeds = torch.randn(outputs.shape, generator=generator).to(outputs)
     expected = loop.statistics(data, seeds, SAMPLES, _norms)
     while True:
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(name not in program.looped)
         reader = Reader(parameters, program, SAMPLES)
         counter = _Memory()
+        found: dict[str, Tensor] = {}
         try:
             with counter, reader:
                 selected = select(forward(data))
-            program.looped |= reader.strays(selected)
+            if strays := reader.strays(selected):
+                program.looped |= strays
+                continue
             found = reader.backward(selected, seeds, _norms, last=True)
             break
         except RuleFailure as failure:
@@ -112,7 +117,7 @@ def make_plan(
     return Plan(lines, program, counter.bytes // SAMPLES + 1)
 
 
-def _norms(name: str, factor: Factor) -> Tensor:
+def _norms(_: str, factor: Factor) -> Tensor:
     return factor.squared_norms().double()
 
 

@@ -39,7 +39,7 @@ class Step:
     name: str
     kind: Kind
     layouts: dict[int, Layout] = field(default_factory=dict)
-    output: Layout = Layout()
+    output: Layout = field(default_factory=Layout)
 
 
 @dataclass
@@ -126,14 +126,14 @@ def probe(parameters: Mapping[str, Tensor], run: Callable[[Any], Any], samples: 
             passes.append(watcher.seen)
         if len({tuple(seen.operation.name for seen in watched) for watched in passes}) > 1:
             return Program([], set(parameters)), outputs[0]
-        found = {
+        grown = [
             number
             for number, (first, _, more) in enumerate(zip(*passes, strict=True))
             if not first.mixed and _grows(first, more)
-        }
-        if not found:
+        ]
+        if not grown:
             break
-        batched |= found
+        batched.add(grown[0])  # one at a time: what follows it is numbered anew
     steps = [_step(*seen) for seen in zip(*passes, strict=True)]
     return Program(steps), outputs[0]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,10 +12,9 @@ from torch.utils import _pytree as pytree
 from gradiometer.errors import ModelError
 from gradiometer.gradients.factors import Computed, Factor, Sum, wide
 from gradiometer.gradients.planning import Program, Step
-from gradiometer.gradients.rules.anything import any_operation
 from gradiometer.gradients.rules.linear import Outer
-from gradiometer.gradients.rules.registry import Call, find_rule
 from gradiometer.gradients.tape import Operation, Tape, mark_weights
+from gradiometer.gradients.uses import Use
 
 #: A statistic: maps the name of a parameter and its factor to a tensor whose first dimension is the samples.
 Reduce = Callable[[str, Factor], Tensor]
@@ -37,18 +35,6 @@ class RuleFailure(Exception):
     def __init__(self, number: int, roots: frozenset[str]) -> None:
         super().__init__(f"step {number} ({', '.join(sorted(roots))})")
         self.roots = roots
-
-
-@dataclass
-class _Use:
-    """A step whose backward part is still to come."""
-
-    number: int
-    operation: Operation
-    step: Step
-    weights: dict[int, Tensor]
-    activations: dict[int, Tensor]
-    versions: dict[int, int]
 
 
 class Reader(Tape):
@@ -154,7 +140,7 @@ class Reader(Tape):
         if self.activations is not None:
             self._measure(operation, step, activations)
         versions = {at: tensor._version for at, tensor in activations.items()}
-        use = _Use(self._number - 1, operation, step, weights, activations, versions)
+        use = Use(self._number - 1, operation, step, self._batch, weights, activations, versions)
         for at in wanted:
             self._note_target(targets[at], operation.roots[at])
         if wanted:
@@ -194,18 +180,17 @@ class Reader(Tape):
             norm = self.activations[label] + norm
         self.activations[label] = norm
 
-    def _arrived(self, use: _Use, targets: dict[int, Tensor], wanted: set[int], gradient: Tensor) -> None:
+    def _arrived(self, use: Use, targets: dict[int, Tensor], wanted: set[int], gradient: Tensor) -> None:
         """The gradient of a step's output is there: turn it into factors, and those into statistics."""
-        for at, tensor in use.activations.items():
-            if tensor._version != use.versions[at]:
-                names = ", ".join(sorted(frozenset().union(*use.operation.roots.values())))
-                raise ModelError(
-                    f"an input of {use.operation.name} with {names} was changed in place before its gradient was "
-                    "computed; use the operation that makes a new tensor"
-                )
+        if use.changed():
+            names = ", ".join(sorted(frozenset().union(*use.operation.roots.values())))
+            raise ModelError(
+                f"an input of {use.operation.name} with {names} was changed in place before its gradient was "
+                "computed; use the operation that makes a new tensor"
+            )
         with torch.no_grad():
             try:
-                factors = self._factors(use, wanted, use.step.output.split(gradient, self._batch))
+                factors = use.factors(wanted, gradient)
             except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
                 roots = frozenset().union(*(use.operation.roots[at] for at in wanted))
                 raise RuleFailure(use.number, roots) from error
@@ -222,44 +207,6 @@ class Reader(Tape):
                 self.statistics[name] = self._reduce(name, factor)
                 return
         self._pending.append((target, factor))
-
-    def _factors(self, use: _Use, wanted: set[int], errors: Tensor) -> dict[int, Factor]:
-        """Factors by position, from the layer rule of the operation or from its vector-Jacobian product."""
-        operation = use.operation
-        entry = find_rule(operation.function)
-        if entry is not None and not operation.in_place:
-            args, kwargs = pytree.tree_unflatten(list(range(len(operation.leaves))), operation.structure)
-            places = {**dict(zip(entry.arguments, args, strict=False)), **kwargs}
-            values = {name: _at(place, use) for name, place in places.items()}
-            positions = {name: place for name, place in places.items() if isinstance(place, int)}
-            call = Call(
-                operation.function,
-                values,
-                frozenset(name for name, place in positions.items() if place in wanted),
-                {name: use.step.layouts[place] for name, place in positions.items() if place in use.step.layouts},
-                self._batch,
-            )
-            if len(call.wanted) == len(wanted):
-                found = entry.rule(call, errors)
-                if found is not None:
-                    return {positions[name]: factor for name, factor in found.items()}
-        return self._any(use, sorted(wanted), errors)
-
-    def _any(self, use: _Use, wanted: Sequence[int], errors: Tensor) -> dict[int, Factor]:
-        operation, batched = use.operation, sorted(use.activations)
-        samples = [use.step.layouts[at].split(use.activations[at], self._batch) for at in batched]
-
-        def function(*values: Tensor) -> Tensor:
-            replaced: dict[int, Any] = {**use.weights, **dict(zip([*wanted, *batched], values, strict=True))}
-            if not operation.in_place:
-                output: Tensor = operation.run(replaced)
-                return output
-            replaced[0] = replaced[0].clone()
-            result = operation.run(replaced)
-            return replaced[0] if result is None else result
-
-        factors = any_operation(function, [use.weights[at] for at in wanted], samples, errors)
-        return dict(zip(wanted, factors, strict=True))
 
     def _finish(self) -> None:
         """Statistics of parameters that are used more than once, or through tensors computed from them."""
@@ -320,15 +267,6 @@ def _total(factors: list[Factor]) -> Factor:
     if len(outers) == len(factors) and len({outer.transposed for outer in outers}) == 1:
         return Outer.joined(outers)
     return Sum(factors)
-
-
-def _at(place: Any, use: _Use) -> Any:
-    """The value of an argument: parameters detached, activations as they were."""
-    if isinstance(place, int):
-        return use.weights.get(place, use.activations.get(place, use.operation.leaves[place]))
-    if isinstance(place, list | tuple):
-        return type(place)(_at(item, use) for item in place)
-    return place
 
 
 def _flat(value: Any) -> list[Tensor]:

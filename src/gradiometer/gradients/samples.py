@@ -32,7 +32,9 @@ def count(inputs: Inputs) -> int:
     for tensor in tensors:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             rows = (~torch.isfinite(tensor.reshape(size, -1))).any(1).nonzero().flatten().tolist()
-            raise InputError(f"NaN or infinite values in {len(rows)} of {size} samples, first in row {rows[0]}; remove them")
+            raise InputError(
+                f"NaN or infinite values in {len(rows)} of {size} samples, first in row {rows[0]}; remove them"
+            )
     return size
 
 

@@ -64,7 +64,8 @@ class Operation:
 
     def run(self, replaced: Mapping[int, Any] | None = None) -> Any:
         """Call the function, with some of the leaves replaced."""
-        leaves = [replaced[at] if at in replaced else leaf for at, leaf in enumerate(self.leaves)] if replaced else self.leaves
+        replaced = replaced or {}
+        leaves = [replaced.get(at, leaf) for at, leaf in enumerate(self.leaves)]
         args, kwargs = pytree.tree_unflatten(leaves, self.structure)
         return self.function(*args, **kwargs)
 
@@ -122,7 +123,7 @@ def mark_weights(result: Any, operation: Operation) -> None:
     """Remember that a result was computed from parameters alone."""
     roots = frozenset().union(*operation.roots.values())
     for tensor in tensors_of(result):
-        if tensor.requires_grad:
+        if tensor.is_floating_point():
             setattr(tensor, _MARK, roots)
 
 
@@ -147,7 +148,7 @@ def _cuts(function: Any) -> bool:
         return False
 
 
-def _never(*values: Any) -> bool:
+def _never(*_: Any) -> bool:
     return False
 
 

@@ -49,7 +49,9 @@ def any_operation(
     return [Computed(len(errors), weight.shape, product(which)) for which, weight in enumerate(weights)]
 
 
-@layer_rule(torch.Tensor.expand, torch.Tensor.expand_as, torch.broadcast_to, torch.Tensor.broadcast_to, arguments="input size")
+@layer_rule(
+    torch.Tensor.expand, torch.Tensor.expand_as, torch.broadcast_to, torch.Tensor.broadcast_to, arguments="input size"
+)
 def expand(call: Call, errors: Tensor) -> dict[str, Factor] | None:
     """A parameter that is copied for each sample, such as the class token of a vision transformer."""
     if call.wanted != {"input"}:

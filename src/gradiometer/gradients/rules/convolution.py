@@ -179,7 +179,7 @@ class Correlation(Factor):
 
     def _gram(self, start: int, stop: int) -> Tensor:
         """Squared norms of a range of samples from Gram matrices of pixels and of errors."""
-        batch, groups, dimensions = stop - start, self.geometry.groups, len(self._outputs)
+        batch, groups = stop - start, self.geometry.groups
         padded = self.geometry.pad(self.inputs[start:stop, 0], self._outputs)
         pixels = padded.reshape(batch * groups, self._channels[0], -1)
         pixel_gram = (pixels.mT @ pixels).view(batch * groups, *padded.shape[2:], *padded.shape[2:])

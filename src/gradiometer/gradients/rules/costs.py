@@ -43,7 +43,9 @@ def seconds(form: str, task: Task) -> float:
         products = task.kernel * task.positions * shape * PRODUCT * _narrow(task.inputs) * _narrow(task.outputs)
         moves = task.kernel * (task.positions * task.inputs + 2 * shape) * MOVE + task.kernel * START
     else:
-        products = task.kernel * task.positions * shape * PRODUCT * (1.0 if max(task.inputs, task.outputs) <= 32 else 2.5)
+        products = (
+            task.kernel * task.positions * shape * PRODUCT * (1.0 if max(task.inputs, task.outputs) <= 32 else 2.5)
+        )
         moves = (task.pixels * task.inputs + task.positions * task.outputs + 2 * shape * task.kernel) * MOVE
     return task.groups * (products + moves)
 

@@ -59,7 +59,7 @@ class Outer(Factor):
         return (outputs * self.errors).sum((1, 2))
 
     @staticmethod
-    def joined(parts: Sequence["Outer"]) -> "Outer":
+    def joined(parts: Sequence[Outer]) -> Outer:
         """The sum of several uses of one weight: their positions side by side."""
         return Outer(
             torch.cat([part.inputs for part in parts], 1),
@@ -100,7 +100,11 @@ def affine(call: Call, errors: Tensor) -> dict[str, Factor] | None:
 
         def summed(start: int, stop: int) -> Tensor:
             total = wide(errors[start:stop]).flatten(1, -2).sum(1)
-            return total.reshape(-1, *bias.shape) if bias.numel() == total.shape[1] else total.sum(1).reshape(-1, *bias.shape)
+            return (
+                total.reshape(-1, *bias.shape)
+                if bias.numel() == total.shape[1]
+                else total.sum(1).reshape(-1, *bias.shape)
+            )
 
         found["input"] = Computed(len(errors), bias.shape, summed, "sum")
     return found

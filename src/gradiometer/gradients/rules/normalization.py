@@ -13,11 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from gradiometer.gradients.factors import Dense, Factor, wide
-from gradiometer.gradients.layout import Layout
 from gradiometer.gradients.rules.registry import Call, layer_rule
 
 
-@layer_rule(functional.batch_norm, torch.batch_norm, arguments="input running_mean running_var weight bias training momentum eps")
+@layer_rule(
+    functional.batch_norm,
+    torch.batch_norm,
+    arguments="input running_mean running_var weight bias training momentum eps",
+)
 def batch_norm(call: Call, errors: Tensor) -> dict[str, Factor] | None:
     """Batch norm with running statistics.
 
@@ -25,23 +28,21 @@ def batch_norm(call: Call, errors: Tensor) -> dict[str, Factor] | None:
     per sample what it otherwise sums over the batch.
     """
     mean, variance = call.get("running_mean"), call.get("running_var")
-    inputs = call.samples("input")
-    if call.get("training", False) or mean is None or inputs.shape[1] != 1 or call.layouts["input"].dim != 0:
+    if call.get("training", False) or mean is None or call.layouts["input"].dim != 0:
         return None
-    batch, channels = inputs.shape[0], inputs.shape[2]
-    folded = (1, batch * channels, -1)
-    epsilon = float(call.get("eps", 1e-5))
-    inputs, errors = wide(inputs), wide(errors)
+    inputs, errors = wide(call.samples("input")).transpose(0, 1), wide(errors).transpose(0, 1)
+    frames, batch, channels = inputs.shape[:3]
+    folded = (frames, batch * channels, -1)
     _, scale, shift = torch.ops.aten.native_batch_norm_backward(
         errors.reshape(folded),
         inputs.reshape(folded),
-        torch.ones(batch * channels, dtype=inputs.dtype, device=inputs.device),
+        None,
         mean.to(inputs.dtype).repeat(batch),
         variance.to(inputs.dtype).repeat(batch),
         None,
         None,
         False,
-        epsilon,
+        float(call.get("eps", 1e-5)),
         (False, True, True),
     )
     return _wanted(call, weight=scale.view(batch, channels), bias=shift.view(batch, channels))
@@ -68,7 +69,7 @@ def rms_norm(call: Call, errors: Tensor) -> dict[str, Factor]:
 @layer_rule(functional.group_norm, torch.group_norm, arguments="input num_groups weight bias eps")
 def group_norm(call: Call, errors: Tensor) -> dict[str, Factor] | None:
     """Group norm over channels and positions of each sample."""
-    if call.layouts["input"] != Layout(0):
+    if call.layouts["input"].dim != 0 or call.layouts["input"].outer != 1:
         return None
     inputs = wide(call.get("input"))
     normalised = functional.group_norm(inputs, call.get("num_groups"), None, None, call.get("eps", 1e-5))
@@ -82,7 +83,7 @@ def group_norm(call: Call, errors: Tensor) -> dict[str, Factor] | None:
 )
 def instance_norm(call: Call, errors: Tensor) -> dict[str, Factor] | None:
     """Instance norm, over its own or the running statistics."""
-    if call.layouts["input"] != Layout(0):
+    if call.layouts["input"].dim != 0 or call.layouts["input"].outer != 1:
         return None
     own: bool = call.get("use_input_stats", True)
     mean, variance = (None, None) if own else (call.get("running_mean"), call.get("running_var"))

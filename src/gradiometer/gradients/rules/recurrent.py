@@ -31,11 +31,11 @@ def _gru_step(inputs: Tensor, hidden: Tensor, state: State) -> State:
     return ((1 - update) * new + update * state[0],)
 
 
-def _tanh_step(inputs: Tensor, hidden: Tensor, state: State) -> State:
+def _tanh_step(inputs: Tensor, hidden: Tensor, _: State) -> State:
     return ((inputs + hidden).tanh(),)
 
 
-def _relu_step(inputs: Tensor, hidden: Tensor, state: State) -> State:
+def _relu_step(inputs: Tensor, hidden: Tensor, _: State) -> State:
     return ((inputs + hidden).relu(),)
 
 

@@ -1,0 +1,45 @@
+"""Read the arguments of the instrument: which parameters, how much memory."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from gradiometer.errors import InputError, ModelError
+
+
+def chosen_parameters(model: nn.Module, globs: str | Sequence[str]) -> dict[str, Tensor]:
+    """The parameters that match, without duplicates of tied ones."""
+    globs = [globs] if isinstance(globs, str) else list(globs)
+    everything = {name: parameter for name, parameter in model.named_parameters() if parameter.is_floating_point()}
+    if not everything:
+        raise ModelError(f"{type(model).__name__} has no parameters")
+    for glob in globs:
+        if not any(fnmatch.fnmatchcase(name, glob) for name in everything):
+            some = ", ".join(list(everything)[:8])
+            raise InputError(f"parameters={glob!r} matches none of the {len(everything)} parameters ({some}, ...)")
+    return {
+        name: parameter
+        for name, parameter in everything.items()
+        if any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+    }
+
+
+_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+
+
+def memory_in_bytes(memory: str | int | None) -> int | None:
+    """A working memory such as `"512MiB"` in bytes.
+
+    Raises:
+        InputError: If it cannot be read or is not positive.
+    """
+    if memory is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(memory).lower())
+    if match is None or match[2] not in _UNITS or (size := int(float(match[1]) * _UNITS[match[2]])) <= 0:
+        raise InputError(f"memory must be a positive number of bytes, or such as '512MiB' or '2GiB', got {memory!r}")
+    return size

@@ -1,0 +1,61 @@
+"""From what a model returned to what is sent back through it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradiometer.errors import InputError, ModelError
+from gradiometer.gradients.objectives import Loss, Objective
+
+
+def seeds_of(objective: Objective | Loss, outputs: Tensor, inputs: Any) -> Tensor:
+    """The gradients (N, *outputs.shape) of any objective, also of a plain callable.
+
+    Raises:
+        InputError: If a callable does not return one finite value for each sample.
+    """
+    if isinstance(objective, Objective):
+        return objective.seeds(outputs, inputs)
+    leaf = outputs.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        losses = objective(leaf, inputs)
+        if not isinstance(losses, Tensor) or losses.shape != outputs.shape[:1]:
+            shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+            raise InputError(f"an objective must return one value for each of {len(outputs)} samples, got {shape}")
+        if not losses.requires_grad:
+            return torch.zeros_like(outputs, dtype=torch.float64).unsqueeze(0)
+        (seeds,) = torch.autograd.grad(losses.sum(), leaf)
+    return seeds.detach().double().unsqueeze(0)
+
+
+def scaled(seeds: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale each sample's seed to order one by a power of two, which is exact, and keep the exponent.
+
+    Gradients are linear in the seed. So a gradient of 1e-30 passes through float16 or float32 without underflow, and
+    its square is put together again in float64.
+    """
+    flat = seeds.flatten(2)
+    largest = flat.abs().amax(2)
+    _, exponents = torch.frexp(largest)
+    exponents = torch.where(largest > 0, exponents, 0)
+    scaled = flat * torch.exp2(-exponents.double()).unsqueeze(2)
+    return scaled.view(len(seeds), *outputs.shape).to(outputs.device), exponents
+
+
+def check_outputs(outputs: Tensor) -> None:
+    """Refuse outputs that have no gradient or are not finite.
+
+    Raises:
+        ModelError: Says which rows.
+    """
+    if not outputs.is_floating_point():
+        raise ModelError(f"the outputs are {outputs.dtype}, which has no gradient; select the logits with output=")
+    if not bool(torch.isfinite(outputs).all()):
+        rows = (~torch.isfinite(outputs.reshape(len(outputs), -1))).any(1).nonzero().flatten().tolist()
+        raise ModelError(
+            f"the model returns NaN or infinite outputs for {len(rows)} of {len(outputs)} samples, first "
+            f"row {rows[0]}; check its weights and the range of the inputs"
+        )

@@ -1,0 +1,98 @@
+"""One operation where parameters meet activations: from the gradient of its output to factors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from gradiometer.gradients.factors import Factor
+from gradiometer.gradients.planning import Step
+from gradiometer.gradients.rules.anything import any_operation
+from gradiometer.gradients.rules.registry import Call, find_rule
+from gradiometer.gradients.tape import Operation
+
+
+@dataclass
+class Use:
+    """A step of the forward pass whose backward part is still to come.
+
+    Attributes:
+        number: Its number in the program.
+        operation: The call.
+        step: What the program says about it.
+        batch: Number of samples B.
+        weights: The parameters among its arguments, detached, by position.
+        activations: The arguments that depend on the batch, by position, as they were before the call.
+        versions: How often each of those had been changed in place at the time of the call.
+    """
+
+    number: int
+    operation: Operation
+    step: Step
+    batch: int
+    weights: dict[int, Tensor]
+    activations: dict[int, Tensor]
+    versions: dict[int, int]
+
+    def factors(self, wanted: set[int], gradient: Tensor) -> dict[int, Factor]:
+        """Factors of the wanted weights, by position.
+
+        They come from the layer rule of the operation, or from its vector-Jacobian product if it has none.
+
+        Args:
+            wanted: Positions of weights.
+            gradient: Gradient of the output, as autograd gives it.
+        """
+        errors = self.step.output.split(gradient, self.batch)
+        found = None if self.operation.in_place else self._by_rule(wanted, errors)
+        return self._by_product(sorted(wanted), errors) if found is None else found
+
+    def changed(self) -> bool:
+        """Whether an activation was changed in place since the call."""
+        return any(tensor._version != self.versions[at] for at, tensor in self.activations.items())
+
+    def _by_rule(self, wanted: set[int], errors: Tensor) -> dict[int, Factor] | None:
+        entry = find_rule(self.operation.function)
+        if entry is None:
+            return None
+        args, kwargs = pytree.tree_unflatten(list(range(len(self.operation.leaves))), self.operation.structure)
+        places = {**dict(zip(entry.arguments, args, strict=False)), **kwargs}
+        positions = {name: place for name, place in places.items() if isinstance(place, int)}
+        call = Call(
+            self.operation.function,
+            {name: self._value(place) for name, place in places.items()},
+            frozenset(name for name, place in positions.items() if place in wanted),
+            {name: self.step.layouts[place] for name, place in positions.items() if place in self.step.layouts},
+            self.batch,
+        )
+        if len(call.wanted) < len(wanted):
+            return None
+        found = entry.rule(call, errors)
+        return None if found is None else {positions[name]: factor for name, factor in found.items()}
+
+    def _by_product(self, wanted: Sequence[int], errors: Tensor) -> dict[int, Factor]:
+        operation, batched = self.operation, sorted(self.activations)
+        samples = [self.step.layouts[at].split(self.activations[at], self.batch) for at in batched]
+
+        def function(*values: Tensor) -> Tensor:
+            replaced: dict[int, Any] = {**self.weights, **dict(zip([*wanted, *batched], values, strict=True))}
+            if operation.in_place:
+                replaced[0] = replaced[0].clone()
+            result = operation.run(replaced)
+            output: Tensor = replaced[0] if result is None else result
+            return output
+
+        factors = any_operation(function, [self.weights[at] for at in wanted], samples, errors)
+        return dict(zip(wanted, factors, strict=True))
+
+    def _value(self, place: Any) -> Any:
+        """The value of an argument: parameters detached, activations as they were."""
+        if isinstance(place, int):
+            return self.weights.get(place, self.activations.get(place, self.operation.leaves[place]))
+        if isinstance(place, list | tuple):
+            return type(place)(self._value(item) for item in place)
+        return place
