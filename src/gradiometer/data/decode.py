@@ -1,0 +1,147 @@
+"""Decoding: whatever a source holds for one row becomes an 8-bit array of the agreed size and channels."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from gradiometer.errors import InputError
+
+Picture = Path | bytes | NDArray[np.uint8] | Callable[[], Image.Image] | None
+"""One row as a source gives it: a file, its bytes, pixels (H, W) or (H, W, 3), a function that opens it, or nothing."""
+
+
+class SizeMismatchError(InputError):
+    """An image of another size than the rest while no size was asked for."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What every image of a stream is brought to.
+
+    Attributes:
+        channels: 1 for grey, 3 for colour.
+        height: Pixels.
+        width: Pixels.
+        resize: Whether an image of another size is resized (the size was asked for) or refused (it was not).
+    """
+
+    channels: int
+    height: int
+    width: int
+    resize: bool
+
+    def apply(self, picture: Picture) -> NDArray[np.uint8]:
+        """Decode one row.
+
+        Grey becomes colour by repetition, colour becomes grey by the ITU-R BT.601 weights of Pillow; another size is
+        resized with `BICUBIC`, which low-pass filters when it shrinks.
+
+        Args:
+            picture: The row as the source gives it.
+
+        Returns:
+            uint8 (channels, height, width).
+
+        Raises:
+            SizeMismatchError: If the image has another size and none was asked for.
+            InputError: If the row is not an image that can be decoded; the message is the reason.
+        """
+        shape = (self.height, self.width) if self.channels == 1 else (self.height, self.width, self.channels)
+        if isinstance(picture, np.ndarray) and picture.shape == shape:
+            return _channels_first(picture)  # spares archives, which are uniform, the way through Pillow
+        image = decode(picture)
+        if (image.height, image.width) != (self.height, self.width) and not self.resize:
+            raise SizeMismatchError(
+                f"the image has {image.height} x {image.width} pixels where the first one has "
+                f"{self.height} x {self.width}; choose one size for all with size="
+            )
+        return _channels_first(np.asarray(_shaped(image, self.channels, self.height, self.width)))
+
+
+def form_of(picture: Picture, size: tuple[int, int] | None, channels: int | None) -> Form:
+    """The form that one image has, where size or channels were not asked for.
+
+    Args:
+        picture: The first row that can be read.
+        size: Height and width, or None for those of the picture.
+        channels: 1 or 3, or None for those of the picture.
+
+    Raises:
+        InputError: If the picture cannot be decoded.
+    """
+    image = decode(picture)
+    height, width = size or (image.height, image.width)
+    return Form(channels or len(image.getbands()), height, width, resize=size is not None)
+
+
+def decode(picture: Picture) -> Image.Image:
+    """One row as an 8-bit image.
+
+    Transparency is dropped, palettes and CMYK become colour, black-and-white becomes grey, 16-bit grey is scaled to 8
+    bits. The orientation that a camera notes beside the pixels is not applied, as training pipelines do not either.
+
+    Args:
+        picture: The row as the source gives it.
+
+    Returns:
+        An image in mode `L` or `RGB`, fully decoded.
+
+    Raises:
+        InputError: If it is not an image that can be decoded; the message is the reason.
+    """
+    if picture is None:
+        raise InputError("the row holds no image")
+    try:
+        if isinstance(picture, np.ndarray):
+            return _eight_bit(Image.fromarray(picture))
+        if callable(picture):
+            return _eight_bit(picture())
+        with Image.open(picture if isinstance(picture, Path) else io.BytesIO(picture)) as image:
+            return _eight_bit(image)
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        empty = picture == b"" or (isinstance(picture, Path) and picture.stat().st_size == 0)
+        raise InputError(
+            "it has zero bytes" if empty else "its bytes are not an image of a format that Pillow reads"
+        ) from None
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders fail in many ways on broken bytes; one bad row must not end the run
+        detail = str(error).strip() or "no further detail"
+        raise InputError(f"the image cannot be decoded ({type(error).__name__}: {detail})") from error
+
+
+def resized(image: Image.Image, height: int, width: int) -> Image.Image:
+    """The image at another size, by `BICUBIC`; the very same image when the size is right."""
+    if (image.height, image.width) == (height, width):
+        return image
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _shaped(image: Image.Image, channels: int, height: int, width: int) -> Image.Image:
+    mode = "L" if channels == 1 else "RGB"
+    return resized(image if image.mode == mode else image.convert(mode), height, width)
+
+
+def _channels_first(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # Pillow clips 16 bits to 255 when it converts, which turns a radiograph white.
+        deep = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((deep + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise InputError(f"pixels of mode {image.mode!r} (32 bits) have no agreed range; store 8 or 16 bits")
+    if image.mode in ("L", "LA", "La", "1"):
+        return image.convert("L")
+    return image.convert("RGB")

@@ -1,0 +1,194 @@
+"""Finding a source of images by path or name, and loading it into memory."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gradiometer.data.archive import open_archive
+from gradiometer.data.catalogue import TORCHVISION, open_digits, open_torchvision
+from gradiometer.data.decode import Form, SizeMismatchError, form_of
+from gradiometer.data.folder import open_folder
+from gradiometer.data.images import Failure, Images, check_positive
+from gradiometer.data.parquet import open_parquet
+from gradiometer.data.rows import Rows
+from gradiometer.errors import InputError
+
+Source = str | os.PathLike[str]
+Size = int | tuple[int, int]
+
+
+def open_rows(source: Source, *, split: str | None, root: Source | None, download: bool = False) -> Rows:
+    """The rows of a source, not yet decoded.
+
+    Args:
+        source: As for `load`.
+        split: As for `load`.
+        root: As for `load`.
+        download: As for `load`.
+
+    Raises:
+        InputError: If there is no such source, or it holds no images.
+        DependencyError: If the source needs a package that is not installed.
+    """
+    base = None if root is None else Path(root)
+    if source == "digits":
+        return open_digits(split)
+    path = Path(source)
+    if path.is_dir():
+        return open_folder(path, split)
+    for suffix, opener in ((".npz", open_archive), (".parquet", open_parquet)):
+        if path.suffix.lower() != suffix:
+            continue
+        if base is not None and not path.is_file() and (base / path).is_file():
+            path = base / path
+        if not path.is_file():
+            raise InputError(f"there is no file {path}; check the path")
+        return opener(path, split)
+    if base is not None and (base / f"{source}.npz").is_file():
+        return open_archive(base / f"{source}.npz", split)
+    if source in TORCHVISION:
+        return open_torchvision(str(source), split, base, download)
+    raise InputError(_unknown(str(source), base))
+
+
+def load(
+    source: Source,
+    *,
+    split: str | None = None,
+    root: Source | None = None,
+    size: Size | None = None,
+    channels: int | None = None,
+    limit: int | None = None,
+    download: bool = False,
+) -> Images:
+    """Load images into memory.
+
+    Args:
+        source: One of
+            * `"digits"`, the handwritten digits that come with scikit-learn,
+            * a folder of images, flat or with one sub-folder for each class,
+            * an .npz archive in the layout of MedMNIST (`train_images` uint8 (N, H, W) or (N, H, W, 3),
+              `train_labels` (N,) or (N, 1), `test_images`, ...; `class_names` and `train_groups` are understood),
+            * a .parquet table with encoded images in the column `image`, optionally with `label`,
+            * a name such as `"cifar10"`, when `root` holds `cifar10.npz`,
+            * a torchvision name such as `"CIFAR10"` or `"SVHN"`, in the folder `root`.
+        split: Which part of the source (`train`, `val`, `test`); may be left out when there is only one.
+        root: Folder in which named data sets lie.
+        size: Height and width in pixels, one number for a square; images of another size are resized by `BICUBIC`.
+            Without it all images must have the same size.
+        channels: 1 for grey, 3 for colour. Without it, those of the first image.
+        limit: At most so many images: a random choice that is the same each time, in the order of the source, so
+            that a source that is sorted by class still gives all classes.
+        download: Allow torchvision to fetch a data set that is not in `root`.
+
+    Returns:
+        The images that can be read. The others are in `.failures`, and a warning says how many.
+
+    Raises:
+        InputError: If there is no such source, it holds no readable image, or size, type, range or labels are wrong.
+        DependencyError: If the source needs a package that is not installed.
+
+    Example:
+        >>> digits = load("digits", limit=100)
+        >>> digits.images.shape, digits.images.dtype, digits.classes[:3]
+        (torch.Size([100, 1, 8, 8]), torch.uint8, ('0', '1', '2'))
+    """
+    if limit is not None:
+        check_positive("limit", limit)
+    extent = check_form(size, channels)
+    rows = open_rows(source, split=split, root=root, download=download)
+    chosen = _choose(rows.count(), limit)
+    form: Form | None = None
+    pixels: NDArray[np.uint8] = np.empty(0, np.uint8)
+    names: list[str] = []
+    failures: list[Failure] = []
+    kept: list[int] = []
+    wanted = iter(chosen.tolist())
+    following = next(wanted, None)
+    for number, row in enumerate(rows.read()):
+        if number != following:
+            continue
+        following = next(wanted, None)
+        try:
+            if form is None:
+                form = form_of(row.picture, extent, channels)
+                pixels = np.empty((len(chosen), form.channels, form.height, form.width), np.uint8)
+            pixels[len(kept)] = form.apply(row.picture)
+        except SizeMismatchError as error:
+            raise InputError(f"{row.name}: {error}") from error
+        except InputError as error:
+            failures.append(Failure(row.name, str(error)))
+        else:
+            kept.append(number)
+            names.append(row.name)
+        if following is None:
+            break
+    if not kept:
+        raise nothing_readable(str(source), failures)
+    if failures:
+        warnings.warn(_report(str(source), failures, len(chosen)), stacklevel=2)
+    notes = rows.annotations()
+    index = np.array(kept)
+    return Images(
+        images=torch.from_numpy(pixels[: len(kept)]),
+        labels=None if notes.labels is None else torch.from_numpy(notes.labels[index]),
+        names=tuple(names),
+        groups=torch.from_numpy(index if notes.groups is None else notes.groups[index]),
+        classes=notes.classes,
+        failures=tuple(failures),
+    )
+
+
+def check_form(size: Size | None, channels: int | None) -> tuple[int, int] | None:
+    """Height and width of a requested size, after checking it and the channels.
+
+    Raises:
+        InputError: If the channels are not 1 or 3, or a side is below 1 pixel.
+    """
+    if channels not in (None, 1, 3):
+        raise InputError(f"channels must be 1 (grey) or 3 (colour), got {channels}")
+    if size is None:
+        return None
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise InputError(f"size must be at least 1 pixel in height and width, got {size}")
+    return height, width
+
+
+def nothing_readable(source: str, failures: list[Failure]) -> InputError:
+    """The error for a source in which every row failed."""
+    first = f"{failures[0].name}: {failures[0].reason}" if failures else "it has no rows"
+    return InputError(f"none of the {len(failures)} images of {source} can be read; the first one is {first}")
+
+
+def _choose(count: int, limit: int | None) -> NDArray[np.int64]:
+    if limit is None or limit >= count:
+        return np.arange(count, dtype=np.int64)
+    return np.sort(np.random.default_rng(0).choice(count, limit, replace=False)).astype(np.int64)
+
+
+def _report(source: str, failures: list[Failure], count: int) -> str:
+    shown = "; ".join(f"{failure.name}: {failure.reason}" for failure in failures[:3])
+    more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
+    return f"{len(failures)} of {count} images of {source} cannot be read and are left out: {shown}{more}"
+
+
+def _unknown(source: str, root: Path | None) -> str:
+    there = sorted(path.stem for path in root.glob("*.npz")) if root is not None else []
+    understood = ["digits", *TORCHVISION, *there]
+    lower = {name.lower(): name for name in understood}
+    close = [lower[name] for name in difflib.get_close_matches(source.lower(), lower, n=3, cutoff=0.6)]
+    guess = f"; did you mean {' or '.join(close)}?" if close else ""
+    where = f"in {root}: {', '.join(there) or 'none'}" if root is not None else "names of .npz files need root="
+    return (
+        f"unknown data source {source!r}: not a folder, not an .npz or .parquet file, not a known name{guess} "
+        f"Understood are a folder of images, FILE.npz, FILE.parquet, digits, torchvision's {', '.join(TORCHVISION)}, "
+        f"and names of .npz files ({where})"
+    )

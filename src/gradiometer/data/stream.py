@@ -1,0 +1,136 @@
+"""Reading a large source batch by batch: bounded memory, bad rows reported, and resumable at any row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradiometer.data.decode import Form, form_of
+from gradiometer.data.images import Failure, check_positive, to_unit
+from gradiometer.data.rows import Rows
+from gradiometer.data.sources import Size, Source, check_form, nothing_readable, open_rows
+from gradiometer.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Consecutive rows of a source.
+
+    Attributes:
+        images: float32 (B, K, H, W) in [0, 1]: the rows that can be read, in order. B may be 0.
+        names: B row names.
+        failures: The rows that cannot be read, in order.
+        start: Number of the first row in the source. Failed rows count.
+    """
+
+    images: Tensor
+    names: tuple[str, ...]
+    failures: tuple[Failure, ...]
+    start: int
+
+    @property
+    def stop(self) -> int:
+        """Number of the row after the last one: the `skip` with which a later stream goes on."""
+        return self.start + len(self.names) + len(self.failures)
+
+
+def stream(
+    source: Source,
+    *,
+    batch_size: int,
+    size: Size | None = None,
+    channels: int | None = None,
+    split: str | None = None,
+    root: Source | None = None,
+    skip: int = 0,
+    download: bool = False,
+) -> Iterator[Batch]:
+    """Read a source batch by batch.
+
+    Every image is brought to one size and number of channels. A row that cannot be read (a corrupt or truncated file,
+    zero bytes, not an image, or another size while none was asked for) becomes a `Failure`; the others go on.
+
+    Args:
+        source: As for `load`.
+        batch_size: Rows in a batch.
+        size: Height and width in pixels, one number for a square. Without it, those of the first readable image of
+            the source, whatever is skipped.
+        channels: 1 for grey, 3 for colour. Without it, those of the first readable image.
+        split: As for `load`.
+        root: As for `load`.
+        skip: Rows to leave out at the start, such as the `stop` of the last batch that was dealt with.
+        download: As for `load`.
+
+    Returns:
+        An iterator of `Batch`. Errors of the source and of the arguments are raised before the first one.
+
+    Raises:
+        InputError: If there is no such source, no image of it can be read, or an argument is out of range.
+        DependencyError: If the source needs a package that is not installed.
+
+    Example:
+        >>> [batch.stop for batch in stream("digits", batch_size=1000)]
+        [1000, 1797]
+    """
+    check_positive("batch_size", batch_size)
+    if skip < 0:
+        raise InputError(f"skip must be 0 or more rows, got {skip}")
+    extent = check_form(size, channels)
+    rows = open_rows(source, split=split, root=root, download=download)
+    form = _form(str(source), rows, extent, channels)
+    return _batches(rows, form, batch_size, skip)
+
+
+def count(source: Source, *, split: str | None = None, root: Source | None = None, download: bool = False) -> int:
+    """The number of rows of a source, unreadable ones included; nothing is decoded.
+
+    Args:
+        source: As for `load`.
+        split: As for `load`.
+        root: As for `load`.
+        download: As for `load`.
+
+    Raises:
+        InputError: If there is no such source, or it holds no images.
+        DependencyError: If the source needs a package that is not installed.
+
+    Example:
+        >>> count("digits")
+        1797
+    """
+    return open_rows(source, split=split, root=root, download=download).count()
+
+
+def _form(source: str, rows: Rows, size: tuple[int, int] | None, channels: int | None) -> Form:
+    if size is not None and channels is not None:
+        return Form(channels, *size, resize=True)
+    failures = []
+    for row in rows.read():
+        try:
+            return form_of(row.picture, size, channels)
+        except InputError as error:
+            failures.append(Failure(row.name, str(error)))
+    raise nothing_readable(source, failures)
+
+
+def _batches(rows: Rows, form: Form, batch_size: int, skip: int) -> Iterator[Batch]:
+    reader = rows.read(skip)
+    start = skip
+    while part := list(islice(reader, batch_size)):
+        pixels = np.empty((len(part), form.channels, form.height, form.width), np.uint8)
+        names: list[str] = []
+        failures: list[Failure] = []
+        for row in part:
+            try:
+                pixels[len(names)] = form.apply(row.picture)
+            except InputError as error:
+                failures.append(Failure(row.name, str(error)))
+            else:
+                names.append(row.name)
+        yield Batch(to_unit(torch.from_numpy(pixels[: len(names)])), tuple(names), tuple(failures), start)
+        start += len(part)
