@@ -35,8 +35,8 @@ class Layout:
             (B, ...): entry b is what the activation would be for the batch that holds sample b alone.
         """
         inner = tensor.shape[self.dim] // (batch * self.outer)
-        samples = tensor.unflatten(self.dim, (self.outer, batch, inner)).movedim(self.dim + 1, 0)
-        return samples.flatten(self.dim + 1, self.dim + 2)
+        samples: Tensor = tensor.unflatten(self.dim, (self.outer, batch, inner))
+        return samples.movedim(self.dim + 1, 0).flatten(self.dim + 1, self.dim + 2)
 
     def fits(self, tensor: Tensor, batch: int) -> bool:
         """Whether an activation of this shape can have this layout for B samples."""

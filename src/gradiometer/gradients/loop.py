@@ -40,8 +40,9 @@ class Loop:
             gradients: tuple[Tensor | None, ...] = (None,) * len(found)
             if outputs.requires_grad:
                 seed = seeds[at : at + 1].to(outputs.dtype)
-                gradients = torch.autograd.grad(outputs, list(self.parameters.values()), seed, allow_unused=True)
+                scalar = (outputs * seed).sum()
+                gradients = torch.autograd.grad(scalar, list(self.parameters.values()), allow_unused=True)
             for (name, parameter), gradient in zip(self.parameters.items(), gradients, strict=True):
-                value = torch.zeros_like(parameter) if gradient is None else gradient
+                value = torch.zeros_like(parameter) if gradient is None else gradient.to_dense()
                 found[name].append(reduce(name, Dense(value.detach().unsqueeze(0))))
         return {name: torch.cat(parts) for name, parts in found.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +12,14 @@ from torch import Tensor, nn
 
 from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients import samples
+from gradiometer.gradients.activations import one_by_one
 from gradiometer.gradients.arguments import chosen_parameters, memory_in_bytes
 from gradiometer.gradients.factors import Factor, Zero, wide
 from gradiometer.gradients.loop import Loop
 from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective
 from gradiometer.gradients.plan import Plan, make_plan
 from gradiometer.gradients.planning import Program, check_finite, check_mode
-from gradiometer.gradients.reader import ProgramMismatch, Reader, Reduce
+from gradiometer.gradients.reader import ProgramMismatch, Reader, Reduce, RuleFailure
 from gradiometer.gradients.readings import Readings
 from gradiometer.gradients.samples import Inputs
 from gradiometer.gradients.seeds import check_outputs, scaled, seeds_of
@@ -158,10 +160,15 @@ class Gradiometer:
             program = Program(self._plan(part).program.steps, set(self._parameters))
             with left_as_found(self.model, self._parameters.values()):
                 reader = Reader(self._parameters, program, stop - start, activations=True)
-                with reader:
+                try:
+                    with closing(reader), reader:
+                        raw = self._forward(part)
+                    found = reader.activations or {}
+                except ProgramMismatch:
                     raw = self._forward(part)
+                    found = one_by_one(self._parameters, self._forward, part, stop - start)
             outputs.append(self._select(raw).detach())
-            names, norms = _in_order(self._parameters, reader.activations or {})
+            names, norms = _in_order(self._parameters, found)
             values.append(norms)
         return Readings(torch.cat(outputs), torch.cat(values), names)
 
@@ -195,17 +202,30 @@ class Gradiometer:
             part = samples.on(samples.take(x, start, stop), self._device)
             found.append(self._statistics(part, stop - start, reduce, power, activations))
         values = torch.cat([torch.stack([part.values[name] for name in self._parameters], -1) for part in found])
-        norms = torch.cat([part.activations for part in found]) if activations else None
+        measured = [part.activations for part in found if part.activations is not None]
+        norms = torch.cat(measured) if measured else None
         return Readings(torch.cat([part.outputs for part in found]), values, self.parameters, norms, found[0].layers)
 
     def _statistics(self, x: Inputs, batch: int, reduce: Reduce, power: int, activations: bool) -> _Found:
         """One statistic of every parameter for a batch that fits into memory."""
-        check_mode(self.model)
         program = self._plan(x).program
+        while True:
+            try:
+                return self._attempt(x, batch, reduce, power, activations, program)
+            except RuleFailure as failure:
+                if failure.roots <= program.looped:
+                    raise ModelError(f"the gradients of {failure} cannot be computed: {failure.__cause__}") from failure
+                program.looped |= failure.roots  # a statistic that the check did not try
+
+    def _attempt(
+        self, x: Inputs, batch: int, reduce: Reduce, power: int, activations: bool, program: Program
+    ) -> _Found:
+        """One forward pass and the backward passes through it, by the program."""
+        check_mode(self.model)
         reader = Reader(self._parameters, program, batch, activations=activations)
         read = self._named(set(self._parameters) - program.looped)
-        looped, outputs = set(program.looped), None
-        with left_as_found(self.model, read.values()):
+        looped, outputs, measured = set(program.looped), None, reader.activations
+        with left_as_found(self.model, read.values()), closing(reader):
             if read or activations:
                 try:
                     with reader:
@@ -214,6 +234,8 @@ class Gradiometer:
                     looped |= reader.strays(outputs)
                 except ProgramMismatch:
                     looped = set(self._parameters)
+                    if activations:
+                        measured = one_by_one(self._parameters, self._forward, x, batch)
             loop = Loop(self._forward, self._select, self._named(looped))
             visible = loop.outputs(x, batch) if outputs is None else outputs.detach()
             check_outputs(visible)
@@ -227,7 +249,7 @@ class Gradiometer:
             with left_as_found(self.model, loop.parameters.values()):
                 for number, seed in enumerate(seeds):
                     found[number] |= loop.statistics(x, seed, batch, reduce)
-        layers, norms = _in_order(self._parameters, reader.activations or {}) if activations else ((), None)
+        layers, norms = ((), None) if measured is None else _in_order(self._parameters, measured)
         return _Found(visible, self._joined(found, exponents, batch, reduce, power), layers, norms)
 
     def _joined(
@@ -266,6 +288,7 @@ class Gradiometer:
         return [(start, min(start + step, size)) for start in range(0, size, step)]
 
     def _forward(self, x: Any) -> Any:
+        x = samples.copied(x)  # a model may overwrite its input
         if isinstance(x, dict):
             return self.model(**x)
         return self.model(*x) if isinstance(x, tuple | list) else self.model(x)

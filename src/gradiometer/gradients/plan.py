@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointError
 
 from gradiometer.errors import ModelError
 from gradiometer.gradients import samples
@@ -105,9 +106,11 @@ def make_plan(
             break
         except RuleFailure as failure:
             program.looped |= failure.roots
-        except ProgramMismatch:
+        except (ProgramMismatch, CheckpointError):
             program.looped |= set(parameters)
             break
+        finally:
+            reader.close()
     if program.looped < set(parameters):
         program.looped |= _different(found, expected, outputs.dtype)
     lines = tuple(

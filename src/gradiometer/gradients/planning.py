@@ -8,6 +8,7 @@ by the plan and one sample at a time. A parameter on which they differ is left t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,10 +18,12 @@ from torch import Tensor, nn
 from gradiometer.errors import ModelError
 from gradiometer.gradients.layout import Layout, find_layout, same_values
 from gradiometer.gradients.samples import join, swap_first, take
-from gradiometer.gradients.tape import Operation, Tape, mark_weights, tensors_of
+from gradiometer.gradients.tape import Operation, Tape, tensors_of
 
 #: Samples in a probing batch. Not one (every layout fits) and not two (a common size of other dimensions).
 SAMPLES = 3
+
+_DATA = "_gradiometer_data"
 
 Kind = Literal["weights", "use", "loop"]
 
@@ -57,6 +60,7 @@ class _Seen:
     operation: Operation
     mixed: bool
     others: dict[int, Tensor]
+    result: Any
     results: list[Tensor]
 
 
@@ -75,14 +79,14 @@ class Probe(Tape):
         self.seen: list[_Seen] = []
         self._batched = batched
         for tensor in tensors_of(data):
-            _mark_data(tensor)
+            self.note(tensor, _DATA, True)
 
     def plain(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Follow the data."""
         result = function(*args, **kwargs)
         if any(map(_is_data, tensors_of([*args, *kwargs.values()]))):
             for tensor in tensors_of(result):
-                _mark_data(tensor)
+                self.note(tensor, _DATA, True)
         return result
 
     def operation(self, operation: Operation) -> Any:
@@ -95,12 +99,12 @@ class Probe(Tape):
         results = [tensor for tensor in tensors_of(produced) if tensor.is_floating_point()]
         if not results:
             return result
-        self.seen.append(_Seen(operation, mixed, copies, [tensor.detach().clone() for tensor in results]))
+        self.seen.append(_Seen(operation, mixed, copies, result, [tensor.detach().clone() for tensor in results]))
         if mixed:
             for tensor in results:
-                _mark_data(tensor)
+                self.note(tensor, _DATA, True)
         else:
-            mark_weights(result, operation)
+            self.mark_weights(result, operation)
         return result
 
 
@@ -121,7 +125,8 @@ def probe(parameters: Mapping[str, Tensor], run: Callable[[Any], Any], samples: 
     while True:
         passes, outputs = [], []
         for data in (samples, changed, larger):
-            with Probe(parameters, data, batched) as watcher:
+            watcher = Probe(parameters, data, batched)
+            with closing(watcher), watcher:
                 outputs.append(run(data))
             passes.append(watcher.seen)
         if len({tuple(seen.operation.name for seen in watched) for watched in passes}) > 1:
@@ -143,7 +148,8 @@ def _step(first: _Seen, changed: _Seen, larger: _Seen) -> Step:
     name = first.operation.name
     if not first.mixed:
         return Step(name, "weights")
-    if len(first.results) != 1 or (first.operation.in_place and 0 in first.operation.roots):
+    single = len(first.results) == 1 and not isinstance(first.result, list | tuple)
+    if not single or (first.operation.in_place and 0 in first.operation.roots):
         return Step(name, "loop")
     layouts: dict[int, Layout] = {}
     for at, tensor in first.others.items():
@@ -166,12 +172,8 @@ def _grows(first: _Seen, larger: _Seen) -> bool:
     )
 
 
-def _mark_data(tensor: Tensor) -> None:
-    tensor._gradiometer_data = True  # type: ignore[attr-defined]
-
-
 def _is_data(tensor: Tensor) -> bool:
-    return hasattr(tensor, "_gradiometer_data")
+    return hasattr(tensor, _DATA)
 
 
 def check_mode(model: nn.Module) -> None:

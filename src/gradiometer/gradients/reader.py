@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from gradiometer.errors import ModelError
-from gradiometer.gradients.factors import Computed, Factor, Sum, wide
+from gradiometer.errors import GradiometerError, ModelError
+from gradiometer.gradients.activations import add_norms, layer_input
+from gradiometer.gradients.factors import Computed, Factor, Sum
 from gradiometer.gradients.planning import Program, Step
 from gradiometer.gradients.rules.linear import Outer
-from gradiometer.gradients.tape import Operation, Tape, mark_weights
+from gradiometer.gradients.tape import Operation, Tape
 from gradiometer.gradients.uses import Use
 
 #: A statistic: maps the name of a parameter and its factor to a tensor whose first dimension is the samples.
 Reduce = Callable[[str, Factor], Tensor]
-
-#: Functions whose inputs count as the activations of a layer.
-_LAYERS = frozenset(
-    {"linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "addmm"}
-)
 
 
 class ProgramMismatch(Exception):
@@ -30,10 +27,10 @@ class ProgramMismatch(Exception):
 
 
 class RuleFailure(Exception):
-    """A layer rule failed on one step of the program."""
+    """The statistic of some parameters cannot be computed in the way that was planned."""
 
-    def __init__(self, number: int, roots: frozenset[str]) -> None:
-        super().__init__(f"step {number} ({', '.join(sorted(roots))})")
+    def __init__(self, roots: frozenset[str]) -> None:
+        super().__init__(", ".join(sorted(roots)))
         self.roots = roots
 
 
@@ -61,6 +58,7 @@ class Reader(Tape):
         self._indirect: set[str] = set()
         self._pending: list[tuple[Tensor, Factor]] = []
         self._reduce: Reduce | None = None
+        self._last = False
         self.statistics: dict[str, Tensor] = {}
         self.forms: dict[str, list[str]] = {name: [] for name in parameters}
         self.activations: dict[str, Tensor] | None = {} if activations else None
@@ -81,7 +79,7 @@ class Reader(Tape):
             return result
         self._number += 1
         if step.kind == "weights":
-            mark_weights(result, operation)
+            self.mark_weights(result, operation)
         return result
 
     def backward(self, outputs: Tensor, seeds: Tensor, reduce: Reduce, *, last: bool) -> dict[str, Tensor]:
@@ -96,7 +94,7 @@ class Reader(Tape):
         Returns:
             The statistic by name, without parameters that are left to the loop or have no influence.
         """
-        self.statistics, self._pending, self._reduce = {}, [], reduce
+        self.statistics, self._pending, self._reduce, self._last = {}, [], reduce, last
         if outputs.requires_grad and self._anchor is not None:
             torch.autograd.grad(outputs, self._anchor, seeds, retain_graph=not last, allow_unused=True)
         self._finish()
@@ -124,7 +122,7 @@ class Reader(Tape):
             raise ProgramMismatch(operation.name)
         return result
 
-    def _use(self, operation: Operation, step: Step) -> Tensor:
+    def _use(self, operation: Operation, step: Step) -> Tensor | None:
         """Run an operation on detached parameters, and arrange for its backward part."""
         targets = {at: operation.leaves[at] for at in operation.roots}
         weights = {at: target.detach() for at, target in targets.items()}
@@ -137,8 +135,10 @@ class Reader(Tape):
         wanted = {at for at, roots in operation.roots.items() if not roots <= self._program.looped}
         result = operation.run(weights)
         output: Tensor = operation.leaves[0] if result is None else result
-        if self.activations is not None:
-            self._measure(operation, step, activations)
+        layer = None if self.activations is None else layer_input(operation)
+        if self.activations is not None and layer is not None and layer[1] in activations:
+            name, at = layer
+            add_norms(self.activations, name, step.layouts[at].split(activations[at], self._batch))
         versions = {at: tensor._version for at, tensor in activations.items()}
         use = Use(self._number - 1, operation, step, self._batch, weights, activations, versions)
         for at in wanted:
@@ -160,50 +160,32 @@ class Reader(Tape):
             return output
         if self._anchor is None:
             self._anchor = torch.zeros((), device=output.device, requires_grad=True)
-        anchored: Tensor = _Anchor.apply(output, self._anchor)  # type: ignore[no-untyped-call]
+        anchored: Tensor = _Anchor.apply(output, self._anchor)
         return anchored
-
-    def _measure(self, operation: Operation, step: Step, activations: dict[int, Tensor]) -> None:
-        """Squared norm of the input of a layer."""
-        assert self.activations is not None
-        name = getattr(operation.function, "__name__", "")
-        at = 1 if name == "addmm" else 0
-        if name not in _LAYERS or at not in activations:
-            return
-        roots = operation.roots.get(at + 1, frozenset())
-        if len(roots) != 1:
-            return
-        samples = wide(step.layouts[at].split(activations[at], self._batch)).flatten(1)
-        norm = torch.linalg.vecdot(samples, samples)
-        label = next(iter(roots))
-        if label in self.activations:
-            norm = self.activations[label] + norm
-        self.activations[label] = norm
 
     def _arrived(self, use: Use, targets: dict[int, Tensor], wanted: set[int], gradient: Tensor) -> None:
         """The gradient of a step's output is there: turn it into factors, and those into statistics."""
+        if self._reduce is None:
+            return  # the model itself takes a gradient on its way forward
         if use.changed():
             names = ", ".join(sorted(frozenset().union(*use.operation.roots.values())))
             raise ModelError(
                 f"an input of {use.operation.name} with {names} was changed in place before its gradient was "
                 "computed; use the operation that makes a new tensor"
             )
-        with torch.no_grad():
-            try:
-                factors = use.factors(wanted, gradient)
-            except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-                roots = frozenset().union(*(use.operation.roots[at] for at in wanted))
-                raise RuleFailure(use.number, roots) from error
-            for at, factor in factors.items():
+        roots = frozenset().union(*(use.operation.roots[at] for at in wanted))
+        with torch.no_grad(), _as_failure_of(roots):
+            for at, factor in use.factors(wanted, gradient).items():
                 self._take(targets[at], use.operation.roots[at], factor)
+        if self._last:
+            use.release()
 
     def _take(self, target: Tensor, roots: frozenset[str], factor: Factor) -> None:
         """Reduce the factor of a parameter that is used once at once; keep the others until all are there."""
         name = next(iter(roots))
         if len(roots) == 1 and target is self._parameters[name]:
             self.forms[name].append(factor.form)
-            if self._expected[name] == 1 and name not in self._indirect:
-                assert self._reduce is not None
+            if self._reduce is not None and self._expected[name] == 1 and name not in self._indirect:
                 self.statistics[name] = self._reduce(name, factor)
                 return
         self._pending.append((target, factor))
@@ -227,8 +209,20 @@ class Reader(Tape):
                     self.forms[name].append("through its use")
         with torch.no_grad():
             for name, factors in gathered.items():
-                self.statistics[name] = self._reduce(name, _total(factors))
+                with _as_failure_of(frozenset({name})):
+                    self.statistics[name] = self._reduce(name, _total(factors))
         self._pending = []
+
+
+@contextmanager
+def _as_failure_of(roots: frozenset[str]) -> Iterator[None]:
+    """Report whatever a rule or a statistic raises as a failure of these parameters, which the loop can still read."""
+    try:
+        yield
+    except GradiometerError:
+        raise
+    except Exception as error:
+        raise RuleFailure(roots) from error
 
 
 class _Anchor(torch.autograd.Function):
@@ -255,7 +249,8 @@ def _through(target: Tensor, factor: Factor, parameter: Tensor) -> Factor:
             (gradients,) = torch.autograd.grad(
                 target, parameter, inner, retain_graph=True, allow_unused=True, is_grads_batched=True
             )
-        return gradients if gradients is not None else parameter.new_zeros(stop - start, *parameter.shape)
+        none: bool = gradients is None
+        return parameter.new_zeros(stop - start, *parameter.shape) if none else gradients
 
     return Computed(factor.batch, parameter.shape, compute, "through its use")
 

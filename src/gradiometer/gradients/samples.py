@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -77,6 +78,11 @@ def swap_first(inputs: Inputs) -> Inputs:
     return _mapped(inputs, changed)
 
 
+def copied(inputs: Inputs) -> Inputs:
+    """The same batch in memory of its own."""
+    return _mapped(inputs, torch.clone)
+
+
 def on(inputs: Inputs, device: torch.device) -> Inputs:
     """The inputs on a device, free of history and of inference mode."""
 
@@ -84,7 +90,8 @@ def on(inputs: Inputs, device: torch.device) -> Inputs:
         tensor = tensor.detach().to(device, non_blocking=True)
         return tensor.clone() if tensor.is_inference() else tensor
 
-    return _mapped(inputs, moved)
+    with torch.inference_mode(False):
+        return _mapped(inputs, moved)
 
 
 def signature(inputs: Inputs) -> tuple[Any, ...]:
@@ -103,7 +110,7 @@ def _disturbed(row: Tensor, generator: torch.Generator) -> Tensor:
     return row.roll(1, 0)
 
 
-def _mapped(inputs: Any, change: Any) -> Any:
+def _mapped(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
     if isinstance(inputs, Tensor):
         return change(inputs)
     if isinstance(inputs, dict):

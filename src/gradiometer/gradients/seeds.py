@@ -21,7 +21,7 @@ def seeds_of(objective: Objective | Loss, outputs: Tensor, inputs: Any) -> Tenso
         return objective.seeds(outputs, inputs)
     leaf = outputs.detach().clone().requires_grad_()
     with torch.enable_grad():
-        losses = objective(leaf, inputs)
+        losses: Any = objective(leaf, inputs)
         if not isinstance(losses, Tensor) or losses.shape != outputs.shape[:1]:
             shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
             raise InputError(f"an objective must return one value for each of {len(outputs)} samples, got {shape}")

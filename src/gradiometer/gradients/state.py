@@ -21,6 +21,7 @@ def left_as_found(model: nn.Module, differentiated: Iterable[Tensor]) -> Iterato
     """
     chosen = {id(parameter) for parameter in differentiated}
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    held = [(module._buffers, dict(module._buffers)) for module in model.modules()]
     buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
     devices = sorted({tensor.device.index or 0 for tensor, _ in flags if tensor.device.type == "cuda"})
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
@@ -31,6 +32,10 @@ def left_as_found(model: nn.Module, differentiated: Iterable[Tensor]) -> Iterato
         finally:
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)
+            for places, found in held:
+                if any(places.get(name) is not buffer for name, buffer in found.items()) or len(places) != len(found):
+                    places.clear()
+                    places.update(found)
             for buffer, version, value in buffers:
                 if buffer._version != version:
                     buffer.detach().copy_(value)

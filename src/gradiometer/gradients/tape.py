@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import types
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +81,19 @@ class Tape(TorchFunctionMode):
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         super().__init__()
         self._names = {id(parameter): frozenset({name}) for name, parameter in parameters.items()}
+        self._noted: list[tuple[weakref.ref[Tensor], str]] = []
+
+    def close(self) -> None:
+        """Take back the notes on tensors."""
+        for reference, name in self._noted:
+            if (tensor := reference()) is not None and hasattr(tensor, name):
+                delattr(tensor, name)
+        self._noted = []
+
+    def note(self, tensor: Tensor, name: str, value: Any) -> None:
+        """Note something on a tensor until the watch is over."""
+        setattr(tensor, name, value)
+        self._noted.append((weakref.ref(tensor), name))
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -109,6 +123,13 @@ class Tape(TorchFunctionMode):
             return None
         return self._names.get(id(value)) or getattr(value, _MARK, None)
 
+    def mark_weights(self, result: Any, operation: Operation) -> None:
+        """Remember that a result was computed from parameters alone."""
+        roots = frozenset().union(*operation.roots.values())
+        for tensor in tensors_of(result):
+            if tensor.is_floating_point() and id(tensor) not in self._names:
+                self.note(tensor, _MARK, roots)
+
     def _has_weights(self, args: Any, kwargs: Any) -> bool:
         for value in (*args, *kwargs.values()):
             if isinstance(value, Tensor):
@@ -117,14 +138,6 @@ class Tape(TorchFunctionMode):
             elif isinstance(value, list | tuple) and value and self._has_weights(value, {}):
                 return True
         return False
-
-
-def mark_weights(result: Any, operation: Operation) -> None:
-    """Remember that a result was computed from parameters alone."""
-    roots = frozenset().union(*operation.roots.values())
-    for tensor in tensors_of(result):
-        if tensor.is_floating_point():
-            setattr(tensor, _MARK, roots)
 
 
 def tensors_of(value: Any) -> Iterator[Tensor]:

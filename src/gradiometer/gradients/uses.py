@@ -55,6 +55,10 @@ class Use:
         """Whether an activation was changed in place since the call."""
         return any(tensor._version != self.versions[at] for at, tensor in self.activations.items())
 
+    def release(self) -> None:
+        """Let go of the activations: nothing will be asked again."""
+        self.activations, self.operation.leaves = {}, []
+
     def _by_rule(self, wanted: set[int], errors: Tensor) -> dict[int, Factor] | None:
         entry = find_rule(self.operation.function)
         if entry is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,13 +36,15 @@ def any_operation(
             def of_weight(weight: Tensor) -> Tensor:
                 return function(*weights[:which], weight, *weights[which + 1 :], *sample)
 
-            _, pull_back = torch.func.vjp(of_weight, weights[which])
+            pull_back = torch.func.vjp(of_weight, weights[which])[1]
             gradient: Tensor = pull_back(error)[0]
             return gradient
 
         def of_range(start: int, stop: int) -> Tensor:
             arguments = [errors[start:stop], *(activation[start:stop] for activation in activations)]
-            gradients: Tensor = torch.func.vmap(of_sample)(*arguments)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "There is a performance drop")  # one operation, not a whole model
+                gradients: Tensor = torch.func.vmap(of_sample)(*arguments)
             return gradients
 
         return of_range

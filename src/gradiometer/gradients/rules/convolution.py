@@ -53,7 +53,7 @@ class Geometry:
         steps = (range(0, size * gap, gap) for size, gap in zip(self.kernel, self.dilation, strict=True))
         return itertools.product(*steps)
 
-    def window(self, offset: tuple[int, ...], outputs: tuple[int, ...]) -> tuple[slice, ...]:
+    def window(self, offset: tuple[int, ...], outputs: tuple[int, ...]) -> tuple[slice[int, int, int], ...]:
         """The pixels of the padded input that one kernel element meets, as slices of the spatial dimensions."""
         return tuple(
             slice(first, first + step * (count - 1) + 1, step)
@@ -139,7 +139,7 @@ class Correlation(Factor):
             torch.nn.functional.conv3d,
         )[len(self._outputs) - 1]
         geometry = self.geometry
-        outputs = convolve(
+        outputs: Tensor = convolve(
             padded, reference.to(padded.dtype), None, geometry.stride, 0, geometry.dilation, geometry.groups
         )
         return (outputs * self.errors.flatten(0, 1)).flatten(1).sum(1).view(batch, frames).sum(1)
@@ -159,7 +159,7 @@ class Correlation(Factor):
         padded = self.geometry.pad(inputs, self._outputs)
         left = errors.view(batch, frames, groups, outputs, -1).movedim(1, 3).flatten(3)
         for offset in self.geometry.offsets():
-            window = padded[(..., *self.geometry.window(offset, self._outputs))]
+            window = padded[(slice(None),) * 3 + self.geometry.window(offset, self._outputs)]
             right = window.reshape(batch, frames, groups, channels, -1).movedim(1, 3).flatten(3)
             yield offset, left @ right.mT
 
@@ -171,6 +171,7 @@ class Correlation(Factor):
         errors = errors.transpose(0, 1).flatten(1, 2)
         weight = padded.new_empty(batch * self.shape[0], *self.shape[1:])
         zeros = [0] * dimensions
+        gradient: Tensor
         _, gradient, _ = torch.ops.aten.convolution_backward(
             errors, padded, weight, None, geometry.stride, zeros, geometry.dilation, False, zeros,
             batch * geometry.groups, (False, True, False),
@@ -209,7 +210,7 @@ def correlation(inputs: Tensor, errors: Tensor, geometry: Geometry) -> Factor:
         return Correlation(inputs, errors, geometry)
     if set(geometry.stride) != {1}:
         window = geometry.window((0,) * len(geometry.kernel), tuple(errors.shape[3:]))
-        inputs = inputs[(..., *window)]
+        inputs = inputs[(slice(None),) * 3 + window]
     outer = Outer(inputs.movedim(2, -1).flatten(1, -2), errors.movedim(2, -1).flatten(1, -2))
     return Reshaped(outer, torch.Size((*outer.shape, *geometry.kernel)))
 

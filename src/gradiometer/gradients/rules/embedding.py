@@ -49,6 +49,28 @@ class Rows(Factor):
 
 
 @layer_rule(
+    torch.nn.functional.embedding_bag,
+    arguments="input weight offsets max_norm norm_type scale_grad_by_freq mode sparse per_sample_weights "
+    "include_last_offset padding_idx",
+)
+def embedding_bag(call: Call, errors: Tensor) -> dict[str, Factor] | None:
+    """`embedding_bag(indices, weight)` with one bag of S indices a row, summed or averaged."""
+    indices, mode = call.weight("input"), call.get("mode", "mean")
+    unusual = call.get("max_norm") is not None or call.get("scale_grad_by_freq", False)
+    if indices.ndim != 2 or mode == "max" or unusual or call.wanted != {"weight"} or call.layouts["input"].dim != 0:
+        return None
+    padding = call.get("padding_idx")
+    if padding is not None:
+        return None
+    bags = call.samples("input")
+    share = errors.unsqueeze(-2) / (bags.shape[-1] if mode == "mean" else 1)
+    if call.get("per_sample_weights") is not None:
+        share = share * call.samples("per_sample_weights").unsqueeze(-1)
+    share = share.expand(*bags.shape, errors.shape[-1])
+    return {"weight": Rows(bags.flatten(1), share.flatten(1, -2), call.weight("weight").shape[0], None)}
+
+
+@layer_rule(
     torch.nn.functional.embedding,
     arguments="input weight padding_idx max_norm norm_type scale_grad_by_freq sparse",
 )
