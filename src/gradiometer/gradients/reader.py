@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from gradiometer.errors import GradiometerError, ModelError
 from gradiometer.gradients.activations import add_norms, layer_input
 from gradiometer.gradients.factors import Computed, Factor, Sum
 from gradiometer.gradients.planning import Program, Step
 from gradiometer.gradients.rules.linear import Outer
-from gradiometer.gradients.tape import Operation, Tape
+from gradiometer.gradients.tape import Operation, Tape, tensors_of
 from gradiometer.gradients.uses import Use
 
 #: A statistic: maps the name of a parameter and its factor to a tensor whose first dimension is the samples.
@@ -75,7 +74,7 @@ class Reader(Tape):
             return self._use(operation, step)
         result = operation.run()
         produced = operation.leaves[0] if result is None and operation.in_place else result
-        if not any(tensor.is_floating_point() for tensor in _flat(produced)):
+        if not any(tensor.is_floating_point() for tensor in tensors_of(produced)):
             return result
         self._number += 1
         if step.kind == "weights":
@@ -118,7 +117,7 @@ class Reader(Tape):
 
     def _unplanned(self, operation: Operation) -> Any:
         result = operation.run()
-        if any(tensor.is_floating_point() for tensor in _flat(result)):
+        if any(tensor.is_floating_point() for tensor in tensors_of(result)):
             raise ProgramMismatch(operation.name)
         return result
 
@@ -262,7 +261,3 @@ def _total(factors: list[Factor]) -> Factor:
     if len(outers) == len(factors) and len({outer.transposed for outer in outers}) == 1:
         return Outer.joined(outers)
     return Sum(factors)
-
-
-def _flat(value: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]

@@ -10,14 +10,13 @@ from __future__ import annotations
 import functools
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
 from gradiometer.gradients.rules.recurrent import unrolled
 from gradiometer.gradients.rules.registry import find_rule
@@ -27,6 +26,12 @@ _CUTS = frozenset({torch.Tensor.detach, torch.detach, torch.Tensor.requires_grad
 _CUT_ATTRIBUTES = frozenset({"data", "grad", "shape", "dtype", "device", "requires_grad", "is_leaf", "grad_fn"})
 _IN_PLACE = frozenset({"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__", "__imatmul__"})
 _MARK = "_gradiometer_roots"
+
+
+#: Nesting of one argument: None for a leaf, or the type of a sequence and the nesting of its items.
+Nesting = tuple[type, tuple[Any, ...]] | None
+#: Nesting of positional arguments, and of those by name.
+Structure = tuple[tuple[Nesting, ...], tuple[tuple[str, Nesting], ...]]
 
 
 @dataclass
@@ -42,7 +47,7 @@ class Operation:
 
     function: Callable[..., Any]
     leaves: list[Any]
-    structure: pytree.TreeSpec
+    structure: Structure
     roots: dict[int, frozenset[str]]
 
     @property
@@ -67,8 +72,12 @@ class Operation:
         """Call the function, with some of the leaves replaced."""
         replaced = replaced or {}
         leaves = [replaced.get(at, leaf) for at, leaf in enumerate(self.leaves)]
-        args, kwargs = pytree.tree_unflatten(leaves, self.structure)
+        args, kwargs = rebuild(self.structure, leaves)
         return self.function(*args, **kwargs)
+
+    def places(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments, positional and by name, with the position of each leaf in its place."""
+        return rebuild(self.structure, range(len(self.leaves)))
 
 
 class Tape(TorchFunctionMode):
@@ -105,7 +114,7 @@ class Tape(TorchFunctionMode):
         if (inner := unrolled(function, args)) is not None or (inner := _opened(function)) is not None:
             with self:
                 return inner(*args, **kwargs)
-        leaves, structure = pytree.tree_flatten((args, kwargs))
+        leaves, structure = flatten(args, kwargs)
         roots = {at: found for at, leaf in enumerate(leaves) if (found := self.roots(leaf))}
         return self.operation(Operation(function, leaves, structure, roots))
 
@@ -138,6 +147,37 @@ class Tape(TorchFunctionMode):
             elif isinstance(value, list | tuple) and value and self._has_weights(value, {}):
                 return True
         return False
+
+
+def flatten(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], Structure]:
+    """Take arguments apart. Sequences are opened only if they hold tensors, so most calls are flat from the start."""
+    leaves: list[Any] = []
+    positional = tuple(_flatten(value, leaves) for value in args)
+    named = tuple((name, _flatten(value, leaves)) for name, value in kwargs.items())
+    return leaves, (positional, named)
+
+
+def rebuild(structure: Structure, leaves: Iterable[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Put arguments together again from their leaves."""
+    rest = iter(leaves)
+    positional, named = structure
+    args = tuple(next(rest) if nesting is None else _rebuild(nesting, rest) for nesting in positional)
+    return args, {name: next(rest) if nesting is None else _rebuild(nesting, rest) for name, nesting in named}
+
+
+def _flatten(value: Any, leaves: list[Any]) -> Nesting:
+    if isinstance(value, list | tuple) and any(isinstance(item, Tensor | list | tuple) for item in value):
+        return type(value), tuple(_flatten(item, leaves) for item in value)
+    leaves.append(value)
+    return None
+
+
+def _rebuild(nesting: Nesting, rest: Iterator[Any]) -> Any:
+    if nesting is None:
+        return next(rest)
+    kind, inner = nesting
+    items = [_rebuild(item, rest) for item in inner]
+    return kind(*items) if hasattr(kind, "_fields") else kind(items)
 
 
 def tensors_of(value: Any) -> Iterator[Tensor]:

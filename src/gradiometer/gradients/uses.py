@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from gradiometer.gradients.factors import Factor
 from gradiometer.gradients.planning import Step
@@ -63,7 +62,7 @@ class Use:
         entry = find_rule(self.operation.function)
         if entry is None:
             return None
-        args, kwargs = pytree.tree_unflatten(list(range(len(self.operation.leaves))), self.operation.structure)
+        args, kwargs = self.operation.places()
         places = {**dict(zip(entry.arguments, args, strict=False)), **kwargs}
         positions = {name: place for name, place in places.items() if isinstance(place, int)}
         call = Call(

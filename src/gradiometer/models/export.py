@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gradiometer.errors import InputError
+from gradiometer.errors import ArtefactError, InputError
 from gradiometer.models import stored
 from gradiometer.models.checkpoint import write_text
 from gradiometer.models.factory import architecture, build
@@ -19,14 +19,29 @@ from gradiometer.models.hashing import weights_hash
 from gradiometer.models.training import Labelled, Progress, Recipe, Steps, accuracy, train
 
 
+class Pictures(Protocol):
+    """Images with labels."""
+
+    @property
+    def images(self) -> Tensor:
+        """uint8 (N, K, H, W)."""
+        ...
+
+    @property
+    def labels(self) -> Tensor | None:
+        """int64 (N,)."""
+        ...
+
+
 def train_to_file(
     name: str,
-    known: Labelled,
-    test: Labelled,
+    known: Pictures,
+    test: Pictures,
     folder: str | Path,
     recipe: Recipe | None = None,
     *,
     class_names: Sequence[str] | None = None,
+    start_from: str | Path | None = None,
     half: bool = True,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
@@ -39,11 +54,14 @@ def train_to_file(
 
     Args:
         name: One of `gradiometer.models.architectures()`.
-        known: The training images; every class needs at least one.
+        known: The training images: `Labelled`, or anything with uint8 `images` and `labels` such as `data.Images`; every
+            class needs at least one.
         test: Held-out images; they are measured and never used.
         folder: Takes the results, and `checkpoint.safetensors` after every epoch.
         recipe: The settings; those of the architecture when absent.
         class_names: C names in the order of the labels; the numbers from 0 when absent.
+        start_from: Folder of an earlier training whose weights to begin with (a warm restart; Loshchilov and Hutter,
+            "SGDR", ICLR 2017); its record becomes part of the new one. Random weights when absent.
         half: Whether weights are stored as float16.
         device: Where to train.
         progress: Called with the figures of each epoch.
@@ -55,9 +73,11 @@ def train_to_file(
     Raises:
         ModelError: If there is no such architecture.
         InputError: If images, labels and class names do not fit each other, or the loss is no longer finite.
-        ArtefactError: If the folder holds a checkpoint of another training, or cannot be written to.
+        ArtefactError: If the folder holds a checkpoint of another training, or cannot be written to, or the weights to
+            start from are those of another network.
     """
     folder = Path(folder)
+    known, test = _labelled(known), _labelled(test)
     recipe = architecture(name).recipe if recipe is None else recipe
     header = _header(name, known, test, class_names)
     mean, std = channel_statistics(known.images)
@@ -65,6 +85,7 @@ def train_to_file(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = build(name, header.classes, header.channels, header.size, mean, std)
+    earlier = None if start_from is None else _start(model, Path(start_from))
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = train(model, known, test, recipe, folder, progress=progress, steps=steps)
     path = folder / stored.WEIGHTS
@@ -85,7 +106,20 @@ def train_to_file(
         },
         **trained,
     }
+    if earlier is not None:
+        record["started_from"] = earlier
     write_text(folder / stored.RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    return record
+
+
+def _start(model: nn.Module, folder: Path) -> dict[str, Any]:
+    """Load the weights of an earlier training; returns its record."""
+    stored.load_weights(model, stored.read_weights(folder / stored.WEIGHTS), str(folder))
+    path = folder / stored.RECORD
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ArtefactError(f"{path} is missing or broken ({error}); start from the folder of a training") from error
     return record
 
 
@@ -111,6 +145,14 @@ def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
         # Rounding leaves a constant channel a variance just above zero.
         deviations.append(variance**0.5 if torch.count_nonzero(counts) > 1 else 1.0)
     return means, deviations
+
+
+def _labelled(pictures: Pictures) -> Labelled:
+    if isinstance(pictures, Labelled):
+        return pictures
+    if pictures.labels is None:
+        raise InputError("a classifier is trained on labelled images, and these have no labels")
+    return Labelled(pictures.images, pictures.labels)
 
 
 def _header(name: str, known: Labelled, test: Labelled, class_names: Sequence[str] | None) -> stored.Header:

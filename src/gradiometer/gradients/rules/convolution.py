@@ -60,6 +60,18 @@ class Geometry:
             for first, step, count in zip(offset, self.stride, outputs, strict=True)
         )
 
+    def lines(self, outputs: tuple[int, ...]) -> Lines | None:
+        """How positions lie in the flattened padded input, for windows that move by one pixel; None for others."""
+        if set(self.stride) != {1}:
+            return None
+        sizes = [count + (size - 1) * gap for count, size, gap in zip(outputs, self.kernel, self.dilation, strict=True)]
+        jumps = [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+        shifts = tuple(
+            sum(first * jump for first, jump in zip(offset, jumps, strict=True)) for offset in self.offsets()
+        )
+        length = 1 + sum((count - 1) * jump for count, jump in zip(outputs, jumps, strict=True))
+        return Lines(tuple(sizes), length, shifts)
+
     def pad(self, inputs: Tensor, outputs: tuple[int, ...]) -> Tensor:
         """Pad the spatial dimensions, and cut what no window reaches."""
         sizes = []
@@ -68,6 +80,32 @@ class Geometry:
             reach = (self.kernel[axis] - 1) * self.dilation[axis] + self.stride[axis] * (outputs[axis] - 1) + 1
             sizes += [before, reach - before - inputs.shape[axis - len(self.kernel)]]
         return torch.nn.functional.pad(inputs, sizes) if any(sizes) else inputs
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Positions as a range of the flattened padded input, so that every kernel offset is a shift of that range.
+
+    The errors are spread to the row length of the padded input, with zeros at the ends of rows that no window reaches.
+    Then a shifted input, or a shifted block of its Gram matrix, is a slice: nothing is copied.
+
+    Attributes:
+        sizes: Size of the padded input in each dimension.
+        length: Length of the range.
+        shifts: Shift of each kernel offset.
+    """
+
+    sizes: tuple[int, ...]
+    length: int
+    shifts: tuple[int, ...]
+
+    def spread(self, errors: Tensor) -> Tensor:
+        """Errors (..., *positions) as (..., length)."""
+        dimensions = len(self.sizes)
+        missing = [size - count for size, count in zip(self.sizes, errors.shape[-dimensions:], strict=True)]
+        widths = [width for size in reversed([0, *missing[1:]]) for width in (0, size)]
+        padded = torch.nn.functional.pad(errors, widths) if any(widths) else errors
+        return padded.flatten(-dimensions)[..., : self.length]
 
 
 class Correlation(Factor):
@@ -103,6 +141,7 @@ class Correlation(Factor):
             outputs=self._channels[1],
             kernel=math.prod(self.geometry.kernel),
             groups=self.geometry.groups,
+            copied=frames > 1 or set(self.geometry.stride) != {1},
         )
         explicit = min(("offsets", "groups"), key=lambda form: costs.seconds(form, task))
         if frames == 1 and costs.seconds("gram", task) < costs.seconds(explicit, task):
@@ -114,8 +153,7 @@ class Correlation(Factor):
         inputs, errors = self.inputs[start:stop], self.errors[start:stop]
         if self.explicit_form == "groups":
             return self._by_groups(inputs, errors)
-        parts = [part for _, part in self._by_offset(inputs, errors)]
-        return torch.stack(parts, 4).view(stop - start, *self.shape)
+        return torch.stack(list(self._by_offset(inputs, errors)), 4).view(stop - start, *self.shape)
 
     def squared_norms(self) -> Tensor:
         """Squared norms (B,)."""
@@ -125,7 +163,7 @@ class Correlation(Factor):
             return super().squared_norms()
         total = self.inputs.new_zeros(self.batch)
         for start, stop in self.chunks():
-            for _, part in self._by_offset(self.inputs[start:stop], self.errors[start:stop]):
+            for part in self._by_offset(self.inputs[start:stop], self.errors[start:stop]):
                 total[start:stop] += part.square().sum((1, 2, 3))
         return total
 
@@ -152,45 +190,60 @@ class Correlation(Factor):
         for start in range(0, self.batch, step):
             yield start, min(start + step, self.batch)
 
-    def _by_offset(self, inputs: Tensor, errors: Tensor) -> Iterator[tuple[tuple[int, ...], Tensor]]:
-        """The gradient (b, groups, O / groups, C / groups) of each kernel element."""
+    def _by_offset(self, inputs: Tensor, errors: Tensor) -> Iterator[Tensor]:
+        """The gradient (b, groups, O / groups, C / groups) of each kernel element, in order."""
         batch, frames = inputs.shape[:2]
         groups, (channels, outputs) = self.geometry.groups, self._channels
         padded = self.geometry.pad(inputs, self._outputs)
-        left = errors.view(batch, frames, groups, outputs, -1).movedim(1, 3).flatten(3)
+        lines = self.geometry.lines(self._outputs) if frames == 1 else None
+        if lines is not None:
+            left = lines.spread(errors.view(batch, groups, outputs, *self._outputs))
+            pixels = padded.reshape(batch, groups, channels, -1)
+            for shift in lines.shifts:
+                yield left @ pixels[..., shift : shift + lines.length].mT
+            return
+        left = errors.reshape(batch, frames, groups, outputs, -1).movedim(1, 3).flatten(3)
         for offset in self.geometry.offsets():
             window = padded[(slice(None),) * 3 + self.geometry.window(offset, self._outputs)]
             right = window.reshape(batch, frames, groups, channels, -1).movedim(1, 3).flatten(3)
-            yield offset, left @ right.mT
+            yield left @ right.mT
 
     def _by_groups(self, inputs: Tensor, errors: Tensor) -> Tensor:
         """Explicit gradients by the native kernel, with samples in place of groups."""
-        batch = len(inputs)
-        geometry, dimensions = self.geometry, len(self._outputs)
-        padded = geometry.pad(inputs, self._outputs).transpose(0, 1).flatten(1, 2)
-        errors = errors.transpose(0, 1).flatten(1, 2)
-        weight = padded.new_empty(batch * self.shape[0], *self.shape[1:])
-        zeros = [0] * dimensions
+        batch, geometry = len(inputs), self.geometry
+        padding = [before for before, _ in geometry.padding]
+        if any(before != after for before, after in geometry.padding):
+            inputs, padding = geometry.pad(inputs, self._outputs), [0] * len(padding)
+        inputs, errors = inputs.transpose(0, 1).flatten(1, 2), errors.transpose(0, 1).flatten(1, 2)
+        weight = inputs.new_empty(batch * self.shape[0], *self.shape[1:])
         gradient: Tensor
         _, gradient, _ = torch.ops.aten.convolution_backward(
-            errors, padded, weight, None, geometry.stride, zeros, geometry.dilation, False, zeros,
+            errors, inputs, weight, None, geometry.stride, padding, geometry.dilation, False, [0] * len(padding),
             batch * geometry.groups, (False, True, False),
         )  # fmt: skip
         return gradient.view(batch, *self.shape)
 
     def _gram(self, start: int, stop: int) -> Tensor:
         """Squared norms of a range of samples from Gram matrices of pixels and of errors."""
-        batch, groups = stop - start, self.geometry.groups
+        batch, groups, (channels, outputs) = stop - start, self.geometry.groups, self._channels
         padded = self.geometry.pad(self.inputs[start:stop, 0], self._outputs)
-        pixels = padded.reshape(batch * groups, self._channels[0], -1)
-        pixel_gram = (pixels.mT @ pixels).view(batch * groups, *padded.shape[2:], *padded.shape[2:])
-        errors = self.errors[start:stop, 0].reshape(batch * groups, self._channels[1], -1)
-        error_gram = (errors.mT @ errors).view(batch * groups, *self._outputs, *self._outputs)
-        patch_gram = torch.zeros_like(error_gram)
-        for offset in self.geometry.offsets():
-            window = self.geometry.window(offset, self._outputs)
-            patch_gram += pixel_gram[(slice(None), *window, *window)]
-        products = patch_gram.mul_(error_gram).flatten(1).sum(1)
+        pixels = padded.reshape(batch * groups, channels, -1)
+        pixel_gram = pixels.mT @ pixels
+        errors = self.errors[start:stop, 0].reshape(batch * groups, outputs, *self._outputs)
+        lines = self.geometry.lines(self._outputs)
+        if lines is not None:
+            errors = lines.spread(errors)
+            blocks = [pixel_gram[:, at : at + lines.length, at : at + lines.length] for at in lines.shifts]
+        else:
+            errors = errors.flatten(2)
+            pixel_gram = pixel_gram.view(batch * groups, *padded.shape[2:], *padded.shape[2:])
+            windows = (self.geometry.window(offset, self._outputs) for offset in self.geometry.offsets())
+            blocks = [pixel_gram[(slice(None), *window, *window)].flatten(-len(window)) for window in windows]
+            blocks = [block.flatten(1, -2) for block in blocks]
+        patch_gram = blocks[0].clone()
+        for block in blocks[1:]:
+            patch_gram += block
+        products = (errors.mT @ errors).mul_(patch_gram).flatten(1).sum(1)
         return products.view(batch, groups).sum(1)
 
     def _gram_chunks(self) -> Iterator[tuple[int, int]]:

@@ -1,24 +1,43 @@
 """What each form of a convolution's gradient costs, from a few measured constants.
 
-The constants are seconds on one machine, but only their ratios matter: they choose between forms that are all exact.
-`benchmarks/forms.py` measures them again.
+The constants are seconds on one core of one machine, but only their ratios matter: they choose between forms that are
+all exact. `benchmarks/forms.py` measures every form of a list of layers, and shows what the choice loses against the
+best.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Seconds for one multiplication and addition in a large matrix product.
+#: Seconds for one multiplication and addition in the products of the Gram form, and in the native kernel.
 PRODUCT = 1 / 60e9
-#: Seconds to move one float through memory in an elementwise pass.
+#: The same in the products of one kernel offset, whose factors are strided.
+OFFSET_PRODUCT = 1 / 28e9
+#: Seconds to move one float in an elementwise pass over activations.
 MOVE = 1 / 1.5e9
-#: Seconds to start one operation on one sample.
-START = 2e-6
+#: Seconds to write and read one float of an explicit gradient, which leaves the cache.
+SPILL = 1 / 0.5e9
+#: Channels that fill the vectors of the native kernel, which pads other numbers of channels.
+VECTOR = 16
+#: How much slower the native kernel is when it has to pad.
+RAGGED = 1.9
+#: How much slower the native kernel is with more channels than two vectors.
+WIDE = 1.7
 
 
 @dataclass(frozen=True)
 class Task:
-    """The size of one convolution for one sample and one group."""
+    """The size of one convolution for one sample and one group.
+
+    Attributes:
+        positions: Output positions.
+        pixels: Pixels of the padded input.
+        inputs: Input channels.
+        outputs: Output channels.
+        kernel: Kernel offsets.
+        groups: Number of groups.
+        copied: Whether the windows of kernel offsets have to be copied (they need not be for a stride of 1).
+    """
 
     positions: int
     pixels: int
@@ -26,6 +45,7 @@ class Task:
     outputs: int
     kernel: int
     groups: int
+    copied: bool
 
 
 def seconds(form: str, task: Task) -> float:
@@ -35,21 +55,25 @@ def seconds(form: str, task: Task) -> float:
         form: `offsets`, `groups` or `gram`.
         task: The size of the convolution.
     """
-    shape = task.inputs * task.outputs
+    weights = task.inputs * task.outputs
+    products = task.kernel * task.positions * weights
     if form == "gram":
-        products = (task.pixels**2 * task.inputs + task.positions**2 * task.outputs) * PRODUCT
-        moves = (task.pixels**2 + (task.kernel + 2) * task.positions**2) * MOVE
-    elif form == "offsets":
-        products = task.kernel * task.positions * shape * PRODUCT * _narrow(task.inputs) * _narrow(task.outputs)
-        moves = task.kernel * (task.positions * task.inputs + 2 * shape) * MOVE + task.kernel * START
-    else:
-        products = (
-            task.kernel * task.positions * shape * PRODUCT * (1.0 if max(task.inputs, task.outputs) <= 32 else 2.5)
-        )
-        moves = (task.pixels * task.inputs + task.positions * task.outputs + 2 * shape * task.kernel) * MOVE
-    return task.groups * (products + moves)
+        gram = task.pixels**2 * task.inputs + task.positions**2 * task.outputs
+        moved = task.pixels**2 + (task.kernel + 2) * task.positions**2
+        return task.groups * (gram * PRODUCT + moved * MOVE)
+    if form == "offsets":
+        slow = (max(1, 32 / task.inputs) * max(1, 32 / task.outputs)) ** 0.5
+        moved = task.kernel * (2 * weights + task.copied * task.positions * task.inputs)
+        return task.groups * (products * OFFSET_PRODUCT * slow + moved * MOVE)
+    moved = task.pixels * task.inputs + task.positions * task.outputs
+    slow = _padding(task.inputs, task.outputs) * (WIDE if max(task.inputs, task.outputs) > 2 * VECTOR else 1)
+    return task.groups * (products * PRODUCT * slow + moved * MOVE + weights * task.kernel * SPILL)
 
 
-def _narrow(channels: int) -> float:
-    """Matrix products with few rows or columns do not reach full speed."""
-    return max(1.0, 32 / channels)
+def _padding(inputs: int, outputs: int) -> float:
+    """How much slower the native kernel is because channels do not fill its vectors; depthwise ones are special."""
+    if inputs == outputs == 1:
+        return RAGGED
+    if inputs % VECTOR == outputs % VECTOR == 0:
+        return 1.0
+    return RAGGED * (-inputs % VECTOR + inputs) / inputs * (-outputs % VECTOR + outputs) / outputs

@@ -1,0 +1,1 @@
+"""What the benchmark scripts share: networks, contenders, timing, memory, environment, tables."""

@@ -1,0 +1,39 @@
+"""The table of contenders. A new one is one file with an adapter and one more entry of `CONTENDERS`."""
+
+from measuring.contenders.backpack import BatchL2
+from measuring.contenders.contender import Contender, Run, Unavailable, largest_difference
+from measuring.contenders.floor import Floor
+from measuring.contenders.forward import Forward
+from measuring.contenders.instrument import Instrument
+from measuring.contenders.loop import Loop
+from measuring.contenders.opacus import Opacus
+from measuring.contenders.pytorch_ood import GradUncertainty
+from measuring.contenders.training_step import TrainingStep
+
+#: The names of the two bounds that ratios refer to, and of the instrument.
+STEP, FLOOR, INSTRUMENT = "training-step", "floor", "instrument"
+
+#: All contenders, in the order of the tables.
+CONTENDERS: dict[str, Contender] = {
+    "forward": Forward(),
+    FLOOR: Floor(),
+    STEP: TrainingStep(train_mode=False),
+    "training-step-train-mode": TrainingStep(train_mode=True),
+    INSTRUMENT: Instrument(),
+    "loop": Loop(),
+    "pytorch-ood": GradUncertainty(),
+    "backpack": BatchL2(),
+    "opacus": Opacus(ghost=False),
+    "opacus-ghost": Opacus(ghost=True),
+}
+
+__all__ = [
+    "CONTENDERS",
+    "FLOOR",
+    "INSTRUMENT",
+    "STEP",
+    "Contender",
+    "Run",
+    "Unavailable",
+    "largest_difference",
+]

@@ -1,0 +1,84 @@
+"""Opacus: explicit gradients of every sample, or their norms layer by layer (ghost clipping)."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from measuring.contenders.contender import WEIGHT_GRADIENTS, Kind, Run, Unavailable, expected_norms
+from measuring.networks import Network
+
+
+class Opacus:
+    """Opacus' hooks around the network.
+
+    Opacus refuses layers that have both parameters and buffers. Batch norm is then frozen: the network computes the
+    same, and the parameters of batch norm are not read.
+
+    Args:
+        ghost: Whether norms are taken layer by layer, without keeping gradients. Its closed form covers linear layers
+            and embeddings; for others the layer's gradients are explicit for a moment.
+    """
+
+    kind: Kind = "peer"
+    slow = True
+    packages: tuple[str, ...] = ("opacus",)
+
+    def __init__(self, *, ghost: bool) -> None:
+        self.ghost = ghost
+        self.title = "Opacus, ghost norms" if ghost else "Opacus, gradient samples"
+
+    def prepare(self, network: Network, model: nn.Module, inputs: Tensor) -> Run:
+        """See `Contender`."""
+        try:
+            from opacus.grad_sample import GradSampleModule, GradSampleModuleFastGradientClipping
+        except ImportError as error:
+            raise Unavailable(f"opacus is not installed: {error}") from error
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")
+        note = WEIGHT_GRADIENTS
+        model.train()  # its hooks rest in evaluation mode
+        if refused := GradSampleModule.validate(model):
+            frozen = _freeze_batch_norm(model)
+            if remaining := GradSampleModule.validate(model):
+                raise Unavailable(f"Opacus refuses the network: {remaining[0]}")
+            note += (
+                f"; Opacus refuses batch norm ({len(refused)} layers), which has both parameters and buffers: it is "
+                f"frozen here, and its {frozen} parameter tensors are not read"
+            )
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd):
+                module.eval()
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        expected = expected_norms(model, inputs, network.loss)
+        wrap = GradSampleModuleFastGradientClipping if self.ghost else GradSampleModule
+        wrapped = wrap(model, loss_reduction="sum")
+
+        def call() -> Tensor:
+            wrapped.zero_grad(set_to_none=True)
+            network.loss(wrapped(inputs), inputs).sum().backward()
+            if self.ghost:
+                return torch.stack([_left(parameter, "_norm_sample").square() for parameter in parameters], 1)
+            samples = [_left(parameter, "grad_sample").flatten(1) for parameter in parameters]
+            return torch.stack([torch.linalg.vecdot(each, each) for each in samples], 1)
+
+        return Run(call, expected, note)
+
+
+def _freeze_batch_norm(model: nn.Module) -> int:
+    """Stop asking for the gradients of all batch norm parameters; returns how many tensors that are."""
+    frozen = 0
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.requires_grad_(requires_grad=False)
+            frozen += len(list(module.parameters()))
+    return frozen
+
+
+def _left(parameter: nn.Parameter, attribute: str) -> Tensor:
+    """What Opacus left on a parameter."""
+    value = getattr(parameter, attribute, None)
+    if not isinstance(value, Tensor):
+        raise Unavailable(f"Opacus left {type(value).__name__} instead of a tensor in {attribute}")
+    return value

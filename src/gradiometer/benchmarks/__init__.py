@@ -1,0 +1,1 @@
+"""Benchmarks: metrics with intervals, protocols, result records, tables, and the comparisons that fill them."""

@@ -1,0 +1,314 @@
+"""How well scores separate known inputs from a challenge, each figure with a bootstrap interval over images.
+
+Known inputs are the positive class and a low score means confidence, so the definitions are those of the tables that
+this project compares itself with (K. Lee et al., "A Simple Unified Framework for Detecting OOD Samples and Adversarial
+Attacks", NeurIPS 2018, evaluation code). Scores are outlier scores everywhere: higher = less trustworthy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from gradiometer.errors import InputError
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+_CHUNK = 1 << 19
+"""Cells (draws times images) of one bootstrap step: small enough to stay in the processor's cache."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its interval, all as shares in [0, 1] (differences in [-1, 1]).
+
+    Attributes:
+        value: The figure on all images.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        """Whether a value lies between both ends."""
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How well a score separates known inputs from a challenge.
+
+    Attributes:
+        auroc: Share of pairs (known, challenge) in which the challenge has the higher score; ties count half.
+        aupr_in: Average precision with known inputs as the positive class.
+        aupr_out: Average precision with the challenge as the positive class.
+        detection_accuracy: Largest mean of TPR and TNR over all thresholds (both sets weigh the same).
+        tnr_at_95: Share of the challenge that is rejected at the known score whose TPR is closest to 0.95; of two
+            equally close ones the one that accepts more known inputs.
+        known: Number of known inputs.
+        challenge: Number of inputs of the challenge.
+    """
+
+    auroc: Interval
+    aupr_in: Interval
+    aupr_out: Interval
+    detection_accuracy: Interval
+    tnr_at_95: Interval
+    known: int
+    challenge: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries and numbers, for a record."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        intervals = {name: Interval(**entries[name]) for name in FIGURES}
+        return cls(**intervals, known=int(entries["known"]), challenge=int(entries["challenge"]))
+
+
+FIGURES: tuple[str, ...] = tuple(field.name for field in fields(Metrics) if field.name not in ("known", "challenge"))
+"""Names of the five figures, in the order of `Metrics`."""
+
+
+def evaluate(
+    known_scores: npt.ArrayLike,
+    challenge_scores: npt.ArrayLike,
+    *,
+    seed: int = 0,
+    draws: int = 1000,
+    confidence: float = 0.95,
+) -> Metrics:
+    """All figures with percentile bootstrap intervals over images.
+
+    Known inputs and the challenge are resampled separately, so their numbers stay fixed. The intervals say how much
+    the figures would move with other images; they do not cover another training run. When the sets are perfectly
+    separated, every resample is too and the interval has no width.
+
+    Args:
+        known_scores: Outlier scores (N,) of known inputs, finite.
+        challenge_scores: Outlier scores (M,) of the challenge, finite.
+        seed: Seeds the resampling; two detectors with the same seed and counts see the same resamples.
+        draws: Number of resamples; 0 gives intervals without width.
+        confidence: Share of the resamples inside the interval.
+
+    Returns:
+        The figures.
+
+    Raises:
+        InputError: If a set is empty, not one-dimensional, or holds NaN or infinite scores.
+
+    Example:
+        >>> metrics = evaluate([0.1, 0.2, 0.3, 0.4], [0.35, 0.6, 0.7, 0.8])
+        >>> metrics.auroc.value
+        0.9375
+    """
+    known, challenge = _checked(known_scores, "known"), _checked(challenge_scores, "challenge")
+    if draws < 0 or not 0 < confidence < 1:
+        raise InputError(f"draws must be >= 0 and confidence in (0, 1), got {draws} and {confidence}")
+    figures = _point(known, challenge)
+    resampled = resample(known, challenge, seed=seed, draws=draws)
+    intervals = {
+        name: percentile_interval(value, resampled[name], confidence=confidence) for name, value in figures.items()
+    }
+    return Metrics(**intervals, known=len(known), challenge=len(challenge))
+
+
+def difference(
+    first: tuple[npt.ArrayLike, npt.ArrayLike],
+    second: tuple[npt.ArrayLike, npt.ArrayLike],
+    *,
+    seed: int = 0,
+    draws: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """AUROC of one detector minus that of another on the same images, with a paired bootstrap interval.
+
+    Args:
+        first: Scores of known inputs and of the challenge under one detector.
+        second: Scores of the same images, in the same order, under the other.
+        seed: Seeds the resampling.
+        draws: Number of resamples.
+        confidence: Share of the resamples inside the interval.
+
+    Returns:
+        The difference; it is in favour of `first` when it is positive.
+
+    Raises:
+        InputError: If the two pairs differ in their numbers of images, or scores are not finite.
+    """
+    pairs = [(_checked(known, "known"), _checked(challenge, "challenge")) for known, challenge in (first, second)]
+    sizes = [(len(known), len(challenge)) for known, challenge in pairs]
+    if sizes[0] != sizes[1]:
+        raise InputError(f"a paired difference needs the same images, got {sizes[0]} and {sizes[1]} scores")
+    values = [_point(*pair)["auroc"] for pair in pairs]
+    resampled = [resample(*pair, seed=seed, draws=draws)["auroc"] for pair in pairs]
+    return percentile_interval(values[0] - values[1], resampled[0] - resampled[1], confidence=confidence)
+
+
+def percentile_interval(value: float, resampled: Floats, *, confidence: float = 0.95) -> Interval:
+    """The interval between two percentiles of the resampled values, or of no width when there are none."""
+    if not len(resampled):
+        return Interval(value, value, value)
+    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def resample(known: Floats, challenge: Floats, *, seed: int, draws: int) -> dict[str, Floats]:
+    """The five figures on bootstrap resamples.
+
+    All draws of a chunk are done at once on how often each image was drawn, cumulated in the order of the scores.
+
+    Args:
+        known: Scores (N,).
+        challenge: Scores (M,).
+        seed: Seeds the resampling.
+        draws: Number of resamples D.
+
+    Returns:
+        For each figure its value (D,) on every resample.
+    """
+    scores = np.concatenate([known, challenge])
+    order = np.argsort(scores, kind="stable")
+    is_known = order < len(known)
+    # Equal scores share one threshold: their counts are added up.
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(scores[order]) > 0]))
+    parts: list[dict[str, Floats]] = []
+    for counts in _draw_counts(len(known), len(challenge), seed=seed, draws=draws):
+        ordered = counts[:, order]
+        known_counts, challenge_counts = ordered * is_known, ordered * ~is_known
+        if len(starts) < len(scores):
+            known_counts = np.add.reduceat(known_counts, starts, axis=1)
+            challenge_counts = np.add.reduceat(challenge_counts, starts, axis=1)
+        parts.append(_figures(known_counts, challenge_counts))
+    return {name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0) for name in FIGURES}
+
+
+def false_alarm_interval(rate: float, count: int, *, confidence: float = 0.99) -> Interval:
+    """Where the share of flagged known inputs lies when each is flagged with the given probability.
+
+    Args:
+        rate: The false-alarm rate that was asked for.
+        count: Number of unseen known inputs.
+        confidence: Share of all outcomes inside the interval.
+
+    Returns:
+        The central binomial interval around the rate, as shares.
+
+    Raises:
+        InputError: If the rate is not in (0, 1) or there are no inputs.
+    """
+    if not 0 < rate < 1 or count < 1:
+        raise InputError(f"a false-alarm rate in (0, 1) and at least one input are needed, got {rate} and {count}")
+    low, high = stats.binom.interval(confidence, count, rate)
+    return Interval(rate, float(low) / count, float(high) / count)
+
+
+def conformal_interval(rate: float, calibration: int, count: int, *, confidence: float = 0.99) -> Interval:
+    """Where the share of flagged known inputs lies when the draw of the calibration inputs counts too.
+
+    With n exchangeable calibration scores the probability of a false alarm is itself drawn, from
+    Beta(k, n + 1 - k) with k = floor(rate * (n + 1)); the number of false alarms is hence beta-binomial (Vovk,
+    "Conditional validity of inductive conformal predictors", 2012).
+
+    Args:
+        rate: The false-alarm rate that was asked for.
+        calibration: Number n of calibration inputs.
+        count: Number of unseen known inputs.
+        confidence: Share of all outcomes inside the interval.
+
+    Returns:
+        The central interval around the rate, as shares.
+
+    Raises:
+        InputError: If the rate is not in (0, 1), there are no inputs, or too few calibration inputs for the rate.
+    """
+    allowed = int(np.floor(rate * (calibration + 1) + 1e-9))
+    if not 0 < rate < 1 or count < 1 or allowed < 1:
+        raise InputError(
+            f"a false-alarm rate in (0, 1), at least one input and 1 / rate - 1 calibration inputs are needed, "
+            f"got {rate}, {count} and {calibration}"
+        )
+    low, high = stats.betabinom.interval(confidence, count, allowed, calibration + 1 - allowed)
+    return Interval(rate, float(low) / count, float(high) / count)
+
+
+def _checked(scores: npt.ArrayLike, which: str) -> Floats:
+    """Scores as float64 (N,), refused when they are empty, of another shape or not finite."""
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1 or not len(values):
+        raise InputError(f"{which} scores must be a non-empty one-dimensional array, got shape {values.shape}")
+    broken = np.flatnonzero(~np.isfinite(values))
+    if len(broken):
+        raise InputError(
+            f"{len(broken)} of {len(values)} {which} scores are NaN or infinite, the first at row {broken[0]} "
+            f"({values[broken[0]]}); drop these rows and report them before evaluating"
+        )
+    return values
+
+
+def _point(known: Floats, challenge: Floats) -> dict[str, float]:
+    """The five figures on all images; areas by scikit-learn."""
+    scores = np.concatenate([known, challenge])
+    is_challenge = np.repeat([0, 1], [len(known), len(challenge)])
+    _, inverse = np.unique(scores, return_inverse=True)
+    known_counts = np.bincount(inverse[: len(known)], minlength=inverse.max() + 1)[None]
+    challenge_counts = np.bincount(inverse[len(known) :], minlength=inverse.max() + 1)[None]
+    figures = {name: float(values[0]) for name, values in _figures(known_counts, challenge_counts).items()}
+    figures["auroc"] = float(roc_auc_score(is_challenge, scores))
+    figures["aupr_in"] = float(average_precision_score(1 - is_challenge, -scores))
+    figures["aupr_out"] = float(average_precision_score(is_challenge, scores))
+    return figures
+
+
+def _draw_counts(known: int, challenge: int, *, seed: int, draws: int) -> Iterator[npt.NDArray[np.int32]]:
+    """How often each image was drawn, (draws of the chunk, known + challenge), known images first.
+
+    Every draw has its own seed, so that the resamples do not depend on the size of a chunk.
+    """
+    rows = max(1, _CHUNK // (known + challenge))
+    seeds = np.random.SeedSequence(seed).spawn(draws)
+    for start in range(0, draws, rows):
+        chunk = seeds[start : start + rows]
+        counts = np.empty((len(chunk), known + challenge), dtype=np.int32)
+        for row, child in enumerate(chunk):
+            generator = np.random.default_rng(child)
+            counts[row, :known] = np.bincount(generator.integers(0, known, known), minlength=known)
+            counts[row, known:] = np.bincount(generator.integers(0, challenge, challenge), minlength=challenge)
+        yield counts
+
+
+def _figures(known_counts: npt.NDArray[Any], challenge_counts: npt.NDArray[Any]) -> dict[str, Floats]:
+    """The five figures from the number of known and challenge images at every score, (D, S), scores ascending."""
+    accepted_known = np.cumsum(known_counts, axis=1, dtype=np.int64)
+    accepted_challenge = np.cumsum(challenge_counts, axis=1, dtype=np.int64)
+    known, challenge = accepted_known[:, -1:], accepted_challenge[:, -1:]
+    rejected_known = known - accepted_known + known_counts
+    rejected_challenge = challenge - accepted_challenge + challenge_counts
+    pairs = (known_counts * (rejected_challenge - 0.5 * challenge_counts)).sum(1)
+    # At a score nobody has in this draw both counts are zero: the maximum keeps 0 / 0 out and changes nothing else.
+    precision_in = accepted_known / np.maximum(accepted_known + accepted_challenge, 1)
+    precision_out = rejected_challenge / np.maximum(rejected_known + rejected_challenge, 1)
+    balance = accepted_known / known - accepted_challenge / challenge
+    # Exact integers, so that TPR 0.90 and 1.00 are equally far from 0.95; the -1 prefers the larger TPR of such two,
+    # and argmin takes the first, that is the known score itself.
+    distance = 2 * np.abs(100 * accepted_known - 95 * known) - (100 * accepted_known >= 95 * known)
+    chosen = np.argmin(distance, axis=1)[:, None]
+    return {
+        "auroc": pairs / (known * challenge)[:, 0],
+        "aupr_in": (known_counts * precision_in).sum(1) / known[:, 0],
+        "aupr_out": (challenge_counts * precision_out).sum(1) / challenge[:, 0],
+        "detection_accuracy": 0.5 + 0.5 * np.maximum(balance.max(1), 0.0),
+        "tnr_at_95": 1 - (np.take_along_axis(accepted_challenge, chosen, 1) / challenge)[:, 0],
+    }

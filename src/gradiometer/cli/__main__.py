@@ -1,0 +1,9 @@
+"""`python -m gradiometer.cli` is `gradiometer`."""
+
+from __future__ import annotations
+
+import sys
+
+from gradiometer.cli import main
+
+sys.exit(main())

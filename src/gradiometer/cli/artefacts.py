@@ -1,0 +1,141 @@
+"""Saved detectors: finding the model that one belongs to, and noting it for the commands that follow."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradiometer.cli.terminal import Terminal
+from gradiometer.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from gradiometer.detectors import Detector
+
+_KEY = "origin"
+"""Entry of the header of the artefact."""
+
+MODEL = (
+    "a folder that train wrote, a shipped name, torchvision:NAME, timm:NAME, hf:NAME, or "
+    "path/to/file.py:factory@weights.safetensors"
+)
+DEVICE = "where the model runs: cpu, cuda, cuda:1, ...; auto is cuda where there is one"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a detector came about, as far as later commands need it. None of it makes a score.
+
+    Attributes:
+        model: Name of the model.
+        model_options: Further arguments of `gradiometer.models.load`.
+        size: Size that images were resized to, if they were.
+        channels: Channels that images were converted to, if they were.
+        known: The images of the fit.
+        challenges: The challenges of the fit.
+        held_out: The images of the calibration.
+    """
+
+    model: str = ""
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    size: int | None = None
+    channels: int | None = None
+    known: str = ""
+    challenges: tuple[str, ...] = ()
+    held_out: str = ""
+
+
+def load_model(spec: str, options: Mapping[str, Any], device: str) -> nn.Module:
+    """A model on a device.
+
+    Raises:
+        InputError: If there is no such device.
+    """
+    import torch
+
+    from gradiometer import models
+
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    model = models.load(spec, **options)
+    try:
+        return model.to(name)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"the device {device!r} cannot be used ({str(error).splitlines()[0]}); try cpu") from error
+
+
+def load(path: str, spec: str | None, device: str) -> tuple[Detector, Origin]:
+    """A saved detector with its model.
+
+    Args:
+        path: The artefact.
+        spec: The model; the one that the artefact notes when None.
+        device: Where the model runs.
+
+    Raises:
+        ArtefactError: If the file is unusable, or of another model.
+        InputError: If neither the artefact nor the caller names the model.
+    """
+    from gradiometer import detectors
+    from gradiometer.detectors import storage
+
+    noted = storage.read(path).header.get(_KEY, {})
+    names = {entry.name for entry in fields(Origin)}
+    origin = Origin(**{key: value for key, value in noted.items() if key in names})
+    chosen = spec or origin.model
+    if not chosen:
+        raise InputError(f"{path} does not say which model it belongs to; name it with --model")
+    # Options belong to the model that was noted; another one may not know them.
+    options = origin.model_options if chosen == origin.model else {}
+    return detectors.load(path, load_model(chosen, options, device)), origin
+
+
+def save(detector: Detector, path: str, origin: Origin) -> None:
+    """Write a detector with its origin, in one step.
+
+    Raises:
+        InputError: If the folder is not there.
+        ArtefactError: If the file cannot be written.
+    """
+    from gradiometer.detectors import storage
+
+    target = Path(path)
+    check_folder(target)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
+    try:
+        detector.save(temporary)
+        artefact = storage.read(temporary)
+    finally:
+        temporary.unlink(missing_ok=True)
+    storage.write(target, {**artefact.header, _KEY: asdict(origin)}, artefact.tensors)
+
+
+def check_folder(path: Path) -> None:
+    """Notice a missing folder before hours of work, not after.
+
+    Raises:
+        InputError: If the folder of a file is not there.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent} for {path.name}; make it first")
+
+
+def describe(detector: Detector, terminal: Terminal) -> None:
+    """Say what a calibrated detector promises."""
+    from rich.table import Table
+
+    calibration = detector.calibration
+    if calibration is None:
+        return
+    rates = calibration.false_alarms()
+    table = Table(title=f"False alarms among {len(calibration):,} held-out known images", title_justify="left")
+    for head in ("predicted class", "images", "flagged", "rate", "95 % interval"):
+        table.add_column(head, justify="left" if head == "predicted class" else "right")
+    for part in (rates, *rates.classes):
+        name = "all" if part.predicted_class is None else str(part.predicted_class)
+        interval = f"{part.low:.1%} to {part.high:.1%}"
+        table.add_row(name, f"{part.images:,}", f"{part.flagged:,}", f"{part.rate:.1%}", interval)
+    terminal.show(table)

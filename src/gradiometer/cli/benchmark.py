@@ -1,0 +1,87 @@
+"""`gradiometer benchmark ood`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gradiometer.cli.artefacts import MODEL
+from gradiometer.cli.command import Command, option
+from gradiometer.cli.demo import publish
+from gradiometer.cli.terminal import Terminal
+from gradiometer.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OodOptions:
+    """Settings of the command: those of `gradiometer.benchmarks.ood.OodSettings`."""
+
+    data_root: str | None = option(
+        "folder with the data sets, NAME.npz each; the environment variable GRADIOMETER_DATA_ROOT when absent", None
+    )
+    model: str = option(MODEL, "resnet20-cifar10")
+    known: str = option("data set that the model was trained on, with a training and a test split", "cifar10")
+    challenges: tuple[str, ...] = option(
+        "data sets that it was not trained for",
+        ("street_chars", "tiny_imagenet", "scenes", "gtsrb", "mnist", "fashion_mnist", "cifar100"),
+    )
+    out: str = option("folder for the records, the readings that are kept, and the page", "ood")
+    size: int | None = option("resize images to SIZE x SIZE pixels; the size of the model when absent", None)
+    channels: int | None = option("1 for grey, 3 for colour; those of the model when absent", None)
+    fit_images: int = option("training images that detectors are fitted on", 5000)
+    limit: int | None = option("at most so many test images of every set", None)
+    seed: int = option("of splits, decision networks and bootstrap", 0)
+    draws: int = option("bootstrap resamples behind each interval", 1000)
+    false_alarm_rate: float = option("share of known images that may be flagged", 0.05)
+    neighbours: int = option("k of the densities", 10)
+    batch_size: int = option("images that go through the model at once", 128)
+    memory: str | None = option("working memory of the gradients, such as 512MiB", None)
+    keep_readings: bool = option("keep readings, so that an interrupted run continues (true or false)", True)
+
+
+def run_ood(options: OodOptions, terminal: Terminal) -> None:
+    """Run the comparison, print the tables, write the page."""
+    root = options.data_root or os.environ.get("GRADIOMETER_DATA_ROOT")
+    if not root:
+        raise InputError("where are the data sets? Give their folder with --data-root or in GRADIOMETER_DATA_ROOT")
+    from gradiometer.benchmarks import ood
+
+    out = Path(options.out)
+    settings = ood.OodSettings(**{**asdict(options), "data_root": Path(root), "out": out})
+    with terminal.progress() as progress:
+        outcome = ood.run(settings, progress=progress)
+    publish(outcome, out / "report.html", out / "records.jsonl", terminal, all_figures=True)
+
+
+COMMAND = Command(
+    name="benchmark",
+    summary="compare detectors on challenges, with intervals",
+    purpose="Tables of detectors against challenges, under protocols that say what each detector was allowed to see.",
+    examples="""
+        gradiometer benchmark ood --data-root data
+    """,
+    children=(
+        Command(
+            name="ood",
+            summary="whole data sets that the network was not trained for",
+            purpose="""
+                A trained network, its own test images, and data sets that it was not trained for. Prints AUROC, AUPR,
+                detection accuracy and TNR at 95 % TPR with bootstrap intervals for MSP, energy, normalised Mahalanobis
+                and Purview, and the false-alarm rate on unseen known images. The null test comes first: known images
+                stored again must not be told apart. Everything is recorded, line by line, in the folder.
+            """,
+            examples="""
+                # the first table, with the shipped model
+                gradiometer benchmark ood --data-root data --out tables/ood
+
+                # another network, other challenges, a quick look
+                gradiometer benchmark ood --data-root data --model runs/mine --known photos \\
+                    --challenges textures sketches --limit 500
+            """,
+            options=OodOptions,
+            run=run_ood,
+            interrupted="readings are kept in the folder, run the same command again to continue",
+        ),
+    ),
+)

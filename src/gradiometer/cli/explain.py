@@ -1,0 +1,85 @@
+"""`gradiometer explain`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gradiometer.cli import artefacts, sources
+from gradiometer.cli.artefacts import DEVICE
+from gradiometer.cli.command import Command, option
+from gradiometer.cli.sources import FORMS, Reading
+from gradiometer.cli.terminal import Terminal
+from gradiometer.errors import InputError
+
+if TYPE_CHECKING:
+    from gradiometer.detectors import Profile, Verdict
+
+_WIDTH = 12
+_FULL = 20.0
+"""Robust z-score at which a bar is full."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Reading):
+    """Settings of the command."""
+
+    detector: str = option("file that fit wrote")
+    images: tuple[str, ...] = option(f"image files, or: {FORMS}")
+    limit: int = option("at most so many images of each source, a fixed random choice", 5)
+    top: int = option("readings to show for each image", 5)
+    model: str | None = option("the model, if it is elsewhere now; the one that fit noted when absent", None)
+    device: str = option(DEVICE, "auto")
+
+
+def run(options: Options, terminal: Terminal) -> None:
+    """Print the readings that are most out of line, image by image."""
+    from gradiometer.detectors import Profile
+
+    if options.top < 1:
+        raise InputError(f"top is {options.top}; give 1 or more")
+    detector, origin = artefacts.load(options.detector, options.model, options.device)
+    reading = replace(options, size=options.size or origin.size, channels=options.channels or origin.channels)
+    for source in options.images:
+        images = sources.load(source, reading, limit=options.limit)
+        verdict = None if detector.calibration is None else detector.judge(images)
+        profile = detector.explain(images) if verdict is None else Profile(verdict.profile, verdict.names)
+        for row, name in enumerate(images.names):
+            _show(name, row, profile, verdict, options.top, terminal)
+    if detector.calibration is None:
+        terminal.note(f"{options.detector} is not calibrated, so there are no p-values and no verdicts")
+
+
+def _show(name: str, row: int, profile: Profile, verdict: Verdict | None, top: int, terminal: Terminal) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    terminal.show(f"{name}: {profile.words(row, 1) if verdict is None else verdict.words(row, 1)}")
+    table = Table()
+    table.add_column("reading", overflow="fold")
+    table.add_column("z", justify="right")
+    table.add_column("smaller than known | larger")
+    for reading, z in profile.ranked(row, top):
+        bar = "█" * max(1, round(_WIDTH * min(abs(z), _FULL) / _FULL))
+        table.add_row(escape(reading), f"{z:+.1f}", f"{bar if z < 0 else '':>{_WIDTH}}|{bar if z > 0 else ''}")
+    terminal.show(table)
+
+
+COMMAND = Command(
+    name="explain",
+    summary="show which layers are out of line, for given images",
+    purpose="""
+        Compare what an image asks of each layer with what known images ask. The readings that are most out of line
+        come first, with their robust z-score: how many times the usual deviation they are from the median of the known
+        images. Beyond 3.5 a reading counts as out of line.
+    """,
+    examples="""
+        # why were these photographs flagged?
+        gradiometer explain --detector guard.safetensors --images new/0017.jpg new/0342.jpg
+
+        # three images of a split, twenty readings each
+        gradiometer explain --detector guard.safetensors --images scans.npz:test --limit 3 --top 20
+    """,
+    options=Options,
+    run=run,
+)

@@ -1,0 +1,162 @@
+"""`gradiometer fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from gradiometer.cli import artefacts, sources
+from gradiometer.cli.artefacts import DEVICE, MODEL, Origin
+from gradiometer.cli.command import Command, option
+from gradiometer.cli.sources import FORMS, LIMIT, Reading
+from gradiometer.cli.terminal import Terminal
+from gradiometer.errors import InputError, ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from gradiometer.data import Images
+    from gradiometer.detectors import Detector
+
+_PURVIEW = "purview"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Reading):
+    """Settings of the command."""
+
+    model: str = option(MODEL)
+    known: str = option(f"images that the model was trained for, best the training images: {FORMS}")
+    out: str = option("file of the fitted detector, ending in .safetensors")
+    detector: Literal["purview", "msp", "energy", "mahalanobis"] = option(
+        "purview reads gradients; the others are baselines on logits and features", "purview"
+    )
+    challenges: tuple[str, ...] = option(
+        "images that the model was not trained for; purview then trains a decision network on both", ()
+    )
+    limit: int | None = option(LIMIT, None)
+    model_options: Mapping[str, Any] | None = option("more about the model, such as '{weights: DEFAULT}'", None)
+    device: str = option(DEVICE, "auto")
+    batch_size: int = option("images that go through the model at once; kept in the file", 128)
+    objective: Literal["ConfoundingLabel", "PseudoLabel", "UniformTarget", "ContrastClasses"] = option(
+        "what is backpropagated", "ConfoundingLabel", group=_PURVIEW
+    )
+    parameters: tuple[str, ...] = option("names of the parameters to read, * and ? allowed", ("*",), group=_PURVIEW)
+    activations: bool = option("read activation norms as well", True, group=_PURVIEW)
+    neighbours: int = option("k of the density of known images", 10, group=_PURVIEW)
+    seed: int = option("of the decision network", 0, group=_PURVIEW)
+    memory: str | None = option("working memory of the gradients, such as 512MiB", None, group=_PURVIEW)
+
+
+def run(options: Options, terminal: Terminal) -> None:
+    """Fit and save."""
+    artefacts.check_folder(Path(options.out))
+    model = artefacts.load_model(options.model, options.model_options or {}, options.device)
+    detector = _make(options, model)
+    if options.challenges and not detector.learns_from_challenges:
+        raise InputError(f"--detector {options.detector} learns nothing from challenges; leave --challenges out")
+    known = sources.load(options.known, options, limit=options.limit)
+    _check_shape(known, options)
+    shape = known.images.shape[1:]
+    parts = [sources.load(name, options, limit=options.limit, shape=shape) for name in options.challenges]
+    challenges = sources.join(parts) if parts else None
+    beside = f" and {len(challenges):,} challenges" if challenges is not None else ""
+    terminal.note(f"fitting {options.detector} to {len(known):,} known images{beside}")
+    with terminal.progress() as progress:
+        detector.fit(
+            _watched(known, progress, "known images", options.batch_size),
+            challenges=_watched(challenges, progress, "challenges", options.batch_size) if challenges else None,
+        )
+    origin = Origin(
+        options.model,
+        options.model_options or {},
+        options.size,
+        options.channels,
+        options.known,
+        options.challenges,
+    )
+    artefacts.save(detector, options.out, origin)
+    terminal.show(f"{options.out}: {options.detector}, fitted to {len(known):,} known images{beside}")
+    terminal.note(f"next: gradiometer calibrate --detector {options.out} --held-out OTHER_KNOWN_IMAGES")
+
+
+def _make(options: Options, model: nn.Module) -> Detector:
+    from gradiometer import detectors, gradients
+
+    if options.detector == "purview":
+        parameters: Any = options.parameters[0] if len(options.parameters) == 1 else options.parameters
+        return detectors.Purview(
+            model,
+            getattr(gradients, options.objective)(),
+            parameters,
+            options.activations,
+            options.neighbours,
+            options.seed,
+            memory=options.memory,
+            batch_size=options.batch_size,
+        )
+    kinds: dict[str, type[detectors.MSP | detectors.Energy | detectors.NormalizedMahalanobis]] = {
+        "msp": detectors.MSP,
+        "energy": detectors.Energy,
+        "mahalanobis": detectors.NormalizedMahalanobis,
+    }
+    return kinds[options.detector](model, batch_size=options.batch_size)
+
+
+def _check_shape(known: Images, options: Options) -> None:
+    """Networks that end in a mean over positions take images of any size, and are wrong about most of them."""
+    from gradiometer import models
+
+    if options.size is not None or options.channels is not None:
+        return
+    try:
+        header = models.header(options.model)
+    except ModelError:
+        return
+    expected, found = (header.channels, header.size, header.size), tuple(known.images.shape[1:])
+    if expected != found:
+        raise InputError(
+            f"the images of {options.known} are {' x '.join(map(str, found))} and the model was trained on "
+            f"{' x '.join(map(str, expected))} (channels x height x width); add --size {header.size} --channels "
+            f"{header.channels} to convert them, or give the size that you want"
+        )
+
+
+def _watched(images: Images, progress: Any, what: str, batch_size: int) -> Any:
+    """The images batch by batch, with progress."""
+    import torch
+
+    from gradiometer.detectors.inputs import Batch
+
+    for start in range(0, len(images), batch_size):
+        part = images.select(torch.arange(start, min(start + batch_size, len(images))))
+        labels = None if part.labels is None else part.labels.numpy()
+        yield Batch(next(part.batches(len(part))), labels, part.groups.numpy())
+        progress(what, start + len(part), len(images))
+
+
+COMMAND = Command(
+    name="fit",
+    summary="fit a detector to known images",
+    purpose="""
+        Read what known images ask of a trained network, and save it in one file. With --known alone the detector is a
+        density of the known images. With --challenges it also learns what to look out for, a decision network between
+        known images and challenges. The file holds no part of the model, only its name and a hash of its weights.
+    """,
+    examples="""
+        # the shipped model, five thousand of its training images
+        gradiometer fit --model resnet20-cifar10 --known cifar10.npz:train --limit 5000 --out guard.safetensors
+
+        # a network of your own, and things that it should be wary of
+        gradiometer fit --model net.py:make@net.safetensors --known photos/ --size 224 \\
+            --challenges blurred/ textures.npz --out guard.safetensors
+
+        # only the last stage of the network, in half a gigabyte
+        gradiometer fit --model runs/mine --known photos.npz:train --parameters 'layer3.*' 'fc.*' --memory 512MiB \\
+            --out guard.safetensors
+    """,
+    options=Options,
+    run=run,
+)

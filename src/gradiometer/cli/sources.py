@@ -1,0 +1,180 @@
+"""Naming images on the command line: `SOURCE`, `SOURCE:SPLIT`, `SOURCE@FROM-TO`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradiometer.cli.command import option
+from gradiometer.errors import InputError
+
+if TYPE_CHECKING:
+    from gradiometer.data import Images
+
+_PARTS = 10
+_PATTERN = re.compile(r"(?P<source>.+?)(?::(?P<split>[A-Za-z_]\w*))?(?:@(?P<low>\d+)-(?P<high>\d+))?")
+_GROUP = "how images are read"
+
+LIMIT = "at most so many images of each source, a fixed random choice"
+"""Help of the option that says so."""
+
+FORMS = (
+    "a folder, FILE.npz, FILE.parquet, digits, a torchvision name, or the name of an .npz file in --data-root; with "
+    ":SPLIT for its split and @FROM-TO for a share in percent"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How the images of a command are read.
+
+    Attributes:
+        data_root: Folder of data sets that are given by name.
+        size: Height and width to resize to.
+        channels: Channels to convert to.
+        download: Whether torchvision may fetch a data set.
+    """
+
+    data_root: str | None = option(
+        "folder of data sets given by name; the environment variable GRADIOMETER_DATA_ROOT when absent",
+        None,
+        group=_GROUP,
+    )
+    size: int | None = option("resize images to SIZE x SIZE pixels; otherwise all must be alike", None, group=_GROUP)
+    channels: int | None = option("1 for grey, 3 for colour; that of the first image when absent", None, group=_GROUP)
+    download: bool = option("allow torchvision to fetch a data set that is not in --data-root", False, group=_GROUP)
+
+    @property
+    def root(self) -> str | None:
+        """The folder of data sets that are given by name."""
+        return self.data_root or os.environ.get("GRADIOMETER_DATA_ROOT") or None
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a name on the command line means.
+
+    Attributes:
+        source: Path or name.
+        split: Split, or None.
+        share: From and to, in percent and multiples of ten, or None for all.
+    """
+
+    source: str
+    split: str | None = None
+    share: tuple[int, int] | None = None
+
+
+def parse(text: str) -> Named:
+    """Take a name apart.
+
+    Args:
+        text: Such as `photos`, `cifar10.npz:train`, `digits@0-60`.
+
+    Raises:
+        InputError: If the share is not made of tens of percent, or empty.
+
+    Example:
+        >>> parse("cifar10.npz:test@50-100")
+        Named(source='cifar10.npz', split='test', share=(50, 100))
+    """
+    match = _PATTERN.fullmatch(text)
+    if match is None or Path(text).exists():
+        return Named(text)
+    share = None
+    if match["low"] is not None:
+        share = int(match["low"]), int(match["high"])
+        if not 0 <= share[0] < share[1] <= 100 or share[0] % _PARTS or share[1] % _PARTS:
+            raise InputError(
+                f"the share @{share[0]}-{share[1]} of {text} is not possible; give tens of percent from 0 to 100, such "
+                "as @0-60"
+            )
+    return Named(match["source"], match["split"], share)
+
+
+def load(text: str, reading: Reading, *, limit: int | None = None, shape: Sequence[int] | None = None) -> Images:
+    """Load the images that a name means.
+
+    A share is taken base image by base image and class by class, always in the same way: `digits@0-60` and
+    `digits@60-100` have no base image in common and together are all digits.
+
+    Args:
+        text: The name.
+        reading: How to read.
+        limit: At most so many images, a fixed random choice.
+        shape: Channels, height and width to bring the images to, where `reading` says nothing.
+
+    Raises:
+        InputError: If there is no such source, or it is too small for the share.
+    """
+    from gradiometer import data
+    from gradiometer.data.folder import SUFFIXES
+
+    named = parse(text)
+    size: Any = (reading.size,) * 2 if reading.size else None if shape is None else tuple(shape[1:])
+    channels = reading.channels or (None if shape is None else shape[0])
+    if Path(named.source).suffix.lower() in SUFFIXES and Path(named.source).is_file():
+        return _picture(Path(named.source), size, channels)
+    images = data.load(
+        named.source,
+        split=named.split,
+        root=reading.root,
+        size=size,
+        channels=channels,
+        limit=None if named.share else limit,
+        download=reading.download,
+    )
+    if named.share is None:
+        return images
+    parts = data.split(images, {str(part): 1 / _PARTS for part in range(_PARTS)})
+    low, high = (percent * _PARTS // 100 for percent in named.share)
+    images = join([parts[str(part)] for part in range(low, high)], same_source=True)
+    if limit is not None and limit < len(images):
+        import numpy as np
+
+        images = images.select(np.sort(np.random.default_rng(0).choice(len(images), limit, replace=False)))
+    return images
+
+
+def _picture(path: Path, size: tuple[int, int] | None, channels: int | None) -> Images:
+    """One file as a set of one image."""
+    import torch
+
+    from gradiometer.data import Images
+    from gradiometer.data.decode import form_of
+
+    try:
+        pixels = form_of(path, size, channels).apply(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return replace(Images.of(torch.tensor(pixels)[None]), names=(str(path),))
+
+
+def join(parts: Sequence[Images], *, same_source: bool = False) -> Images:
+    """Several sets of images of one shape as one.
+
+    Args:
+        parts: The sets. Labels are kept when all come from the same source.
+        same_source: Whether base images with the same number are the same.
+    """
+    import torch
+
+    offset = 0
+    groups = []
+    for part in parts:
+        groups.append(part.groups + offset)
+        offset += 0 if same_source else int(part.groups.max()) + 1
+    labels = [part.labels for part in parts if part.labels is not None]
+    return replace(
+        parts[0],
+        images=torch.cat([part.images for part in parts]),
+        labels=torch.cat(labels) if same_source and len(labels) == len(parts) else None,
+        names=tuple(name for part in parts for name in part.names),
+        groups=torch.cat(groups),
+        classes=parts[0].classes if same_source else (),
+        failures=tuple(failure for part in parts for failure in part.failures),
+    )

@@ -1,0 +1,346 @@
+"""The life cycle that all detectors share: fit, calibrate, predict, judge, explain, save, load."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pytorch_ood.api
+import torch
+from torch import Tensor, nn
+
+from gradiometer import __version__
+from gradiometer.detectors import storage
+from gradiometer.detectors.arguments import decode
+from gradiometer.detectors.calibration import Calibration
+from gradiometer.detectors.checks import check_model, check_outputs, check_signature, place_of, signature
+from gradiometer.detectors.fingerprints import check_unseen
+from gradiometer.detectors.inputs import Batch, Inputs, batches, move
+from gradiometer.detectors.known import Known
+from gradiometer.detectors.profile import Profile
+from gradiometer.detectors.samples import Measurement, Samples, collect
+from gradiometer.detectors.verdict import Verdict
+from gradiometer.errors import ArtefactError, InputError, ModelError, NotFittedError
+from gradiometer.models.hashing import weights_hash
+
+Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float64]
+
+_PACKAGES = ("numpy", "pytorch-ood", "scikit-learn", "torch")
+"""Packages whose versions a saved detector names."""
+
+
+class Detector(pytorch_ood.api.Detector):
+    """Turns inputs into outlier scores, higher = less trustworthy, with a false-alarm rate that holds.
+
+    The life cycle is fit, calibrate, then predict, judge and explain in any order; save and load keep all of it. A
+    detector is one of pytorch-ood's as well and runs in its benchmarks. A method of one's own is a subclass with
+    `_measure` (what is read off the model for a batch) and `_score`; with `_learn`, `_state` and `_restore` if it
+    learns; with `_parameters` if it has arguments of its own; and with `_profile` and `_profile_names` if it can say
+    more than its score.
+
+    Args:
+        model: Classifier in eval mode that maps inputs to logits (B, C). It is left as found.
+        batch_size: Samples that go through the model at once, whatever the size of the batches that come in.
+
+    Attributes:
+        calibration: The calibration scores, threshold and p-values, or None before calibrate.
+    """
+
+    requires_fit = True
+    learns_from_challenges = False  #: Whether fit takes challenges.
+
+    def __init__(self, model: nn.Module, *, batch_size: int = 128) -> None:
+        if not isinstance(model, nn.Module):
+            raise InputError(f"the model is a {type(model).__name__}; give a torch.nn.Module that returns logits")
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; give 1 or more")
+        self.model = model
+        self.batch_size = batch_size
+        self.calibration: Calibration | None = None
+        self._known: Known | None = None
+
+    # What a method brings
+
+    @abstractmethod
+    def _measure(self, inputs: Inputs) -> Measurement:
+        """Read the model for a batch that has been checked."""
+
+    @abstractmethod
+    def _score(self, statistics: Floats) -> Floats:
+        """Outlier scores (B,) of statistics (B, F)."""
+
+    def _learn(self, known: Samples, challenges: Samples | None, /) -> None:
+        """Learn from what was read off known images, and off challenges where there are any."""
+
+    def _state(self) -> dict[str, Array]:
+        """Everything learnt, as arrays by name."""
+        return {}
+
+    def _restore(self, state: Mapping[str, Array]) -> None:
+        """Take back what `_state` gave."""
+
+    def _parameters(self) -> dict[str, Any]:
+        """Arguments of the constructor besides the model, as JSON values."""
+        return {"batch_size": self.batch_size}
+
+    def _profile(self, statistics: Floats) -> Floats:
+        """Values (B, P) that explain the score; the score itself (P = 1) unless a method knows better."""
+        return self._score(statistics)[:, None]
+
+    def _profile_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Names (P) of the columns of the profile, from those of the measurement."""
+        return (f"{type(self).__name__} score of {', '.join(names)}",)
+
+    # What every detector does
+
+    def fit(self, known: Any, *, challenges: Any = None) -> Self:
+        """Learn what known images look like.
+
+        Args:
+            known: Images of the kind that the model was trained for, best the training images: a tensor (B, ...), a
+                tuple (images, labels), `data.Images`, or an iterable of batches such as a DataLoader. Rows with a
+                negative label are left out, as pytorch-ood does.
+            challenges: Images that the model was not trained for, in the same forms, for detectors that learn from
+                them.
+
+        Returns:
+            Itself.
+
+        Raises:
+            InputError: Unusable images or labels, or too few of them.
+            ModelError: The model is in train mode, has broken weights, or returns no logits.
+        """
+        if challenges is not None and not self.learns_from_challenges:
+            raise InputError(f"{type(self).__name__} learns nothing from challenges; fit it on known images alone")
+        check_model(self.model)
+        self._known = self.calibration = None
+        samples = self._collect(known, "known images", None)
+        # A challenge may carry any label, also the negative ones that mark unknown images elsewhere.
+        others = None if challenges is None else self._collect(challenges, "challenges", samples.inputs, known=False)
+        self._learn(samples, others)
+        self._remember(samples, fitted=True)
+        return self
+
+    def calibrate(self, held_out: Any, false_alarm_rate: float = 0.05) -> Self:
+        """Choose the threshold so that the given share of known images is flagged (split-conformal).
+
+        Args:
+            held_out: Known images that the detector was not fitted on, in the same forms as for fit.
+            false_alarm_rate: Share of known images that may be flagged, between 0 and 1.
+
+        Returns:
+            Itself; `calibration` holds the scores, the threshold and the rate for each predicted class.
+
+        Raises:
+            InputError: Fewer than 1 / rate - 1 images, or images that the detector was fitted on (more than 1 in 100;
+                a smaller share, as doubles in real collections, is a UserWarning).
+            ModelError: The model is in train mode, or its weights changed since fit.
+            NotFittedError: Before fit.
+        """
+        self._need_fit("calibrate")
+        check_model(self.model)
+        self._check_weights()
+        samples = self._collect(held_out, "calibration images", self._expected())
+        if self._known is not None:
+            check_unseen(samples.fingerprints, self._known.fingerprints)
+        scores = self._finite_scores(samples.statistics)
+        self.calibration = Calibration(scores, false_alarm_rate, samples.predictions)
+        if self._known is None:
+            # Detectors without a fit compare with these images when they explain; nothing was learnt from them.
+            self._remember(samples, fitted=False)
+        return self
+
+    def predict(self, x: Any) -> Tensor:
+        """Score inputs.
+
+        Args:
+            x: A tensor (B, ...), or any other form that fit takes.
+
+        Returns:
+            Outlier scores (B,) float64, on the device of `x`; higher = less trustworthy.
+
+        Raises:
+            InputError: NaN or infinite values, no row, or another image size than at fit.
+            ModelError: The model is in train mode or returns no finite logits.
+            NotFittedError: Before fit.
+        """
+        self._need_fit("predict")
+        scores = [self._finite_scores(m.statistics) for _, m in self._measurements(x, "inputs", self._expected())]
+        return torch.from_numpy(np.concatenate(scores)).to(x.device if isinstance(x, Tensor) else "cpu")
+
+    def judge(self, x: Any) -> Verdict:
+        """Say for each input what the model predicts and whether to trust it, from the same pass as the score.
+
+        Args:
+            x: As for predict.
+
+        Returns:
+            The verdict for all rows.
+
+        Raises:
+            InputError: As for predict.
+            ModelError: As for predict.
+            NotFittedError: Before calibrate.
+        """
+        self._need_fit("judge")
+        if self.calibration is None or self._known is None:
+            raise NotFittedError("judge needs a false-alarm rate; call calibrate(held_out, false_alarm_rate) first")
+        parts = [m for _, m in self._measurements(x, "inputs", self._known.inputs)]
+        probabilities = torch.cat([m.outputs.cpu().double().softmax(1) for m in parts]).max(1)
+        scores = np.concatenate([self._finite_scores(m.statistics) for m in parts])
+        return Verdict(
+            predictions=probabilities.indices.numpy(),
+            confidences=probabilities.values.numpy(),
+            scores=scores,
+            p_values=self.calibration.p_values(scores),
+            trustworthy=~self.calibration.flagged(scores),
+            false_alarm_rate=self.calibration.false_alarm_rate,
+            profile=np.concatenate([self._known.reference.z(self._profile(m.statistics)) for m in parts]),
+            names=self._profile_names(self._known.names),
+        )
+
+    def explain(self, x: Any) -> Profile:
+        """Say for each input which readings are out of line with those of the known images.
+
+        Args:
+            x: As for predict.
+
+        Returns:
+            Robust z-scores (B, P) with names; `words(row)` says it in a sentence.
+
+        Raises:
+            InputError: As for predict.
+            ModelError: As for predict.
+            NotFittedError: Before fit (for detectors without one: before calibrate).
+        """
+        self._need_fit("explain")
+        if self._known is None:
+            raise NotFittedError("explain compares with known images; call fit or calibrate first")
+        reference = self._known.reference
+        parts = self._measurements(x, "inputs", self._known.inputs)
+        z = np.concatenate([reference.z(self._profile(m.statistics)) for _, m in parts])
+        return Profile(z, self._profile_names(self._known.names))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything but the model to one file, which replaces an older one only when it is complete.
+
+        Args:
+            path: The file, by custom with the ending .safetensors.
+
+        Raises:
+            ArtefactError: The file cannot be written.
+            ModelError: The model's weights changed since fit.
+            NotFittedError: There is nothing to save yet.
+        """
+        self._need_fit("save")
+        if self._known is None:
+            raise NotFittedError("there is nothing to save yet; call fit or calibrate first")
+        self._check_weights()
+        header = self._known.header() | {
+            "class": type(self).__name__,
+            "parameters": self._parameters(),
+            "false_alarm_rate": None if self.calibration is None else self.calibration.false_alarm_rate,
+            "versions": {name: version(name) for name in _PACKAGES} | {"gradiometer": __version__},
+        }
+        arrays = self._known.arrays() | {f"state.{name}": array for name, array in self._state().items()}
+        if self.calibration is not None:
+            arrays |= {"scores": self.calibration.scores, "predictions": self.calibration.predictions}
+        storage.write(path, header, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], model: nn.Module, **given: Any) -> Self:
+        """Read a detector back; it gives the same scores to the last bit.
+
+        Args:
+            path: A file that save wrote.
+            model: The model that the detector was fitted on.
+            given: Constructor arguments that a file cannot hold (functions, objectives of your own), by name.
+
+        Returns:
+            The detector.
+
+        Raises:
+            ArtefactError: The file is unusable, of another class, or of another model.
+        """
+        artefact = storage.read(path)
+        if artefact.get("class") != cls.__name__:
+            raise ArtefactError(
+                f"{path} holds a {artefact.get('class')}, not a {cls.__name__}; gradiometer.detectors.load takes any"
+            )
+        weights = weights_hash(model)
+        if artefact.get("weights") != weights:
+            raise ArtefactError(
+                f"{path} was fitted on a model with other weights (SHA-256 {artefact.get('weights')[:12]}..., this one "
+                f"has {weights[:12]}...); load the right weights, or fit and calibrate again"
+            )
+        detector = cls(model, **decode(artefact.get("parameters"), given))
+        state = {name.removeprefix("state."): a for name, a in artefact.tensors.items() if name.startswith("state.")}
+        try:
+            detector._restore(state)
+        except KeyError as error:
+            raise ArtefactError(f"{path} lacks the array {error} of its state; save the detector again") from error
+        detector._known = Known.restore(artefact)
+        if artefact.get("false_alarm_rate") is not None:
+            predictions = artefact.array("predictions").astype(np.int64)
+            detector.calibration = Calibration(artefact.floats("scores"), artefact.get("false_alarm_rate"), predictions)
+        return detector
+
+    # How it does so
+
+    def _need_fit(self, step: str) -> None:
+        if self.requires_fit and self._known is None:
+            raise NotFittedError(f"{type(self).__name__} cannot {step} yet; call fit(known) first")
+
+    def _check_weights(self) -> None:
+        if self._known is not None and weights_hash(self.model) != self._known.weights:
+            raise ModelError("the weights of the model changed since the detector was fitted; fit it again")
+
+    def _collect(self, source: Any, role: str, expected: dict[str, list[int]] | None, *, known: bool = True) -> Samples:
+        return collect(self._measurements(source, role, expected, known=known), role)
+
+    def _remember(self, samples: Samples, *, fitted: bool) -> None:
+        self._known = Known.of(samples, self._profile(samples.statistics), weights_hash(self.model), fitted=fitted)
+
+    def _expected(self) -> dict[str, list[int]] | None:
+        return None if self._known is None else self._known.inputs
+
+    def _measurements(
+        self, source: Any, role: str, expected: dict[str, list[int]] | None, *, known: bool = False
+    ) -> Iterator[tuple[Batch, Measurement]]:
+        """Read the model for a source in batches of one size, each checked before and after."""
+        check_model(self.model, weights=False)
+        device, dtype = place_of(self.model)
+        for full in batches(source, self.batch_size, role):
+            batch = full.select(full.labels >= 0) if known and full.labels is not None else full
+            if not len(batch):
+                continue
+            expected = signature(batch.inputs) if expected is None else expected
+            check_signature(batch.inputs, expected, role)
+            inputs = move(batch.inputs, device, dtype)
+            measurement = self._measure(inputs)
+            check_outputs(measurement.outputs, inputs, self.model)
+            self._check_statistics(measurement, role)
+            yield batch, measurement
+
+    def _check_statistics(self, measurement: Measurement, role: str) -> None:
+        statistics = measurement.statistics
+        if self._known is not None:
+            self._known.check(measurement)
+        if not np.isfinite(statistics).all():
+            columns = np.flatnonzero(~np.isfinite(statistics).all(0))
+            raise ModelError(
+                f"{len(columns)} reading(s) of the {role} are NaN or infinite, though inputs and logits are finite; "
+                "the model overflows, run it in a wider floating point type"
+            )
+
+    def _finite_scores(self, statistics: Floats) -> Floats:
+        scores = self._score(statistics)
+        if not np.isfinite(scores).all():
+            raise ModelError(f"{np.count_nonzero(~np.isfinite(scores))} score(s) are NaN or infinite")
+        return scores

@@ -1,0 +1,241 @@
+"""Figures as inline SVG that takes its colours and fonts from the page, so that it follows light and dark mode."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from gradiometer.benchmarks.outcome import Profile, Scores
+from gradiometer.errors import DependencyError, InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = npt.NDArray[np.float64]
+
+INK, KNOWN, CHALLENGE, MUTED = "#010101", "#010203", "#040506", "#070809"
+"""Colours that stand for those of the page and are replaced in the finished SVG."""
+
+_PAGE_COLOURS = {INK: "currentColor", KNOWN: "var(--known)", CHALLENGE: "var(--challenge)", MUTED: "var(--muted)"}
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gradiometer",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.linewidth": 0.8,
+}
+
+_BINS = 40
+_SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+
+
+def histograms(scores: Sequence[Scores], *, prefix: str) -> str:
+    """Histograms of the scores of known images and of one challenge, one row for each detector.
+
+    Args:
+        scores: Scores of the detectors to show, all on the same challenge.
+        prefix: Begins every id in the SVG, unique on the page.
+
+    Returns:
+        An `<svg>` element.
+
+    Raises:
+        DependencyError: If matplotlib is missing.
+        InputError: If there is no detector.
+    """
+    if not scores:
+        raise InputError("a figure of histograms needs the scores of at least one detector")
+    with _drawing():
+        figure = _figure(3.6, 0.35 + 1.15 * len(scores))
+        axes = figure.subplots(len(scores), squeeze=False)[:, 0]
+        for ax, entry in zip(axes, scores, strict=True):
+            _histogram(ax, entry)
+    challenge = scores[0].challenge
+    overlaps = ", ".join(f"{entry.detector} ({entry.protocol})" for entry in scores)
+    return _svg(
+        figure,
+        prefix=prefix,
+        title=f"Scores of known images and of {challenge}",
+        description=f"Two overlaid histograms for each of: {overlaps}. The further apart, the better the detector; "
+        "a dashed line marks the threshold above which an image is flagged.",
+    )
+
+
+def profile(readings: Profile, challenge: str, *, prefix: str) -> str:
+    """Squared gradient norms by parameter tensor for known images and one challenge, on a logarithmic scale.
+
+    One row for each tensor, the first layer at the top: bars span the quartiles, lines the 5th to the 95th percentile,
+    ticks mark the medians.
+
+    Args:
+        readings: The readings.
+        challenge: Name of the challenge.
+        prefix: Begins every id in the SVG, unique on the page.
+
+    Returns:
+        An `<svg>` element.
+
+    Raises:
+        DependencyError: If matplotlib is missing.
+    """
+    count = len(readings.parameters)
+    with _drawing():
+        figure = _figure(6.6, 0.7 + 0.24 * count)
+        _boxes(figure.subplots(), readings, challenge)
+    return _svg(
+        figure,
+        prefix=prefix,
+        title=f"Squared gradient norms of {count} parameter tensors, known images against {challenge}",
+        description=_in_words(readings, challenge),
+    )
+
+
+def data_uri(image: npt.NDArray[np.uint8]) -> str:
+    """A uint8 image (K, H, W) with K = 1 or 3 as a PNG in a data URI.
+
+    Raises:
+        InputError: If the image has another type or number of channels.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[0] not in (1, 3):
+        raise InputError(f"an image must be uint8 (1 or 3, H, W), got {image.dtype} {image.shape}")
+    pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _boxes(ax: Axes, readings: Profile, challenge: str) -> None:
+    """Two bars a row: quartiles, with a line from the 5th to the 95th percentile and a tick at the median."""
+    count = len(readings.parameters)
+    rows = np.arange(count, dtype=np.float64)
+    for values, colour, offset in (
+        (readings.known, KNOWN, -0.2),
+        (readings.challenges[challenge], CHALLENGE, 0.2),
+    ):
+        low, first, median, third, high = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
+        ax.hlines(rows + offset, low, high, color=colour, linewidth=1.0)
+        ax.barh(rows + offset, third - first, left=first, height=0.34, color=colour, alpha=0.75, linewidth=0)
+        ax.vlines(median, rows + offset - 0.17, rows + offset + 0.17, color=INK, linewidth=1.4)
+    for row in rows[1:]:
+        ax.axhline(row - 0.5, color=MUTED, linewidth=0.3, alpha=0.5)
+    ax.set_yticks(rows, readings.parameters, fontsize=8)
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(count - 0.5, -0.5)
+    ax.set_xlabel("log10 of the squared gradient norm")
+
+
+def _histogram(ax: Axes, entry: Scores) -> None:
+    """One row of histograms; the ends of the axis take in everything beyond them."""
+    other = entry.challenging
+    both = np.concatenate([entry.known, other])
+    low, high = np.quantile(both, [0.002, 0.99])
+    if entry.threshold is not None:
+        high = max(high, entry.threshold)
+    edges = np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
+    for values, colour in ((entry.known, KNOWN), (other, CHALLENGE)):
+        shares, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+        ax.stairs(shares / len(values), edges, color=colour, fill=True, alpha=0.55)
+    if entry.threshold is not None:
+        ax.axvline(entry.threshold, color=INK, linewidth=1.0, linestyle="--")
+    ax.set_title(f"{entry.detector} ({entry.protocol})", fontsize=9, loc="left")
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="x", labelsize=8)
+
+
+def _in_words(readings: Profile, challenge: str) -> str:
+    """The figure of the layers in a sentence, for those who do not see it."""
+    known, other = readings.known, readings.challenges[challenge]
+    spread = np.maximum(known.std(axis=0), 1e-12)
+    shift = (np.median(other, axis=0) - np.median(known, axis=0)) / spread
+    order = np.argsort(-np.abs(shift))[:3]
+    furthest = ", ".join(f"{readings.parameters[i]} ({shift[i]:+.1f})" for i in order)
+    return (
+        f"For each parameter tensor the quartiles of both sets. Medians of {challenge} are higher in "
+        f"{int((shift > 0).sum())} of {len(shift)} tensors; furthest from known images, in their standard deviations: "
+        f"{furthest}."
+    )
+
+
+@contextmanager
+def _drawing() -> Iterator[None]:
+    """The style of all figures, also for axes that are added to a figure."""
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise DependencyError(
+            "figures need matplotlib, which is not installed; run: pip install 'gradiometer[report]'"
+        ) from error
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure without any global state, width and height in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _svg(figure: Figure, *, prefix: str, title: str, description: str) -> str:
+    """The figure as an `<svg>` element with unique ids, a title, a description and the colours of the page."""
+    buffer = io.StringIO()
+    with _drawing():
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 - our own output
+    for parent in list(root.iter()):
+        for child in list(parent):
+            # Its style sheet would apply to the whole page, its metadata name addresses on the web.
+            if child.tag in (f"{_SVG}metadata", f"{_SVG}style"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(_SVG)
+        attributes = {name.replace(_XLINK, ""): _local(name, value, prefix) for name, value in element.attrib.items()}
+        element.attrib.clear()
+        element.attrib.update(attributes)
+    for name, text in (("desc", description), ("title", title)):
+        element = ElementTree.Element(name, {"id": f"{prefix}-{name}"})
+        element.text = text
+        root.insert(0, element)
+    _frame(root, prefix)
+    text = ElementTree.tostring(root, encoding="unicode")
+    for placeholder, colour in _PAGE_COLOURS.items():
+        text = text.replace(placeholder, colour)
+    return text
+
+
+def _local(name: str, value: str, prefix: str) -> str:
+    """An attribute with ids made unique and fonts left to the page."""
+    if name == "id":
+        return f"{prefix}-{value}"
+    value = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", value)
+    if name.endswith("href") and value.startswith("#"):
+        return f"#{prefix}-{value[1:]}"
+    return re.sub(r"font:\s*([\d.]+px)[^;]*", r"font: \1 system-ui, sans-serif", value)
+
+
+def _frame(root: ElementTree.Element, prefix: str) -> None:
+    """Let the page decide on the width, and name the figure for screen readers."""
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    settings: dict[str, Any] = {"role": "img", "aria-labelledby": f"{prefix}-title {prefix}-desc", "class": "figure"}
+    root.attrib.update(settings)

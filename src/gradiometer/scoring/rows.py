@@ -1,0 +1,69 @@
+"""What is written for one image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradiometer.detectors import Verdict
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image: the verdict, or the reason why there is none.
+
+    Attributes:
+        name: The path, or the file and the number of the row.
+        prediction: Predicted class; it and the following are None when the image could not be scored.
+        confidence: Probability that the model gives to that class, in [0, 1].
+        score: Outlier score; higher = less trustworthy.
+        p_value: Share of known images that look at least as strange, in (0, 1].
+        trustworthy: Whether the image passes at the false-alarm rate of the calibration.
+        reason: The readings that are most out of line, for images that are flagged.
+        error: Why the image could not be scored, else None.
+    """
+
+    name: str
+    prediction: int | None = None
+    confidence: float | None = None
+    score: float | None = None
+    p_value: float | None = None
+    trustworthy: bool | None = None
+    reason: str | None = None
+    error: str | None = None
+
+    def values(self) -> tuple[Any, ...]:
+        """The values in the order of `COLUMNS`."""
+        return astuple(self)
+
+
+COLUMNS: tuple[str, ...] = tuple(entry.name for entry in fields(Row))
+"""Names of the columns, in order."""
+
+
+def rows_of(names: Sequence[str], verdict: Verdict) -> Iterator[Row]:
+    """One row for each image of a verdict.
+
+    Args:
+        names: Names of the B images.
+        verdict: The verdict of the B images.
+
+    Yields:
+        The rows, in order.
+    """
+    from gradiometer.detectors import Profile
+
+    profile = Profile(verdict.profile, verdict.names)
+    for position, name in enumerate(names):
+        trustworthy = bool(verdict.trustworthy[position])
+        yield Row(
+            name=name,
+            prediction=int(verdict.predictions[position]),
+            confidence=float(verdict.confidences[position]),
+            score=float(verdict.scores[position]),
+            p_value=float(verdict.p_values[position]),
+            trustworthy=trustworthy,
+            reason=None if trustworthy else profile.words(position, 3),
+        )

@@ -1,0 +1,200 @@
+"""Scoring a source of images into a file."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from gradiometer import data, models
+from gradiometer.errors import InputError, ModelError, NotFittedError
+from gradiometer.scoring.formats import format_of
+from gradiometer.scoring.journal import Journal, Tally
+from gradiometer.scoring.rows import Row, rows_of
+
+if TYPE_CHECKING:
+    from gradiometer.data.sources import Size, Source
+    from gradiometer.detectors import Calibration, Detector
+
+_WAITING = 4096
+"""Unreadable rows in a row after which a portion is scored although it is not full, so that memory stays bounded."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        tally: What is in the file: rows, flagged ones, failures.
+        resumed: Rows that an earlier run had written.
+        seconds: Time of this run.
+    """
+
+    tally: Tally
+    resumed: int
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Rows of this run by its time."""
+        return (self.tally.rows - self.resumed) / self.seconds if self.seconds else 0.0
+
+
+@dataclass
+class _Portion:
+    """Consecutive rows of the source that are scored together; those that cannot be read stand between the others."""
+
+    names: list[str] = field(default_factory=list)
+    images: list[Tensor | None] = field(default_factory=list)
+    errors: list[str | None] = field(default_factory=list)
+    readable: int = 0
+
+    def add(self, batch: data.Batch) -> None:
+        """Add a batch of one row."""
+        for failure in batch.failures:
+            self.names.append(failure.name)
+            self.images.append(None)
+            self.errors.append(failure.reason)
+        for name, image in zip(batch.names, batch.images, strict=True):
+            self.names.append(name)
+            self.images.append(image)
+            self.errors.append(None)
+            self.readable += 1
+
+
+def score(
+    detector: Detector,
+    source: Source,
+    out: str | Path,
+    *,
+    size: Size | None = None,
+    channels: int | None = None,
+    split: str | None = None,
+    root: Source | None = None,
+    download: bool = False,
+    restart: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Summary:
+    """Score all images of a source into one file, a portion at a time.
+
+    Rows come in the order of the source, unreadable images among them with the reason. Images go through the model in
+    the same portions as in `detector.judge`, so scores are those of `judge` on all readable images to the last bit,
+    also when the run is interrupted and called again, which continues after the last row that was written.
+
+    Args:
+        detector: A calibrated detector.
+        source: What `gradiometer.data.stream` takes: a folder, an .npz or Parquet file, a name.
+        out: The file; `.parquet`, `.csv` or `.jsonl`. Until it is complete, its rows are in `OUT.partial`.
+        size: As for `stream`.
+        channels: As for `stream`.
+        split: As for `stream`.
+        root: As for `stream`.
+        download: As for `stream`.
+        restart: Whether to begin again instead of continuing an interrupted run.
+        overwrite: Whether to replace a complete file, once the new one is complete.
+        progress: Called with the rows that are written and the rows in all.
+
+    Returns:
+        The summary.
+
+    Raises:
+        InputError: If the source or the suffix is unknown, the file exists, images have the wrong size, or an
+            interrupted run had other settings or another source.
+        ArtefactError: If the file cannot be written. What was written before stays valid, and the same call continues.
+        NotFittedError: If the detector is not calibrated.
+    """
+    out = Path(out)
+    form = format_of(out)
+    calibration = detector.calibration
+    if calibration is None:
+        raise NotFittedError("the detector has no false-alarm rate yet; calibrate it before scoring")
+    if not out.parent.is_dir():
+        raise InputError(f"there is no folder {out.parent} for {out.name}; make it first")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists already; choose another file, or overwrite it")
+    started = time.perf_counter()
+    total = data.count(source, split=split, root=root, download=download)
+    settings: dict[str, Any] = {"size": size, "channels": channels, "split": split, "root": root}
+    with Journal(out, form, _identity(detector, calibration, source, settings), restart=restart) as journal:
+        resumed = journal.tally.rows
+        # One row at a time, so that a portion can end at any row.
+        batches = data.stream(source, batch_size=1, skip=max(0, resumed - 1), **settings)
+        if resumed:
+            _check_place(next(batches, None), journal)
+        for portion in _portions(batches, detector.batch_size):
+            journal.commit(_score(detector, portion, journal.tally))
+            if progress is not None:
+                progress(journal.tally.rows, total)
+        journal.finish()
+    return Summary(journal.tally, resumed, time.perf_counter() - started)
+
+
+def _portions(batches: Iterator[data.Batch], size: int) -> Iterator[_Portion]:
+    """Portions of `size` readable images. The next one begins where the last one ended, so a run can resume there."""
+    portion = _Portion()
+    for batch in batches:
+        portion.add(batch)
+        if portion.readable == size or len(portion.names) - portion.readable >= _WAITING:
+            yield portion
+            portion = _Portion()
+    if portion.names:
+        yield portion
+
+
+def _score(detector: Detector, portion: _Portion, before: Tally) -> list[Row]:
+    images = [image for image in portion.images if image is not None]
+    verdicts: Iterator[Row] = iter(())
+    if images:
+        names = [name for name, image in zip(portion.names, portion.images, strict=True) if image is not None]
+        verdicts = iter(_verdicts(detector, names, torch.stack(images), before))
+    return [
+        next(verdicts) if error is None else Row(name, error=error)
+        for name, error in zip(portion.names, portion.errors, strict=True)
+    ]
+
+
+def _verdicts(detector: Detector, names: list[str], images: Tensor, before: Tally) -> list[Row]:
+    """A row for each image. When the detector refuses the portion, each image is tried alone."""
+    try:
+        return list(rows_of(names, detector.judge(images)))
+    except (InputError, ModelError):
+        rows: list[Row] = []
+        for name, image in zip(names, images, strict=True):
+            try:
+                rows += rows_of([name], detector.judge(image[None]))
+            except (InputError, ModelError) as error:
+                rows.append(Row(name, error=str(error)))
+        if before.scored == 0 and all(row.error is not None for row in rows):
+            raise  # not one image passes: the fault is not in the image
+        return rows
+
+
+def _identity(detector: Detector, calibration: Calibration, source: Source, settings: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same in a run that continues another."""
+    path = Path(source)
+    return {
+        "source": str(path.resolve()) if path.exists() else str(source),
+        **{name: None if value is None else str(value) for name, value in settings.items()},
+        "detector": type(detector).__name__,
+        "weights": models.weights_hash(detector.model),
+        "calibration": hashlib.sha256(calibration.scores.tobytes()).hexdigest(),
+        "false-alarm rate": calibration.false_alarm_rate,
+        "images at once": detector.batch_size,
+    }
+
+
+def _check_place(batch: data.Batch | None, journal: Journal) -> None:
+    """The last row that was written must still be where it was."""
+    found = [] if batch is None else [*batch.names, *(failure.name for failure in batch.failures)]
+    if found != [journal.tally.last]:
+        raise InputError(
+            f"row {journal.tally.rows} of the source is {found[0] if found else 'missing'} where {journal.partial} has "
+            f"{journal.tally.last}: the source changed since the run was interrupted; begin again with restart"
+        )

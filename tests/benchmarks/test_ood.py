@@ -1,0 +1,112 @@
+"""The first table in a reduced setting, from files to records and page."""
+
+from __future__ import annotations
+
+import io
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rich.console
+from sklearn.datasets import load_digits
+
+from gradiometer.benchmarks import comparison, ood, records
+from gradiometer.benchmarks.progress import shown
+from gradiometer.detectors import DecisionNetwork
+from gradiometer.errors import InputError
+
+FACTORY = """
+import torch
+from gradiometer.models import build
+
+def net():
+    torch.manual_seed(0)
+    return build("digits-cnn", classes=10, channels=1, size=12)
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> ood.OodSettings:
+    images = (load_digits().images[:400] * 15).astype(np.uint8)
+    labels = load_digits().target[:400, None]
+    np.savez(
+        tmp_path / "known.npz",
+        train_images=images[:150],
+        train_labels=labels[:150],
+        test_images=images[150:],
+        test_labels=labels[150:],
+    )
+    np.savez(tmp_path / "turned.npz", test_images=images[:80, ::-1].copy(), train_images=images[:1])
+    colour = np.random.default_rng(0).integers(0, 255, (60, 16, 16, 3)).astype(np.uint8)
+    np.savez(tmp_path / "speckles.npz", val_images=colour)
+    (tmp_path / "net.py").write_text(FACTORY)
+    return ood.OodSettings(
+        data_root=tmp_path,
+        model=f"{tmp_path / 'net.py'}:net",
+        known="known",
+        challenges=("turned", "speckles"),
+        out=tmp_path / "out",
+        size=12,
+        channels=1,
+        fit_images=120,
+        draws=50,
+    )
+
+
+@pytest.fixture
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decision networks that learn little, fast."""
+    monkeypatch.setattr(comparison, "DecisionNetwork", partial(DecisionNetwork, epochs=5))
+
+
+@pytest.mark.usefixtures("_quick")
+def test_the_table_from_files_to_records(settings):
+    told = []
+    with shown(rich.console.Console(file=io.StringIO())) as progress:
+        outcome = ood.run(settings, progress=progress, finished=told.append)
+    assert [len(results) for results in told] == [7, 7]
+    kept = records.read(settings.out / "records.jsonl")
+    assert tuple(kept) == outcome.records
+    assert [record.kind for record in kept] == ["null"] * 7 + ["detection"] * 14
+    assert {record.challenge for record in kept[7:]} == {"turned", "speckles"}
+    assert {record.counts["fit"] for record in kept if record.protocol == "known-only"} == {120}
+    assert {record.metrics.challenge for record in kept[7:14]} == {40}
+    assert kept[0].settings["size"] == 12
+    assert [entry.name for entry in outcome.examples] == ["known (known)", "turned", "speckles"]
+    assert outcome.examples[2].images.shape[1:] == (1, 12, 12)
+    # A second run takes the readings of the first and comes to the same figures.
+    again = ood.run(ood.OodSettings(**{**vars(settings), "challenges": ("turned",)}))
+    assert [record.metrics for record in again.records] == [record.metrics for record in outcome.records[:14]]
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_limit_holds_for_every_test_set(settings, tmp_path):
+    limited = ood.OodSettings(**{**vars(settings), "limit": 80, "challenges": ("turned",), "keep_readings": False})
+    outcome = ood.run(limited)
+    assert {record.metrics.challenge for record in outcome.records if record.kind == "detection"} == {40}
+    assert not (limited.out / "readings").exists()
+
+
+def test_a_missing_data_set_is_named_before_anything_is_computed(settings):
+    with pytest.raises(InputError, match="elsewhere"):
+        ood.run(ood.OodSettings(**{**vars(settings), "challenges": ("turned", "elsewhere")}))
+    assert not settings.out.exists()
+
+
+def test_a_model_that_does_not_say_what_it_takes_needs_size_and_channels(settings):
+    with pytest.raises(InputError, match="give size and channels"):
+        ood.run(ood.OodSettings(**{**vars(settings), "size": None}))
+
+
+def test_the_shipped_model_on_real_data(data_root, tmp_path):
+    from gradiometer import models
+
+    if "resnet20-cifar10" not in models.names():
+        pytest.skip("the shipped weights are not part of this checkout")
+    outcome = ood.run(
+        ood.OodSettings(data_root=data_root, out=tmp_path, challenges=("mnist",), fit_images=300, limit=300, draws=100)
+    )
+    found = {record.column: record.metrics.auroc for record in outcome.records if record.kind == "detection"}
+    assert found["Purview (matched)"].low > 0.9
+    assert found["Purview (known-only)"].low > 0.8

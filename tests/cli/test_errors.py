@@ -1,0 +1,234 @@
+"""Bad input: one clear line that names the value and the remedy, the exit code, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gradiometer import Purview
+from gradiometer.cli import main
+from gradiometer.detectors import storage
+from gradiometer.errors import ModelError
+from gradiometer.models import stored
+from tests.cli.conftest import Outcome, Run, Workshop
+
+
+def refused(said: Outcome, *words: str) -> None:
+    """One line on the error stream that holds the words, and exit code 1."""
+    assert said.code == 1, said
+    last = said.err.splitlines()[-1]
+    assert last.startswith("gradiometer: error: ")
+    for word in words:
+        assert word in last
+    assert "Traceback" not in said.err
+
+
+def test_missing_artefact(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    said = run("score", "--detector", tmp_path / "no", "--images", workshop.photos, "--out", tmp_path / "s.csv")
+    refused(said, f"there is no file {tmp_path / 'no'}")
+
+
+def test_truncated_artefact(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(workshop.detector.read_bytes()[:-100])
+    said = run("score", "--detector", broken, "--images", workshop.photos, "--out", tmp_path / "s.csv")
+    refused(said, "truncated", str(broken))
+    assert not (tmp_path / "s.csv.partial").exists()
+
+
+def test_artefact_of_a_newer_schema(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    artefact = storage.read(workshop.detector)
+    storage.write(tmp_path / "new.safetensors", artefact.header, artefact.tensors)
+    data = (tmp_path / "new.safetensors").read_bytes()
+    newer = data.replace(b'\\"schema\\": 1', b'\\"schema\\": 7')
+    assert newer != data
+    (tmp_path / "new.safetensors").write_bytes(newer)
+    said = run("explain", "--detector", tmp_path / "new.safetensors", "--images", workshop.photos)
+    refused(said, "schema 7", "upgrade")
+
+
+def test_artefact_of_another_model(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    path = workshop.model / stored.WEIGHTS
+    model = stored.read(path)
+    with torch.no_grad():
+        next(model.parameters()).add_(0.5)
+    other = tmp_path / "other.safetensors"
+    stored.write(other, model, stored.read_header(path))
+    said = run(
+        *("score", "--detector", workshop.detector, "--model", other),
+        *("--images", workshop.photos, "--out", tmp_path / "s.csv"),
+    )
+    refused(said, "fitted on a model with other weights")
+
+
+def test_artefact_that_python_saved_does_not_name_its_model(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    model = stored.read(workshop.model / stored.WEIGHTS).eval()
+    Purview(model).fit(torch.rand(40, 1, 8, 8)).save(tmp_path / "mine.safetensors")
+    words = ["explain", "--detector", tmp_path / "mine.safetensors", "--images", workshop.archive]
+    refused(run(*words), "name it with --model")
+    assert run(*words, "--model", workshop.model).code == 0
+
+
+def test_uncalibrated_detector(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    said = run("score", "--detector", workshop.fitted, "--images", workshop.photos, "--out", tmp_path / "s.csv")
+    refused(said, "has no false-alarm rate yet", "gradiometer calibrate")
+
+
+def test_calibration_on_images_of_the_fit(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    said = run(*("calibrate", "--detector", workshop.fitted, "--held-out", "digits@30-60"), *("--out", tmp_path / "g"))
+    refused(said, "fitted")
+    assert not (tmp_path / "g").exists()
+
+
+def test_too_few_images_for_the_rate(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    said = run(
+        *("calibrate", "--detector", workshop.fitted, "--held-out", "digits@50-80", "--limit", 30),
+        *("--false-alarm-rate", 0.01, "--out", tmp_path / "g"),
+    )
+    refused(said, "99", "30")
+
+
+def test_folder_without_images(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    said = run("score", "--detector", workshop.detector, "--images", tmp_path / "empty", "--out", tmp_path / "s.csv")
+    refused(said, str(tmp_path / "empty"))
+
+
+def test_folder_of_broken_images(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    for number in range(3):
+        (tmp_path / "broken" / f"{number}.jpg").write_bytes(b"\xff\xd8 nothing")
+    said = run("score", "--detector", workshop.detector, "--images", tmp_path / "broken", "--out", tmp_path / "s.csv")
+    refused(said, "0.jpg")
+
+
+def test_wrong_image_size(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    np.savez(tmp_path / "large.npz", test_images=np.zeros((9, 28, 28), np.uint8))
+    words = ["--detector", workshop.detector, "--images", tmp_path / "large.npz"]
+    refused(run("score", *words, "--out", tmp_path / "s.csv"), "(1, 28, 28)", "(1, 8, 8)")
+    assert run("score", *words, "--out", tmp_path / "s.csv", "--size", 8, "--restart").code == 0
+    said = run("fit", "--model", workshop.model, "--known", tmp_path / "large.npz", "--out", tmp_path / "g.safetensors")
+    refused(said, "1 x 28 x 28", "1 x 8 x 8", "--size 8 --channels 1")
+
+
+def test_the_size_of_the_fit_is_kept(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    large = np.random.default_rng(0).integers(0, 256, (120, 20, 20, 3), dtype=np.uint8)
+    np.savez(tmp_path / "large.npz", train_images=large[:60], val_images=large[60:100], test_images=large[100:])
+    guard = tmp_path / "g.safetensors"
+    form = ("--size", 8, "--channels", 1)
+    assert (
+        run("fit", "--model", workshop.model, "--known", f"{tmp_path}/large.npz:train", *form, "--out", guard).code == 0
+    )
+    assert run("calibrate", "--detector", guard, "--held-out", f"{tmp_path}/large.npz:val").code == 0
+    said = run("score", "--detector", guard, "--images", f"{tmp_path}/large.npz:test", "--out", tmp_path / "s.csv")
+    assert said.code == 0, said.err
+    assert "20 rows" in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fit", "--model", "resnet2000", "--known", "digits", "--out", "g"], ["unknown model 'resnet2000'"]),
+        (["train", "--architecture", "resnet2000", "--known", "digits", "--out", "x"], ["resnet2000"]),
+        (["train", "--architecture", "digits-cnn", "--known", "nothing-here", "--out", "x"], ["nothing-here"]),
+        (["train", "--architecture", "digits-cnn", "--known", "digits@0-55", "--out", "x"], ["tens of percent"]),
+        (["train", "--architecture", "digits-cnn", "--known", "digits", "--epochs", "0", "--out", "x"], ["epochs"]),
+        (["plan", "--model", "torchvision:resnet18"], ["--shape 3 224 224"]),
+        (["plan", "--model", "torchvision:resnet18", "--shape", "3", "0", "0"], ["(3, 0, 0)"]),
+        (["benchmark", "ood"], ["--data-root", "GRADIOMETER_DATA_ROOT"]),
+        (["demo", "--out", "nowhere/report.html"], ["nowhere", "make it first"]),
+    ],
+)
+def test_values_that_cannot_be(
+    arguments: list[str], words: list[str], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GRADIOMETER_DATA_ROOT", raising=False)
+    refused(run(*arguments), *words)
+
+
+def test_options_that_need_the_workshop(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "s.csv"
+    score = ["score", "--detector", workshop.detector, "--out", out, "--images"]
+    refused(run(*score, "digits@0-10"), "whole sources")
+    refused(run(*score, workshop.photos, "--out", tmp_path / "s.txt"), ".csv, .jsonl")
+    refused(run(*score, workshop.photos, "--device", "warp"), "'warp'")
+    refused(run("explain", "--detector", workshop.detector, "--images", workshop.photos, "--top", 0), "top is 0")
+    fit = ["fit", "--model", workshop.model, "--known", "digits@0-40", "--out", tmp_path / "g"]
+    refused(run(*fit, "--detector", "msp", "--challenges", workshop.archive), "leave --challenges out")
+    refused(run(*fit, "--parameters", "nothing*"), "nothing*")
+    refused(run(*fit[:-1], tmp_path / "nowhere" / "g"), "make it first")
+    train = ["train", "--architecture", "digits-cnn", "--out", tmp_path / "m", "--known"]
+    refused(run(*train, workshop.archive), "no labels")
+
+
+def test_debug_shows_the_traceback(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="unknown model"):
+        main(["fit", "--model", "nothing", "--known", "digits", "--out", str(tmp_path / "g"), "--debug"])
+
+
+def test_a_finished_file_is_not_replaced_by_mistake(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    words = ["score", "--detector", workshop.detector, "--images", workshop.archive, "--out", tmp_path / "s.csv"]
+    assert run(*words).code == 0
+    refused(run(*words), "exists already")
+    assert run(*words, "--overwrite").code == 0
+
+
+def test_interruption_is_130_and_the_same_command_continues(
+    workshop: Workshop, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["score", "--detector", workshop.detector, "--images", workshop.photos, "--out"]
+    judge, calls = Purview.judge, iter(range(1, 99))
+
+    def interrupted(self: Purview, x: object) -> object:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return judge(self, x)
+
+    monkeypatch.setattr(Purview, "judge", interrupted)
+    said = run(*words, tmp_path / "s.jsonl")
+    assert said.code == 130
+    assert "run the same command again to continue" in said.err
+    assert len((tmp_path / "s.jsonl.partial").read_text().splitlines()) == 17
+    said = run(*words, tmp_path / "s.jsonl")
+    assert said.code == 0
+    assert "17 rows were there from an earlier run" in said.out
+    assert run(*words, tmp_path / "whole.jsonl").code == 0
+    assert (tmp_path / "s.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+def test_a_process_that_is_stopped_continues(
+    kind: signal.Signals, workshop: Workshop, run: Run, tmp_path: Path
+) -> None:
+    """A real process, stopped from outside as soon as it has written something."""
+    out = tmp_path / "s.jsonl"
+    many = tmp_path / "many.npz"
+    with np.load(workshop.archive) as arrays:
+        np.savez(many, test_images=np.concatenate([arrays["test_images"]] * 20))
+    words = ["score", "--detector", workshop.detector, "--images", many, "--out", out]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gradiometer.cli", *map(str, words)], stderr=subprocess.PIPE, text=True
+    )
+    partial = tmp_path / "s.jsonl.partial"
+    while process.poll() is None and not (partial.exists() and partial.read_bytes().count(b"\n") > 20):
+        time.sleep(0.005)
+    process.send_signal(kind)
+    _, err = process.communicate()
+    if process.returncode == 0:
+        pytest.skip("the machine finished before it could be stopped")
+    assert process.returncode == (130 if kind is signal.SIGINT else -kind)
+    assert (kind is signal.SIGINT) == ("interrupted" in err)
+    said = run(*words)
+    assert said.code == 0, said.err
+    assert "from an earlier run" in said.out
+    names = [json.loads(line)["name"] for line in out.read_text().splitlines()]
+    assert names == [f"many.npz#{number}" for number in range(800)]

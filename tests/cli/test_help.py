@@ -1,0 +1,129 @@
+"""The help teaches, costs nothing, and does not lie: its examples parse and its settings are those of the library."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from typing import Any
+
+import pytest
+
+from gradiometer.benchmarks.demo import DemoSettings
+from gradiometer.benchmarks.ood import OodSettings
+from gradiometer.cli import COMMANDS, benchmark, demo, train
+from gradiometer.cli.command import Command, chosen, make_parser
+from gradiometer.models import Recipe, architectures
+from tests.cli.conftest import Run
+
+
+def leaves(commands: tuple[Command, ...] = COMMANDS, path: str = "") -> Iterator[tuple[str, Command]]:
+    for command in commands:
+        if command.children:
+            yield from leaves(command.children, f"{path}{command.name} ")
+        else:
+            yield f"{path}{command.name}", command
+
+
+ALL = dict(leaves())
+
+
+def test_the_commands_are_those_of_the_design() -> None:
+    assert list(ALL) == ["demo", "train", "fit", "calibrate", "score", "explain", "plan", "benchmark ood"]
+
+
+def test_the_first_help_lists_every_command(run: Run) -> None:
+    said = run("--help")
+    assert said.code == 0
+    for command in COMMANDS:
+        assert f"    {command.name} " in said.out
+    assert "examples:" in said.out
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_help_has_a_purpose_and_examples(name: str, run: Run) -> None:
+    said = run(*name.split(), "--help")
+    assert said.code == 0
+    assert said.out.startswith(f"usage: gradiometer {name} ")
+    words = " ".join(said.out.split())
+    assert " ".join(ALL[name].purpose.split()) in words
+    assert said.out.count(f"\n  gradiometer {name}") >= 2
+    for flag in fields(ALL[name].options or object()):
+        assert f"--{flag.name.replace('_', '-')} " in said.out
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_example_parses(name: str) -> None:
+    text = ALL[name].examples.replace("\\\n", " ")
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("gradiometer")]
+    assert lines
+    for line in lines:
+        parsed = make_parser(COMMANDS).parse_args(shlex.split(line)[1:])
+        assert chosen(COMMANDS, parsed)[0] is ALL[name]
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "except_for"),
+    [
+        (demo.Options, DemoSettings, {"out"}),
+        (benchmark.OodOptions, OodSettings, {"out", "data_root"}),
+    ],
+)
+def test_settings_are_those_of_the_library(options: Any, settings: Any, except_for: set[str]) -> None:
+    here = {entry.name: entry.default for entry in fields(options)}
+    there = {entry.name: entry.default for entry in fields(settings)}
+    assert here.keys() == there.keys()
+    assert {name: value for name, value in here.items() if name not in except_for} == {
+        name: value for name, value in there.items() if name not in except_for
+    }
+    assert all(str(here[name]) == str(there[name]) for name in except_for if there[name] not in (MISSING, None))
+
+
+def test_the_recipe_is_that_of_the_library() -> None:
+    assert set(train.RECIPE) == {entry.name for entry in fields(Recipe)}
+    assert all(entry.default is None for entry in fields(train.Options) if entry.name in train.RECIPE)
+
+
+def test_the_help_of_train_names_every_architecture(run: Run) -> None:
+    words = run("train", "--help").out.replace(",", " ").split()
+    assert set(architectures()) <= set(words)
+
+
+def test_no_help_loads_a_heavy_library() -> None:
+    code = """
+import sys
+from gradiometer.cli import main
+for words in ["--help"], ["fit", "--help"], ["train", "--help"], ["score", "--help"], ["benchmark", "ood", "--help"]:
+    try:
+        main(words)
+    except SystemExit as end:
+        assert not end.code
+heavy = {"torch", "numpy", "sklearn", "scipy", "PIL", "pyarrow", "matplotlib", "pytorch_ood"}
+print("loaded:", sorted(heavy & set(sys.modules)), file=sys.stderr)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.stderr.splitlines()[-1] == "loaded: []", ended.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["paint"],
+        ["score"],
+        ["score", "--detector", "g", "--images", "p", "--out", "s.csv", "--speed", "9"],
+        ["score", "--det", "g", "--images", "p", "--out", "s.csv"],
+        ["calibrate", "--detector", "g", "--held-out", "p", "--false-alarm-rate", "often"],
+        ["fit", "--model", "m", "--known", "k", "--out", "o", "--detector", "crystal-ball"],
+        ["fit", "--config", "nowhere.yaml"],
+        ["benchmark"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(words: list[str], run: Run) -> None:
+    said = run(*words)
+    assert said.code == 2
+    assert "error:" in said.err
+    assert "Traceback" not in said.err
+    assert said.out == ""

@@ -1,0 +1,195 @@
+"""Every form of every rule by itself: the plan's own check against the loop must not be what makes it right.
+
+A rule that is wrong would be left to the loop and go unnoticed in the readings. So each form is forced here, small
+chunks included, and the plan must say that it was used.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gradiometer.gradients import Gradiometer, factors
+from gradiometer.gradients.rules import convolution, costs
+from tests.gradients import loop
+from tests.gradients.measure import STATISTICS, expected, measured, meter_of, relative_errors, shared_meter
+from tests.specimens.convolutions import CONVOLUTIONS
+from tests.zoo import ZOO, Specimen, specimen
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning"),
+    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning"),
+]
+
+LAYERS = [each for each in CONVOLUTIONS if each.name.startswith("conv") and each.name[4].isdigit()]
+LAYERS += [each for each in CONVOLUTIONS if each.name.startswith("conv_transpose") and "output_size" not in each.name]
+
+NEED_THE_LOOP = {
+    "adaptive_softmax",
+    "checkpointed_block",
+    "conv_called_without_batch",
+    "conv_dynamic_batch_in_groups",
+    "custom_autograd_function",
+    "deformable_convolution",
+    "einsum_matmul_baddbmm_addmm",
+    "elementwise_zoo",
+    "embedding_bag_max",
+    "embedding_bag_mean",
+    "embedding_bag_offsets",
+    "embedding_bag_weighted_sum",
+    "flipped_batch",
+    "forward_replaced_on_the_instance",
+    "fourier_filter",
+    "gradient_inside_the_forward",
+    "gru_packed_sequences",
+    "halves_of_the_batch",
+    "layer_scale_and_zero_gate",
+    "mixture_of_experts",
+    "parameters_copied_in_place",
+    "parameters_outside_their_module",
+    "positions_through_a_layer",
+    "positions_through_a_layer_square",
+    "raw_scale_shift_and_scalar",
+    "row_by_row",
+    "scripted_submodule",
+    "torchvision_swin",
+    "torchvision_swin_v2",
+    "transformer_encoder_batch_first",
+    "transformer_encoder_sequence_first",
+    "transformer_encoder_square",
+}
+"""Networks of which some parameter may be left to the loop; a rule that learns to read one may take it off the list."""
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One or two samples at a time everywhere, so that the seams between chunks are tested too."""
+    monkeypatch.setattr(factors, "CHUNK", 512)
+    monkeypatch.setattr(convolution, "CHUNK", 512)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("form", ["offsets", "groups", "gram"])
+@pytest.mark.parametrize("chosen", LAYERS, ids=lambda each: each.name)
+def test_each_form_of_a_convolution(chosen: Specimen, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "seconds", lambda candidate, task: float(candidate != form))
+    meter, inputs = meter_of(chosen, torch.float64), chosen.inputs(dtype=torch.float64)
+    for statistic in STATISTICS:
+        found = measured(meter, inputs, statistic)
+        assert relative_errors(found, expected(chosen.name), statistic, 1e-2).max() <= 1e-10, statistic
+    (line,) = [each for each in meter.plan().lines if each.parameter == "body.weight"]
+    assert line.path == form or line.path.startswith("pixels")
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "linear_sequence",
+        "linear_long_sequence",
+        "bilinear_sequence",
+        "embedding",
+        "embedding_used_twice",
+        "embedding_tied_to_decoder_module",
+        "module_used_three_times",
+        "module_at_three_resolutions",
+        "batch_norm2d",
+        "layer_norm_on_sequences",
+        "group_norm",
+        "prelu_per_channel",
+        "attention_other_widths",
+        "lstm_two_layers_both_ways",
+        "frames_folded_frame_major",
+        "weight_norm",
+        "hyper_network",
+    ],
+)
+def test_small_chunks(name: str) -> None:
+    chosen = specimen(name)
+    meter, inputs = meter_of(chosen, torch.float64), chosen.inputs(dtype=torch.float64)
+    for statistic in STATISTICS:
+        found = measured(meter, inputs, statistic)
+        assert relative_errors(found, expected(name), statistic, 1e-2).max() <= 1e-10, statistic
+
+
+@pytest.mark.parametrize("chosen", [e for e in ZOO if e.name not in NEED_THE_LOOP], ids=lambda each: each.name)
+def test_no_rule_hides_behind_the_loop(chosen: Specimen) -> None:
+    looped = [
+        line.parameter
+        for line in shared_meter(chosen.name, torch.float32).plan(chosen.inputs()).lines
+        if line.path == "loop"
+    ]
+    assert looped == []
+
+
+class Scaled(nn.Module):
+    """A layer with tiny (or huge) gradients and ordinary outputs, between ordinary layers.
+
+    For a scale s > 1 the layer's own parameters are divided by s beforehand, so that its outputs stay what they are.
+    """
+
+    def __init__(self, layer: nn.Module, scale: float, features: int) -> None:
+        super().__init__()
+        self.layer, self.scale = layer, scale
+        self.head = nn.Linear(features, 4)
+        if scale > 1:
+            with torch.no_grad():
+                for parameter in layer.parameters():
+                    parameter.div_(scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.layer(x)
+        h = h[0] if isinstance(h, tuple) else h
+        h = torch.tanh(h * self.scale)
+        while h.ndim > 2:
+            h = (h * torch.linspace(0.5, 2.0, h.shape[-1]).to(h)).sum(-1)
+        return self.head(h)
+
+
+EXTREME = {
+    "linear": (lambda: nn.Linear(5, 6), (5,), 6),
+    "linear sequence": (lambda: nn.Linear(7, 7), (6, 7), 6),
+    "convolution": (lambda: nn.Conv2d(2, 6, 3), (2, 5, 5), 6),
+    "wide convolution": (lambda: nn.Conv2d(24, 32, 3, padding=1), (24, 2, 2), 32),
+    "large map": (lambda: nn.Conv2d(2, 6, 3), (2, 12, 12), 6),
+    "transposed convolution": (lambda: nn.ConvTranspose2d(2, 6, 3), (2, 4, 4), 6),
+    "batch norm": (lambda: nn.BatchNorm2d(6), (6, 3, 3), 6),
+    "layer norm": (lambda: nn.LayerNorm(7), (6, 7), 6),
+    "group norm": (lambda: nn.GroupNorm(2, 6), (6, 3, 3), 6),
+    "prelu": (lambda: nn.PReLU(6), (6, 3, 3), 6),
+    "bilinear": (lambda: Twice(), (5,), 6),
+}
+
+
+class Twice(nn.Module):
+    """A bilinear form of an input with itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.form = nn.Bilinear(5, 5, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.form(x, x)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e22])
+@pytest.mark.parametrize("kind", EXTREME)
+def test_squares_neither_underflow_nor_overflow(kind: str, scale: float) -> None:
+    """float32 gradients of 1e-25 (or 1e22) have squares that float32 cannot hold; the readings can."""
+    factory, shape, features = EXTREME[kind]
+    torch.manual_seed(0)
+    model = Scaled(factory(), scale, features).eval()
+    inputs = torch.randn(3, *shape)
+    torch.manual_seed(0)
+    twin = Scaled(factory(), scale, features).double().eval()
+    twin.load_state_dict({name: value.double() for name, value in model.state_dict().items()})
+    wanted = loop.loop_gradients(twin, inputs.double(), loop.bce_with_logits())
+    meter = Gradiometer(model)
+    names = [name for name in wanted if name.startswith("layer.")]
+    readings = meter.squared_norms(inputs)
+    for name in names:
+        each = loop.squared_norms({name: wanted[name]})[:, 0]
+        torch.testing.assert_close(readings[name], each, rtol=1e-4, atol=0)
+        total = loop.absolute_sums({name: wanted[name]})[:, 0]
+        torch.testing.assert_close(meter.absolute_sums(inputs)[name], total, rtol=1e-4, atol=0)

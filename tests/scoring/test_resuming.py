@@ -1,0 +1,205 @@
+"""Interruption at any moment: what was written is valid, and the same call gives the same file."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from gradiometer import scoring
+from gradiometer.detectors import MSP
+from gradiometer.errors import ArtefactError, InputError, ModelError
+
+SUFFIXES = [".csv", ".jsonl", ".parquet"]
+
+
+@contextmanager
+def failing(detector: MSP, call: int, error: type[BaseException]) -> Iterator[None]:
+    """Let one call of judge fail, counted from one."""
+    judge, calls = detector.judge, iter(range(1, 1000))
+
+    def broken(x: Any) -> Any:
+        if next(calls) == call:
+            raise error("stopped")
+        return judge(x)
+
+    detector.judge = broken  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del detector.judge  # type: ignore[method-assign]
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """A disk that is full after so many bytes of one file: the kernel refuses the write, as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def complete(detector: MSP, folder: Path, suffix: str) -> bytes:
+    """The file of a run without interruption."""
+    out = folder.parent / f"reference{suffix}"
+    scoring.score(detector, folder, out)
+    return out.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("call", [1, 3, 6])
+def test_interrupted_and_continued_is_the_same_file(
+    suffix: str, call: int, detector: MSP, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / f"scores{suffix}"
+    with failing(detector, call, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        scoring.score(detector, folder, out)
+    assert not out.exists()
+    summary = scoring.score(detector, folder, out)
+    # The first portion holds two broken images besides its eight.
+    assert summary.resumed == (0 if call == 1 else 2 + 8 * (call - 1))
+    assert summary.tally.rows == 50
+    assert out.read_bytes() == complete(detector, folder, suffix)
+    assert not list(tmp_path.glob("scores*.p[!a]*"))
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_interrupted_twice(suffix: str, detector: MSP, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / f"scores{suffix}"
+    for _ in range(2):
+        with failing(detector, 3, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+            scoring.score(detector, folder, out)
+    assert scoring.score(detector, folder, out).resumed == 2 + 8 * 4
+    assert out.read_bytes() == complete(detector, folder, suffix)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_a_killed_process_leaves_behind_is_cut_off(
+    suffix: str, detector: MSP, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / f"scores{suffix}"
+    with failing(detector, 3, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        scoring.score(detector, folder, out)
+    with (tmp_path / f"scores{suffix}.partial").open("ab") as file:
+        file.write(b"half a ro")
+    scoring.score(detector, folder, out)
+    assert out.read_bytes() == complete(detector, folder, suffix)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_full_disk_keeps_whole_rows_and_the_same_call_continues(
+    suffix: str, detector: MSP, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / f"scores{suffix}"
+    reference = complete(detector, folder, suffix)
+    said = pytest.raises(ArtefactError, match=r"cannot write .*File too large; [\d,]+ rows are safe in .*\.partial")
+    with files_no_larger_than(5000 if suffix == ".parquet" else len(reference) // 2), said:
+        scoring.score(detector, folder, out)
+    partial = tmp_path / f"scores{suffix}.partial"
+    kept = partial.read_bytes()
+    if suffix == ".parquet":
+        names = pa.ipc.open_stream(kept).read_all()["name"].to_pylist()
+        assert 0 < len(names) < 50
+    else:
+        assert reference.startswith(kept)
+        assert kept.endswith(b"\n")
+    summary = scoring.score(detector, folder, out)
+    assert 0 < summary.resumed < 50
+    assert out.read_bytes() == reference
+
+
+def test_no_space_is_told_with_what_is_safe(
+    detector: MSP, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(1000))
+
+    def full(descriptor: int) -> None:
+        if next(calls) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ArtefactError, match=r"No space left on device; 18 rows are safe in .*Make room"):
+        scoring.score(detector, folder, tmp_path / "scores.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "scores.jsonl.partial").read_text().splitlines()]
+    assert len(rows) == 18
+    monkeypatch.undo()
+    assert scoring.score(detector, folder, tmp_path / "scores.jsonl").resumed == 18
+
+
+def test_no_space_while_converting_loses_nothing(
+    detector: MSP, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def __init__(self, *_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = tmp_path / "scores.parquet"
+    monkeypatch.setattr(pa.parquet, "ParquetWriter", Full)
+    with pytest.raises(ArtefactError, match="50 rows are safe"):
+        scoring.score(detector, folder, out)
+    monkeypatch.undo()
+    with failing(detector, 1, AssertionError):  # nothing is left to score
+        assert scoring.score(detector, folder, out).resumed == 50
+    assert out.read_bytes() == complete(detector, folder, ".parquet")
+
+
+def test_a_model_that_fails_later_keeps_the_rows_before(detector: MSP, folder: Path, tmp_path: Path) -> None:
+    with failing(detector, 4, RuntimeError), pytest.raises(RuntimeError, match="stopped"):
+        scoring.score(detector, folder, tmp_path / "scores.csv")
+    assert scoring.score(detector, folder, tmp_path / "scores.csv").resumed == 26
+
+
+def test_a_model_that_refuses_everything_is_an_error(detector: MSP, folder: Path, tmp_path: Path) -> None:
+    detector.model.train()
+    with pytest.raises(ModelError, match="train mode"):
+        scoring.score(detector, folder, tmp_path / "scores.csv")
+    detector.model.eval()
+    assert scoring.score(detector, folder, tmp_path / "scores.csv").resumed == 0
+
+
+def test_other_settings_do_not_continue(detector: MSP, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.csv"
+    with failing(detector, 3, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        scoring.score(detector, folder, out)
+    with pytest.raises(InputError, match=r"size was None, now '8'.*begin again with restart"):
+        scoring.score(detector, folder, out, size=8)
+    assert detector.calibration is not None
+    detector.calibration = detector.calibration.at(0.2)
+    with pytest.raises(InputError, match=r"false-alarm rate was 0\.1, now 0\.2"):
+        scoring.score(detector, folder, out)
+    assert scoring.score(detector, folder, out, restart=True).resumed == 0
+
+
+def test_a_source_that_changed_does_not_continue(detector: MSP, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.csv"
+    with failing(detector, 3, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        scoring.score(detector, folder, out)
+    Image.new("L", (8, 8)).save(folder / "a" / "000a.png")
+    with pytest.raises(InputError, match=r"row 18 .*016\.png .*017\.png: the source changed"):
+        scoring.score(detector, folder, out)
+    assert scoring.score(detector, folder, out, restart=True).tally.rows == 51
+
+
+def test_files_that_were_tampered_with(detector: MSP, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.csv"
+    with failing(detector, 3, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        scoring.score(detector, folder, out)
+    os.truncate(tmp_path / "scores.csv.partial", 10)
+    with pytest.raises(ArtefactError, match="has 10 bytes where"):
+        scoring.score(detector, folder, out)
+    (tmp_path / "scores.csv.progress").write_text("{")
+    with pytest.raises(ArtefactError, match="begin again with restart"):
+        scoring.score(detector, folder, out)
+    assert scoring.score(detector, folder, out, restart=True).tally.rows == 50
