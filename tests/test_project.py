@@ -31,11 +31,11 @@ def python_blocks(page: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def test_the_first_python_of_the_readme_runs(tmp_path: Path) -> None:
-    blocks = python_blocks("README.md")
-    assert blocks, "README.md shows no Python"
-    run = python("-c", blocks[0], cwd=tmp_path)
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_python_of_the_readme_runs(number: int, tmp_path: Path) -> None:
+    run = python("-W", "error", "-c", python_blocks("README.md")[number], cwd=tmp_path)
     assert run.returncode == 0, run.stderr
+    assert run.stdout.strip()
 
 
 def test_the_tutorial_runs_from_start_to_end(tmp_path: Path) -> None:

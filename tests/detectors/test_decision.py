@@ -83,6 +83,19 @@ def test_it_trains_where_gradients_are_off(mode):
         assert np.array_equal(DecisionNetwork(epochs=3).fit(known, challenges).score(known), expected)
 
 
+def test_the_number_of_threads_does_not_matter_and_is_left_alone():
+    known, challenges = problem(100, 0, 1), problem(100, 2, 2)
+    threads, states = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            states.append(DecisionNetwork(epochs=3).fit(known, challenges).state())
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
+
+
 def test_constant_columns_and_zeros_do_no_harm():
     known, challenges = problem(200, 0, 1), problem(200, 8, 2)
     known[:20, 0] = challenges[:20, 1] = 0

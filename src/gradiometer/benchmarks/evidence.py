@@ -20,7 +20,7 @@ from gradiometer.benchmarks.records import hash_images
 from gradiometer.data import Images
 from gradiometer.detectors.features import Features
 from gradiometer.errors import ModelError
-from gradiometer.gradients import ConfoundingLabel, Gradiometer
+from gradiometer.gradients import ConfoundingLabel, Gradiometer, Objective
 from gradiometer.models import weights_hash
 
 Floats = npt.NDArray[np.float64]
@@ -36,7 +36,7 @@ class Evidence:
 
     Attributes:
         features: Penultimate features (N, D) float32: the input of the last linear layer.
-        norms: Squared gradient norms (N, T) for the confounding label, one column for each parameter tensor.
+        norms: Squared gradient norms (N, T), one column for each parameter tensor.
         activations: Squared norms (N, L) of the input of each linear and convolution layer, from the same pass.
         parameters: Names of the T tensors.
         images_sha256: Hash of the pixels.
@@ -69,6 +69,7 @@ class Reader:
 
     Args:
         model: Classifier in eval mode with a linear layer at its end.
+        objective: What is backpropagated; the confounding label of Purview when None.
         batch_size: Images that go through the model at once.
         memory: Working memory that the gradients may take, such as `"512MiB"`.
         cache: Folder in which readings are kept for the next run, or None.
@@ -78,13 +79,19 @@ class Reader:
     """
 
     def __init__(
-        self, model: nn.Module, *, batch_size: int = 128, memory: str | int | None = None, cache: Path | None = None
+        self,
+        model: nn.Module,
+        *,
+        objective: Objective | None = None,
+        batch_size: int = 128,
+        memory: str | int | None = None,
+        cache: Path | None = None,
     ) -> None:
         self.model = model
         self.weights_sha256 = weights_hash(model)
         self.batch_size = batch_size
         self.cache = cache
-        self.objective = ConfoundingLabel()
+        self.objective: Objective = ConfoundingLabel() if objective is None else objective
         self._meter = Gradiometer(model, self.objective, memory=memory)
         self._features = Features(model, None, None)
         self._head: nn.Linear | None = None

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,9 +18,16 @@ from gradiometer.benchmarks.outcome import Outcome, Scores
 from gradiometer.benchmarks.records import Record
 from gradiometer.data import Images
 from gradiometer.errors import InputError, ModelError
+from gradiometer.gradients import ConfoundingLabel, Objective, PseudoLabel, UniformTarget
 
 CHALLENGES = ("street_chars", "tiny_imagenet", "scenes", "gtsrb", "mnist", "fashion_mnist", "cifar100")
 """The challenges of the first table."""
+
+_OBJECTIVES: dict[str, Objective] = {
+    "confounding-label": ConfoundingLabel(),
+    "uniform-target": UniformTarget(),
+    "pseudo-label": PseudoLabel(),
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class OodSettings:
         out: Folder for the records, the readings that are kept, and the page.
         size: Height and width that all images are resized to; that of the model when None.
         channels: 1 or 3; that of the model when None.
+        objective: What Purview backpropagates.
         fit_images: Training images that detectors are fitted on.
         limit: At most so many test images of every set.
         seed: Of splits, decision networks and bootstrap.
@@ -52,6 +61,7 @@ class OodSettings:
     out: Path = Path("ood")
     size: int | None = None
     channels: int | None = None
+    objective: Literal["confounding-label", "uniform-target", "pseudo-label"] = "confounding-label"
     fit_images: int = 5000
     limit: int | None = None
     seed: int = 0
@@ -94,6 +104,7 @@ def run(
     challenges = [Challenge(name, load(name, None, settings.limit)) for name in settings.challenges]
     reader = Reader(
         model,
+        objective=_OBJECTIVES[settings.objective],
         batch_size=settings.batch_size,
         memory=settings.memory,
         cache=settings.out / "readings" if settings.keep_readings else None,

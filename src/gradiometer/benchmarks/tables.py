@@ -162,6 +162,13 @@ def show(records: Sequence[Record], console: rich.console.Console, *, all_figure
         console.print(to_rich(arrange(records, kind="null")))
 
 
+def to_page(records: Sequence[Record]) -> str:
+    """All tables of a benchmark as one Markdown text: every figure, the realised false-alarm rates, the null test."""
+    parts = [arrange(records, figure) for figure in FIGURES]
+    parts += [arrange_false_alarms(records), arrange(records, kind="null")]
+    return "\n".join(f"### {table.title}\n\n{to_markdown(table)}" for table in parts)
+
+
 def to_rich(table: Table) -> rich.table.Table:
     """The table for the terminal; the best of a row under each protocol is bold, controls are dim."""
     rendered = rich.table.Table(

@@ -45,12 +45,13 @@ def run_ood(options: OodOptions, terminal: Terminal) -> None:
     root = options.data_root or os.environ.get("GRADIOMETER_DATA_ROOT")
     if not root:
         raise InputError("where are the data sets? Give their folder with --data-root or in GRADIOMETER_DATA_ROOT")
-    from gradiometer.benchmarks import ood
+    from gradiometer.benchmarks import ood, tables
 
     out = Path(options.out)
     settings = ood.OodSettings(**{**asdict(options), "data_root": Path(root), "out": out})
     with terminal.progress() as progress:
         outcome = ood.run(settings, progress=progress)
+    (out / "tables.md").write_text(tables.to_page(outcome.records), encoding="utf-8")
     publish(outcome, out / "report.html", out / "records.jsonl", terminal, all_figures=True)
 
 

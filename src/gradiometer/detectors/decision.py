@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +104,7 @@ class DecisionNetwork:
         values = np.concatenate([first, second])
         self.scale = LogScale.fit(values[~held_out & (target == 0)])
         # Whoever fits may be inside inference mode or no_grad.
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), _one_thread():
             x, y = torch.from_numpy(self.scale.standardise(values)), torch.from_numpy(target)
             self._train(x[~held_out], y[~held_out], x[held_out], y[held_out])
         return self
@@ -185,6 +186,21 @@ class DecisionNetwork:
                     break
         self.validation_auroc = best[0]
         self._weights = best_weights
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread.
+
+    The steps are so small that several threads would only wait for each other, for minutes on a busy machine; and so
+    the result does not depend on their number.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _logits(x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:

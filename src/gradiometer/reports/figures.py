@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -107,6 +108,23 @@ def profile(readings: Profile, challenge: str, *, prefix: str) -> str:
         title=f"Squared gradient norms of {count} parameter tensors, known images against {challenge}",
         description=_in_words(readings, challenge),
     )
+
+
+def standalone(svg: str) -> str:
+    """A figure as a file of its own: with the light colours of the page on white, for places without its style sheet.
+
+    Args:
+        svg: What `histograms` or `profile` returned.
+
+    Returns:
+        The text of an SVG file.
+    """
+    style = files("gradiometer.reports").joinpath("templates/style.html.j2").read_text(encoding="utf-8")
+    # The first of each name is the light one.
+    colours = dict(reversed(re.findall(r"--([a-z]+):\s*(#[0-9a-f]+)", style)))
+    svg = re.sub(r"var\(--([a-z]+)\)", lambda name: colours[name[1]], svg).replace("currentColor", colours["ink"])
+    space = f'xmlns="http://www.w3.org/2000/svg" style="background: {colours["paper"]}"'
+    return svg.replace("<svg ", f"<svg {space} ", 1) + "\n"
 
 
 def data_uri(image: npt.NDArray[np.uint8]) -> str:

@@ -1,0 +1,50 @@
+"""Write the tables of the documentation from result records, so that no number in it is typed.
+
+    python docs/render_tables.py            # write
+    python docs/render_tables.py --check    # only say whether a page differs from its records
+
+A page has a table between `<!-- table: RECORDS -->` and `<!-- end of table -->`; RECORDS is a path from the root.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from gradiometer.benchmarks import records, tables
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md",)
+BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+def rendered(page: str) -> str:
+    """The text of a page with every table rendered anew."""
+
+    def block(match: re.Match[str]) -> str:
+        found = records.read(ROOT / match[2])
+        parts = [tables.arrange(found), tables.arrange_false_alarms(found)]
+        text = "\n".join(f"**{part.title}**\n\n{tables.to_markdown(part)}" for part in parts)
+        return f"{match[1]}\n{text}\n{match[3]}"
+
+    return BLOCK.sub(block, page)
+
+
+def main() -> int:
+    """Write or check all pages; returns the exit code."""
+    stale = []
+    for path in PAGES:
+        page = path.read_text(encoding="utf-8")
+        if (fresh := rendered(page)) != page:
+            stale.append(path.name)
+            if "--check" not in sys.argv[1:]:
+                path.write_text(fresh, encoding="utf-8")
+    if "--check" in sys.argv[1:] and stale:
+        print(f"differs from its records: {', '.join(stale)}; run python docs/render_tables.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

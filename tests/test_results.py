@@ -1,0 +1,16 @@
+"""Tables in the documentation are what their records say."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_tables_of_the_documentation_are_rendered_from_records() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "render_tables.py"))
+    for path in script["PAGES"]:
+        page = path.read_text(encoding="utf-8")
+        assert "<!-- table: " in page
+        assert script["rendered"](page) == page, f"{path.name}: run docs/render_tables.py"
