@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-import rich.console
 from sklearn.datasets import load_digits
 
 from gradiometer.benchmarks import comparison, ood, records
-from gradiometer.benchmarks.progress import shown
 from gradiometer.detectors import DecisionNetwork
 from gradiometer.errors import InputError
 
@@ -62,10 +59,11 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_quick")
 def test_the_table_from_files_to_records(settings):
-    told = []
-    with shown(rich.console.Console(file=io.StringIO())) as progress:
-        outcome = ood.run(settings, progress=progress, finished=told.append)
+    told, steps = [], []
+    outcome = ood.run(settings, progress=lambda *step: steps.append(step), finished=told.append)
     assert [len(results) for results in told] == [7, 7]
+    assert ("reading turned", 80, 80) in steps
+    assert ("fitting Purview to turned", 1, 1) in steps
     kept = records.read(settings.out / "records.jsonl")
     assert tuple(kept) == outcome.records
     assert [record.kind for record in kept] == ["null"] * 7 + ["detection"] * 14

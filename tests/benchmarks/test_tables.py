@@ -63,7 +63,7 @@ def test_a_later_record_replaces_an_earlier_one(found, record):
 
 
 def test_markdown_has_one_line_a_row_and_as_many_cells_everywhere(found):
-    lines = tables.to_markdown(tables.arrange(found)).strip().splitlines()[2:]
+    lines = tables.to_markdown(tables.arrange(found)).strip().splitlines()
     assert len(lines) == 2 + 3
     assert {line.replace("\\|", "").count("|") for line in lines} == {6}
     assert "**91.2** (90.2–92.2)" in lines[2]
@@ -90,6 +90,13 @@ def test_the_terminal_shows_figures_rates_and_null_test(found, record):
     assert "99.0" in text
     assert "22 of 400" in text
     assert "re-encoded" in text
+
+
+def test_the_markdown_page_holds_all_tables(found, record):
+    text = tables.to_page([*found, record(kind="null", challenge="re-encoded known")])
+    assert text.count("| --- |") == len(tables.TITLES) + 2
+    assert "Null test: AUROC" in text
+    assert len(tables.all_tables([record(false_alarms=None)], all_figures=False)) == 1
 
 
 def test_false_alarm_rows_name_the_challenge_of_a_matched_detector(found):

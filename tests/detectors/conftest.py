@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from tests.detectors.networks import digits_network
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """One thread for the tests of this folder: their networks are so small that more would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            return (yield)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def test_the_model_is_left_as_found(model, digits):
     assert torch.equal(torch.get_rng_state(), random)
 
 
-def test_known_only_sees_letters_on_their_side(model, digits):
+def test_known_only_sees_turned_digits(model, digits):
     detector = Purview(model).fit(digits.fit)
     turned = torch.rot90(digits.test[0], 1, (2, 3))
     assert separation(detector, digits.test[0], turned) > 0.95

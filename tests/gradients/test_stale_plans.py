@@ -64,18 +64,6 @@ class FoldedTokens(nn.Module):
         return self.head((torch.tanh(h) * torch.linspace(0.5, 2.0, length).to(h).view(1, -1, 1)).sum(1))
 
 
-class Gated(nn.Module):
-    """Mixes the samples of a batch, but only where a gate opens."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(5, 6), nn.Linear(6, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = torch.tanh(self.first(x))
-        return self.last(h - F.relu(x[:, :1] - 3.0) * h.mean(0))
-
-
 def lengths(*values: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(len(values))
     return {"ids": torch.randint(6, (len(values), 5), generator=generator), "lengths": torch.tensor(values)}
@@ -98,7 +86,6 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Inputs, Inputs]] = {
     "copies first": (lambda: Frames(frame_major=True), rows(1, 4, 2, 4, 4).repeat(4, 1, 1, 1, 1), rows(4, 4, 2, 4, 4)),
     "padding first": (FoldedTokens, torch.zeros(4, 5, dtype=torch.int64), TOKENS),
     "equal tokens first": (FoldedTokens, torch.arange(4).unsqueeze(1).repeat(1, 5), TOKENS),
-    "closed gate first": (Gated, rows(4, 5), rows(4, 5, seed=1) * 6),
     "one sample first": (Sorts, rows(1, 5), rows(6, 5, seed=3)),
 }
 

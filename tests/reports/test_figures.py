@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -45,6 +46,16 @@ def test_the_figure_of_the_layers_names_every_tensor_and_the_furthest_in_words(o
     texts = [element.text for element in root.iter("text")]
     assert set(readings.parameters) <= set(texts)
     assert "furthest from known images, in their standard deviations: layer2.weight (+" in root.find("desc").text
+
+
+def test_a_figure_can_stand_alone(outcome):
+    text = figures.standalone(figures.profile(outcome.profile, "letters", prefix=""))
+    root = ElementTree.fromstring(text)  # noqa: S314
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    style = root.find("{http://www.w3.org/2000/svg}style").text
+    for name in re.findall(r"var\((--[a-z]+)\)", text):
+        assert style.count(f"{name}:") == 2  # in light and in dark mode
+    assert root.attrib["viewBox"]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -18,9 +18,10 @@ from torch import nn
 
 from gradiometer.benchmarks.records import hash_images
 from gradiometer.data import Images
+from gradiometer.detectors import Purview
 from gradiometer.detectors.features import Features
 from gradiometer.errors import ModelError
-from gradiometer.gradients import ConfoundingLabel, Gradiometer, Objective
+from gradiometer.gradients import Gradiometer, Loss, Objective
 from gradiometer.models import weights_hash
 
 Floats = npt.NDArray[np.float64]
@@ -69,7 +70,7 @@ class Reader:
 
     Args:
         model: Classifier in eval mode with a linear layer at its end.
-        objective: What is backpropagated; the confounding label of Purview when None.
+        objective: What is backpropagated; what Purview does when None.
         batch_size: Images that go through the model at once.
         memory: Working memory that the gradients may take, such as `"512MiB"`.
         cache: Folder in which readings are kept for the next run, or None.
@@ -82,7 +83,7 @@ class Reader:
         self,
         model: nn.Module,
         *,
-        objective: Objective | None = None,
+        objective: Objective | Loss | None = None,
         batch_size: int = 128,
         memory: str | int | None = None,
         cache: Path | None = None,
@@ -91,7 +92,7 @@ class Reader:
         self.weights_sha256 = weights_hash(model)
         self.batch_size = batch_size
         self.cache = cache
-        self.objective: Objective = ConfoundingLabel() if objective is None else objective
+        self.objective: Objective | Loss = Purview(model).objective if objective is None else objective
         self._meter = Gradiometer(model, self.objective, memory=memory)
         self._features = Features(model, None, None)
         self._head: nn.Linear | None = None

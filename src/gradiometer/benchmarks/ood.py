@@ -42,7 +42,7 @@ class OodSettings:
         out: Folder for the records, the readings that are kept, and the page.
         size: Height and width that all images are resized to; that of the model when None.
         channels: 1 or 3; that of the model when None.
-        objective: What Purview backpropagates.
+        objective: What is backpropagated; by default what Purview does by default.
         fit_images: Training images that detectors are fitted on.
         limit: At most so many test images of every set.
         seed: Of splits, decision networks and bootstrap.
@@ -61,7 +61,7 @@ class OodSettings:
     out: Path = Path("ood")
     size: int | None = None
     channels: int | None = None
-    objective: Literal["confounding-label", "uniform-target", "pseudo-label"] = "confounding-label"
+    objective: Literal["default", "confounding-label", "uniform-target", "pseudo-label"] = "default"
     fit_images: int = 5000
     limit: int | None = None
     seed: int = 0
@@ -104,7 +104,7 @@ def run(
     challenges = [Challenge(name, load(name, None, settings.limit)) for name in settings.challenges]
     reader = Reader(
         model,
-        objective=_OBJECTIVES[settings.objective],
+        objective=_OBJECTIVES.get(settings.objective),
         batch_size=settings.batch_size,
         memory=settings.memory,
         cache=settings.out / "readings" if settings.keep_readings else None,
@@ -140,7 +140,7 @@ def run(
         if finished is not None:
             finished(results)
     return Outcome(
-        title=f"What does {settings.model} do with images that it was not trained for?",
+        title=f"What does {Path(settings.model).name} do with images that it was not trained for?",
         steps=_steps(settings, comparison, challenges),
         records=tuple(done),
         scores=tuple(scores),
@@ -200,8 +200,8 @@ def _steps(settings: OodSettings, comparison: Comparison, challenges: Sequence[C
     count, channels, height, width = comparison.held_out.images.shape
     names = ", ".join(challenge.name for challenge in challenges)
     return (
-        f"Loaded the classifier {settings.model}, and all images in the same way: {height} x {width} pixels, "
-        + ("colour." if channels == 3 else "grey."),
+        f"Loaded the classifier {Path(settings.model).name}.",
+        f"Loaded all images in the same way: {height} x {width} pixels, {'colour' if channels == 3 else 'grey'}.",
         f"Fitted the known-only detectors on {len(comparison.fitted)} training images of {known}.",
         f"Calibrated them on {len(split.seen)} of its {count} test images.",
         f"Trained a decision network for each challenge on 40 % of it and {len(split.train)} test images of {known}.",

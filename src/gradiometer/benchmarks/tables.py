@@ -147,26 +147,41 @@ def arrange_false_alarms(records: Sequence[Record]) -> Table:
     )
 
 
+def all_tables(records: Sequence[Record], *, all_figures: bool = True) -> list[Table]:
+    """The tables of the figures, of the realised false-alarm rates, and of the null test if there is one.
+
+    Args:
+        records: Records of one benchmark.
+        all_figures: Whether all five figures have a table, or the AUROC alone.
+    """
+    found = [arrange(records, figure) for figure in (FIGURES if all_figures else ("auroc",))]
+    if any(record.false_alarms is not None for record in records):
+        found.append(arrange_false_alarms(records))
+    if any(record.kind == "null" for record in records):
+        null = arrange(records, kind="null")
+        found.append(replace(null, title=f"Null test: {null.title}"))
+    return found
+
+
 def show(records: Sequence[Record], console: rich.console.Console, *, all_figures: bool = True) -> None:
-    """Print the figures, the realised false-alarm rates and the null test.
+    """Print all tables.
 
     Args:
         records: Records of one benchmark.
         console: Where to print.
-        all_figures: Whether to print all five figures, or the AUROC alone.
+        all_figures: As for `all_tables`.
     """
-    for figure in FIGURES if all_figures else ("auroc",):
-        console.print(to_rich(arrange(records, figure)))
-    console.print(to_rich(arrange_false_alarms(records)))
-    if any(record.kind == "null" for record in records):
-        console.print(to_rich(arrange(records, kind="null")))
+    for table in all_tables(records, all_figures=all_figures):
+        console.print(to_rich(table))
 
 
 def to_page(records: Sequence[Record]) -> str:
-    """All tables of a benchmark as one Markdown text: every figure, the realised false-alarm rates, the null test."""
-    parts = [arrange(records, figure) for figure in FIGURES]
-    parts += [arrange_false_alarms(records), arrange(records, kind="null")]
-    return "\n".join(f"### {table.title}\n\n{to_markdown(table)}" for table in parts)
+    """All tables in Markdown, each under its title.
+
+    Args:
+        records: Records of one benchmark.
+    """
+    return "\n".join(f"**{table.title}**\n\n{to_markdown(table)}" for table in all_tables(records))
 
 
 def to_rich(table: Table) -> rich.table.Table:
@@ -193,14 +208,14 @@ def to_rich(table: Table) -> rich.table.Table:
 
 
 def to_markdown(table: Table) -> str:
-    """The table in Markdown, the best of a row under each protocol in bold."""
+    """The table in Markdown without its title, the best of a row under each protocol in bold."""
     heads = [table.corner, *("<br>".join([column.name, *column.notes]) for column in table.columns)]
     lines = [_line(heads), _line(["---"] + ["---:"] * len(table.columns))]
     lines += [
         _line([name, *(f"**{cell.text}**{str(cell)[len(cell.text) :]}" if cell.best else str(cell) for cell in cells)])
         for name, cells in table.rows
     ]
-    return f"{table.title}.\n\n" + "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def to_html(table: Table) -> str:

@@ -37,7 +37,12 @@ class Options(Reading):
     epochs: int | None = option("passes over the training images", None, group=_RECIPE)
     batch_size: int | None = option("images in a step", None, group=_RECIPE)
     learning_rate: float | None = option("highest learning rate of the schedule", None, group=_RECIPE)
-    schedule: Literal["one-cycle", "cosine"] | None = option("how the learning rate changes", None, group=_RECIPE)
+    average: float | None = option(
+        "decay of a moving average of the weights, such as 0.999; 0 for none", None, group=_RECIPE
+    )
+    schedule: Literal["one-cycle", "cosine", "constant"] | None = option(
+        "how the learning rate changes", None, group=_RECIPE
+    )
     momentum: float | None = option("Nesterov momentum", None, group=_RECIPE)
     weight_decay: float | None = option("of weights, not of biases", None, group=_RECIPE)
     label_smoothing: float | None = option("share of the label spread over all classes", None, group=_RECIPE)

@@ -14,6 +14,8 @@ from gradiometer.errors import InputError, ModelError
 def chosen_parameters(model: nn.Module, globs: str | Sequence[str]) -> dict[str, Tensor]:
     """The parameters that match, without duplicates of tied ones."""
     globs = [globs] if isinstance(globs, str) else list(globs)
+    if not globs:
+        raise InputError('parameters is empty: give a glob or globs of names, "*" for all')
     everything = {name: parameter for name, parameter in model.named_parameters() if parameter.is_floating_point()}
     if not everything:
         raise ModelError(f"{type(model).__name__} has no parameters")

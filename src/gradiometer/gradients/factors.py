@@ -51,6 +51,10 @@ class Factor(ABC):
         """Inner product of each sample's gradient with a reference of the parameter's shape, (B,)."""
         return self._reduced(lambda part: part @ reference.to(part.dtype).reshape(-1))
 
+    def vanishing(self) -> Tensor:
+        """Which samples have a gradient of exact zeros for certain, (B,) bool."""
+        return torch.cat([(self.gradients(*bounds) == 0).flatten(1).all(1) for bounds in self.chunks()])
+
     def chunks(self) -> Iterator[tuple[int, int]]:
         """Ranges of samples whose explicit gradients fit into a chunk together."""
         step = max(1, CHUNK // max(1, 4 * self.shape.numel()))

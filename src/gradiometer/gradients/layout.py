@@ -55,7 +55,8 @@ def find_layout(first: Tensor, changed: Tensor, larger: Tensor, batch: int) -> L
         batch: Number of samples B of the first two.
 
     Returns:
-        The layout, or None when no layout explains what was seen (the samples are mixed).
+        The layout, or None when no layout explains what was seen (the samples are mixed), or several do (nothing
+        that tells them apart depends on the sample).
     """
     if first.shape != changed.shape or first.ndim != larger.ndim:
         return None
@@ -65,11 +66,9 @@ def find_layout(first: Tensor, changed: Tensor, larger: Tensor, batch: int) -> L
     (dim,) = grown
     different = first.detach() != changed.detach()
     slices = first.shape[dim] // batch
-    for outer in (divisor for divisor in range(1, slices + 1) if slices % divisor == 0):
-        layout = Layout(dim, outer)
-        if not bool(layout.split(different, batch)[1:].any()):
-            return layout
-    return None
+    candidates = [Layout(dim, outer) for outer in range(1, slices + 1) if slices % outer == 0]
+    fitting = [layout for layout in candidates if not bool(layout.split(different, batch)[1:].any())]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def same_values(first: Tensor, second: Tensor) -> bool:

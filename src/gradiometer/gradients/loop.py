@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradiometer.errors import ModelError
 from gradiometer.gradients import samples
 from gradiometer.gradients.factors import Dense
 from gradiometer.gradients.reader import Reduce
@@ -41,8 +42,15 @@ class Loop:
             if outputs.requires_grad:
                 seed = seeds[at : at + 1].to(outputs.dtype)
                 scalar = (outputs * seed).sum()
-                gradients = torch.autograd.grad(scalar, list(self.parameters.values()), allow_unused=True)
+                gradients = _gradients(scalar, list(self.parameters.values()))
             for (name, parameter), gradient in zip(self.parameters.items(), gradients, strict=True):
                 value = torch.zeros_like(parameter) if gradient is None else gradient.to_dense()
-                found[name].append(reduce(name, Dense(value.detach().unsqueeze(0))))
+                found[name].append(reduce(name, Dense(value.detach().double().unsqueeze(0))))
         return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def _gradients(scalar: Tensor, parameters: list[Tensor]) -> tuple[Tensor | None, ...]:
+    try:
+        return torch.autograd.grad(scalar, parameters, allow_unused=True)
+    except RuntimeError as error:
+        raise ModelError(f"autograd cannot differentiate this model, not even for one sample: {error}") from error

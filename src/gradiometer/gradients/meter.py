@@ -36,7 +36,8 @@ class Gradiometer:
     the gradient of its output, on the way back. The model is left as found.
 
     For each new shape of input the instrument first makes a plan and checks it on three samples against the loop over
-    single samples; parameters on which they differ are left to the loop.
+    single samples; parameters on which they differ are left to the loop. What a model does only for other values than
+    those three have (samples that mix when a gate opens) is out of sight of that check.
 
     Args:
         model: Any module in evaluation mode. It takes a tensor, or a tuple or dict of tensors, with the samples in the
@@ -72,8 +73,14 @@ class Gradiometer:
             raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
         self.model = model
         self.objective: Objective | Loss = ConfoundingLabel() if objective is None else objective
+        if not isinstance(self.objective, Objective) and not callable(self.objective):
+            raise InputError(
+                f"objective={objective!r} is no objective: give one of this package, such as ConfoundingLabel(), or a "
+                "callable (outputs, inputs) -> (B,)"
+            )
         self.memory = memory_in_bytes(memory)
         self._output = output
+        self._globs = parameters
         self._parameters = chosen_parameters(model, parameters)
         self._plans: dict[Any, Plan] = {}
         check_finite(model)
@@ -117,11 +124,15 @@ class Gradiometer:
         Raises:
             InputError: If a reference is missing, unknown, or of another shape.
         """
+        if not isinstance(reference, Mapping):
+            raise InputError(f"reference must be a dict of tensors by parameter name, got {type(reference).__name__}")
         for name, parameter in self._parameters.items():
             if name not in reference:
                 raise InputError(
                     f"the reference lacks {name!r}; give a tensor for each of: {', '.join(self.parameters)}"
                 )
+            if not isinstance(reference[name], Tensor) or not bool(torch.isfinite(reference[name]).all()):
+                raise InputError(f"the reference of {name!r} must be a tensor of finite numbers")
             if reference[name].shape != parameter.shape:
                 raise InputError(
                     f"the reference of {name!r} has shape {tuple(reference[name].shape)}, "
@@ -245,6 +256,9 @@ class Gradiometer:
                 for number, seed in enumerate(seeds):
                     last = number + 1 == len(seeds)
                     found[number] = reader.backward(outputs, seed.to(outputs.dtype), reduce, last=last)
+        if reader.doubtful:
+            looped |= reader.doubtful
+            loop = Loop(self._forward, self._select, self._named(looped))
         if looped:
             with left_as_found(self.model, loop.parameters.values()):
                 for number, seed in enumerate(seeds):
@@ -271,6 +285,10 @@ class Gradiometer:
         return {name: parameter for name, parameter in self._parameters.items() if name in names}
 
     def _plan(self, x: Inputs) -> Plan:
+        current = dict(self.model.named_parameters())
+        if any(current.get(name) is not parameter for name, parameter in self._parameters.items()):
+            self._parameters = chosen_parameters(self.model, self._globs)
+            self._plans.clear()
         key = (samples.signature(x), torch.is_autocast_enabled(self._device.type))
         if key not in self._plans:
             check_mode(self.model)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradiometer.errors import GradiometerError, ModelError
+from gradiometer.errors import GradiometerError
 from gradiometer.gradients.activations import add_norms, layer_input
 from gradiometer.gradients.factors import Computed, Factor, Sum
 from gradiometer.gradients.planning import Program, Step
@@ -19,6 +19,9 @@ from gradiometer.gradients.uses import Use
 
 #: A statistic: maps the name of a parameter and its factor to a tensor whose first dimension is the samples.
 Reduce = Callable[[str, Factor], Tensor]
+
+#: Squared norms below it may have lost squares to underflow.
+_SMALL = 1e-30
 
 
 class ProgramMismatch(Exception):
@@ -59,6 +62,8 @@ class Reader(Tape):
         self._reduce: Reduce | None = None
         self._last = False
         self.statistics: dict[str, Tensor] = {}
+        #: Parameters whose statistic may have left the range of float32 on the way.
+        self.doubtful: set[str] = set()
         self.forms: dict[str, list[str]] = {name: [] for name in parameters}
         self.activations: dict[str, Tensor] | None = {} if activations else None
 
@@ -166,13 +171,9 @@ class Reader(Tape):
         """The gradient of a step's output is there: turn it into factors, and those into statistics."""
         if self._reduce is None:
             return  # the model itself takes a gradient on its way forward
-        if use.changed():
-            names = ", ".join(sorted(frozenset().union(*use.operation.roots.values())))
-            raise ModelError(
-                f"an input of {use.operation.name} with {names} was changed in place before its gradient was "
-                "computed; use the operation that makes a new tensor"
-            )
         roots = frozenset().union(*(use.operation.roots[at] for at in wanted))
+        if use.changed():
+            raise RuleFailure(roots)  # an activation was changed in place since; autograd may still know it
         with torch.no_grad(), _as_failure_of(roots):
             for at, factor in use.factors(wanted, gradient).items():
                 self._take(targets[at], use.operation.roots[at], factor)
@@ -185,9 +186,18 @@ class Reader(Tape):
         if len(roots) == 1 and target is self._parameters[name]:
             self.forms[name].append(factor.form)
             if self._reduce is not None and self._expected[name] == 1 and name not in self._indirect:
-                self.statistics[name] = self._reduce(name, factor)
+                self._keep(name, self._reduce(name, factor), factor)
                 return
         self._pending.append((target, factor))
+
+    def _keep(self, name: str, statistic: Tensor, factor: Factor) -> None:
+        """Keep a statistic, and note where it cannot be trusted because squares over- or underflowed."""
+        self.statistics[name] = statistic
+        if statistic.ndim > 1:
+            return  # explicit gradients
+        certain = torch.isfinite(statistic) & (statistic.abs() >= _SMALL)
+        if not bool(certain.all()) and not bool((certain | factor.vanishing()).all()):
+            self.doubtful.add(name)
 
     def _finish(self) -> None:
         """Statistics of parameters that are used more than once, or through tensors computed from them."""
@@ -209,7 +219,8 @@ class Reader(Tape):
         with torch.no_grad():
             for name, factors in gathered.items():
                 with _as_failure_of(frozenset({name})):
-                    self.statistics[name] = self._reduce(name, _total(factors))
+                    factor = _total(factors)
+                    self._keep(name, self._reduce(name, factor), factor)
         self._pending = []
 
 

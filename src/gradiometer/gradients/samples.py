@@ -56,14 +56,19 @@ def join(first: Inputs, second: Inputs) -> Inputs:
 
 
 def probing(inputs: Inputs, size: int) -> Inputs:
-    """A batch of the given size that looks like the inputs, with samples that all differ."""
+    """A batch of the given size that looks like the inputs, with samples that all differ from each other."""
     generator = torch.Generator().manual_seed(0)
 
     def changed(tensor: Tensor) -> Tensor:
         rows = tensor.detach()[torch.arange(size, device=tensor.device) % len(tensor)].clone()
-        return torch.stack([_disturbed(row, generator) if at >= len(tensor) else row for at, row in enumerate(rows)])
+        return torch.stack([_disturbed(row, generator) for row in rows])
 
     return _mapped(inputs, changed)
+
+
+def rotated(inputs: Inputs) -> Inputs:
+    """The same samples, with the last one first."""
+    return _mapped(inputs, lambda tensor: tensor.roll(1, 0))
 
 
 def swap_first(inputs: Inputs) -> Inputs:
@@ -100,14 +105,15 @@ def signature(inputs: Inputs) -> tuple[Any, ...]:
 
 
 def _disturbed(row: Tensor, generator: torch.Generator) -> Tensor:
-    """Another sample of the same kind: shuffled along its first dimension or, where it is numbers, moved by noise."""
+    """Another sample of the same kind: moved by noise, or shuffled along its first dimension where it is no numbers."""
     if row.is_floating_point():
         noise = torch.rand(row.shape, generator=generator).to(row)
-        spread = (row.max() - row.min()).clamp(min=1e-2)
+        spread = row.max() - row.min()
+        spread = torch.where(spread > 0, spread, torch.ones_like(spread))
         return row * 0.7 + noise * spread * 0.3 + row.mean() * 0.1
     if row.dtype == torch.bool or row.ndim == 0 or len(row) < 2:
         return row
-    return row.roll(1, 0)
+    return row[torch.randperm(len(row), generator=generator).to(row.device)]
 
 
 def _mapped(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:

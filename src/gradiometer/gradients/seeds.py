@@ -27,6 +27,8 @@ def seeds_of(objective: Objective | Loss, outputs: Tensor, inputs: Any) -> Tenso
             raise InputError(f"an objective must return one value for each of {len(outputs)} samples, got {shape}")
         if not losses.requires_grad:
             return torch.zeros_like(outputs, dtype=torch.float64).unsqueeze(0)
+        if not bool(torch.isfinite(losses).all()):
+            raise InputError(f"the objective is NaN or infinite for {int((~torch.isfinite(losses)).sum())} samples")
         (seeds,) = torch.autograd.grad(losses.sum(), leaf)
     return seeds.detach().double().unsqueeze(0)
 

@@ -20,6 +20,7 @@ def save(
     recipe: dict[str, object],
     history: list[dict[str, float]],
     images: str,
+    average: dict[str, Tensor],
 ) -> None:
     """Write a checkpoint; an interruption or a full disk leaves the one before it as it was.
 
@@ -30,11 +31,13 @@ def save(
         recipe: The settings; a training continues only under the same.
         history: The figures of the epochs that are done.
         images: SHA-256 of the training images; a training continues only on the same.
+        average: The moving average of the state, by name, if there is one.
 
     Raises:
         ArtefactError: If the file cannot be written.
     """
     tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
+    tensors |= {f"average.{name}": value.contiguous() for name, value in average.items()}
     for name, parameter in model.named_parameters():
         momentum = optimizer.state[parameter].get("momentum_buffer") if parameter in optimizer.state else None
         if momentum is not None:
@@ -82,6 +85,12 @@ def resume(
         if (momentum := tensors.get(f"momentum.{name}")) is not None:
             optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
     return list(history)
+
+
+def read_average(path: Path) -> dict[str, Tensor]:
+    """The moving average in a checkpoint that `resume` has accepted, by name."""
+    tensors = safetensors.torch.load_file(path)
+    return {name.removeprefix("average."): value for name, value in tensors.items() if name.startswith("average.")}
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -54,8 +54,8 @@ def train_to_file(
 
     Args:
         name: One of `gradiometer.models.architectures()`.
-        known: The training images: `Labelled`, or anything with uint8 `images` and `labels` such as `data.Images`; every
-            class needs at least one.
+        known: The training images: `Labelled`, or anything with uint8 `images` and `labels` such as `data.Images`;
+            every class needs at least one.
         test: Held-out images; they are measured and never used.
         folder: Takes the results, and `checkpoint.safetensors` after every epoch.
         recipe: The settings; those of the architecture when absent.

@@ -11,6 +11,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from gradiometer.errors import InputError
 from gradiometer.models import checkpoint
+from gradiometer.models.average import Average
 
 Progress = Callable[[dict[str, float]], None]
 Steps = Callable[[int, int], None]
@@ -33,12 +35,15 @@ class Recipe:
         epochs: Passes over the training images.
         batch_size: Images in a step.
         learning_rate: The highest learning rate of the schedule.
-        schedule: `one-cycle` rises linearly over the first quarter and falls along a cosine; `cosine` only falls.
+        schedule: `one-cycle` rises linearly over the first quarter and falls along a cosine; `cosine` only falls;
+            `constant` stays.
         momentum: Nesterov momentum.
         weight_decay: Applied to weights of convolutions and linear layers, not to biases and normalisation.
         label_smoothing: Share of the label that is spread over all classes.
         augment: `crop-flip` (pad by an eighth and crop, mirror half of the images), `crop` (for digits and signs),
             `none`.
+        average: Decay, after each step, of a moving average of weights and statistics that becomes the model (Izmailov
+            et al., "Averaging Weights Leads to Wider Optima", UAI 2018); 0 for none.
         precision: `bfloat16` runs the forward pass under autocast; weights and momentum stay float32.
         seed: Seeds the initial weights (by the caller), the order of the images and the augmentation.
 
@@ -49,11 +54,12 @@ class Recipe:
     epochs: int = 40
     batch_size: int = 128
     learning_rate: float = 0.2
-    schedule: Literal["one-cycle", "cosine"] = "one-cycle"
+    schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
     augment: Literal["crop-flip", "crop", "none"] = "crop-flip"
+    average: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
 
@@ -66,7 +72,8 @@ class Recipe:
             ("momentum", self.momentum, 0 < self.momentum < 1),
             ("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf),
             ("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1),
-            ("schedule", self.schedule, self.schedule in ("one-cycle", "cosine")),
+            ("schedule", self.schedule, self.schedule in ("one-cycle", "cosine", "constant")),
+            ("average", self.average, 0 <= self.average < 1),
             ("augment", self.augment, self.augment in ("crop-flip", "crop", "none")),
             ("precision", self.precision, self.precision in ("float32", "bfloat16")),
             ("seed", self.seed, self.seed >= 0),
@@ -81,6 +88,8 @@ class Recipe:
             >>> [round(Recipe(learning_rate=0.2).rate(at), 3) for at in (0, 0.25, 0.625, 1)]
             [0.008, 0.2, 0.1, 0.0]
         """
+        if self.schedule == "constant":
+            return self.learning_rate
         rise = 0.25 if self.schedule == "one-cycle" else 0.0
         if progress < rise:
             return self.learning_rate * (0.04 + 0.96 * progress / rise)
@@ -160,15 +169,21 @@ def train(
     optimizer = _optimizer(model, recipe)
     settings, images = asdict(recipe), known.digest()
     history = checkpoint.resume(path, model, optimizer, settings, images) if path.exists() else []
+    average = Average(model, recipe.average) if recipe.average else None
+    if average is not None and history:
+        average.restore(checkpoint.read_average(path))
     for epoch in range(len(history), recipe.epochs):
         started = time.perf_counter()
-        figures = _epoch(model, known, optimizer, recipe, epoch, steps)
-        figures["test_accuracy"] = accuracy(model, test)
+        figures = _epoch(model, known, optimizer, recipe, epoch, steps, average)
+        with nullcontext() if average is None else average.in_place():
+            figures["test_accuracy"] = accuracy(model, test)
         figures["seconds"] = time.perf_counter() - started
         history.append(figures)
-        checkpoint.save(path, model, optimizer, settings, history, images)
+        checkpoint.save(path, model, optimizer, settings, history, images, {} if average is None else average.values)
         if progress is not None:
             progress({"epoch": epoch + 1, **figures})
+    if average is not None:
+        average.become_model()
     return {
         "recipe": settings,
         "images": {"train": len(known.images), "test": len(test.images)},
@@ -211,6 +226,7 @@ def _epoch(
     recipe: Recipe,
     epoch: int,
     steps: Steps | None,
+    average: Average | None,
 ) -> dict[str, float]:
     """One pass over the images in random order; the mean loss and accuracy on the way."""
     model.train()
@@ -234,6 +250,8 @@ def _epoch(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        if average is not None:
+            average.update()
         total_loss += value * len(labels)
         right += int((logits.argmax(1) == labels).sum())
         if steps is not None:

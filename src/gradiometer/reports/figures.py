@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -44,6 +43,13 @@ _STYLE: dict[Any, Any] = {
     "ytick.labelcolor": INK,
     "axes.linewidth": 0.8,
 }
+
+_STANDALONE_COLOURS = (
+    "svg { color: #1c2330; --known: #2f6fb5; --challenge: #c8641b; --muted: #5d6778; } "
+    "@media (prefers-color-scheme: dark) "
+    "{ svg { color: #e6eaf0; --known: #6aa9ea; --challenge: #f0964e; --muted: #a3adbc; } }"
+)
+_STANDALONE_SIZE = 'width="660" '
 
 _BINS = 40
 _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
@@ -111,20 +117,17 @@ def profile(readings: Profile, challenge: str, *, prefix: str) -> str:
 
 
 def standalone(svg: str) -> str:
-    """A figure as a file of its own: with the light colours of the page on white, for places without its style sheet.
+    """A figure as a file of its own, which brings the colours that the page would give it.
 
     Args:
         svg: What `histograms` or `profile` returned.
 
     Returns:
-        The text of an SVG file.
+        An SVG document that follows light and dark mode.
     """
-    style = files("gradiometer.reports").joinpath("templates/style.html.j2").read_text(encoding="utf-8")
-    # The first of each name is the light one.
-    colours = dict(reversed(re.findall(r"--([a-z]+):\s*(#[0-9a-f]+)", style)))
-    svg = re.sub(r"var\(--([a-z]+)\)", lambda name: colours[name[1]], svg).replace("currentColor", colours["ink"])
-    space = f'xmlns="http://www.w3.org/2000/svg" style="background: {colours["paper"]}"'
-    return svg.replace("<svg ", f"<svg {space} ", 1) + "\n"
+    return svg.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" {_STANDALONE_SIZE}', 1).replace(
+        "><title", f"><style>{_STANDALONE_COLOURS}</style><title", 1
+    )
 
 
 def data_uri(image: npt.NDArray[np.uint8]) -> str:
