@@ -54,7 +54,7 @@ def test_a_figure_can_stand_alone(outcome):
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     style = root.find("{http://www.w3.org/2000/svg}style").text
     for name in re.findall(r"var\((--[a-z]+)\)", text):
-        assert style.count(f"{name}:") == 2  # in light and in dark mode
+        assert f"{name}:" in style
     assert root.attrib["viewBox"]
 
 

@@ -44,12 +44,7 @@ _STYLE: dict[Any, Any] = {
     "axes.linewidth": 0.8,
 }
 
-_STANDALONE_COLOURS = (
-    "svg { color: #1c2330; --known: #2f6fb5; --challenge: #c8641b; --muted: #5d6778; } "
-    "@media (prefers-color-scheme: dark) "
-    "{ svg { color: #e6eaf0; --known: #6aa9ea; --challenge: #f0964e; --muted: #a3adbc; } }"
-)
-_STANDALONE_SIZE = 'width="660" '
+_STANDALONE = "svg { background: #fff; color: #1c2330; --known: #2f6fb5; --challenge: #c8641b; --muted: #5d6778; }"
 
 _BINS = 40
 _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
@@ -106,7 +101,7 @@ def profile(readings: Profile, challenge: str, *, prefix: str) -> str:
     """
     count = len(readings.parameters)
     with _drawing():
-        figure = _figure(6.6, 0.7 + 0.24 * count)
+        figure = _figure(5.2, 0.6 + 0.22 * count)
         _boxes(figure.subplots(), readings, challenge)
     return _svg(
         figure,
@@ -117,17 +112,16 @@ def profile(readings: Profile, challenge: str, *, prefix: str) -> str:
 
 
 def standalone(svg: str) -> str:
-    """A figure as a file of its own, which brings the colours that the page would give it.
+    """A figure as a file of its own, in the light colours of the page on white: for places without its style sheet.
 
     Args:
         svg: What `histograms` or `profile` returned.
 
     Returns:
-        An SVG document that follows light and dark mode.
+        An SVG document.
     """
-    return svg.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" {_STANDALONE_SIZE}', 1).replace(
-        "><title", f"><style>{_STANDALONE_COLOURS}</style><title", 1
-    )
+    opened = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" width="660" ', 1)
+    return opened.replace("><title", f"><style>{_STANDALONE}</style><title", 1)
 
 
 def data_uri(image: npt.NDArray[np.uint8]) -> str:
@@ -158,7 +152,8 @@ def _boxes(ax: Axes, readings: Profile, challenge: str) -> None:
         ax.vlines(median, rows + offset - 0.17, rows + offset + 0.17, color=INK, linewidth=1.4)
     for row in rows[1:]:
         ax.axhline(row - 0.5, color=MUTED, linewidth=0.3, alpha=0.5)
-    ax.set_yticks(rows, readings.parameters, fontsize=8)
+    ax.set_yticks(rows, readings.parameters, fontsize=7)
+    ax.tick_params(axis="x", labelsize=8)
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(count - 0.5, -0.5)
     ax.set_xlabel("log10 of the squared gradient norm")
