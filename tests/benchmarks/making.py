@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from gradiometer.benchmarks.metrics import conformal_interval, evaluate, false_alarm_interval
+from gradiometer.benchmarks.metrics import evaluate
+from gradiometer.benchmarks.rates import conformal_interval, false_alarm_interval
 from gradiometer.benchmarks.records import RealisedRate, Record
 
 

@@ -9,24 +9,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from gradiometer.benchmarks import protocols, records
+from gradiometer.benchmarks.columns import Column, known_only
 from gradiometer.benchmarks.evidence import Evidence, Progress, Reader
-from gradiometer.benchmarks.metrics import Floats, Metrics, conformal_interval, evaluate, false_alarm_interval
+from gradiometer.benchmarks.metrics import Floats, Metrics, evaluate
 from gradiometer.benchmarks.outcome import Scores
 from gradiometer.benchmarks.protocols import Indices, Split
+from gradiometer.benchmarks.rates import conformal_interval, false_alarm_interval
 from gradiometer.benchmarks.records import Protocol, RealisedRate, Record
 from gradiometer.data import Images
-from gradiometer.detectors import (
-    MSP,
-    Calibration,
-    DecisionNetwork,
-    Detector,
-    Energy,
-    NeighbourDensity,
-    NormalizedMahalanobis,
-)
+from gradiometer.detectors import Calibration, DecisionNetwork
 
 _FEWEST_BASES = 20
 """Base images of a challenge below which the decision network holds out rows, not base images, for its early stop."""
@@ -76,18 +69,6 @@ class Challenge:
 
 
 @dataclass(frozen=True, eq=False)
-class _Column:
-    """A known-only detector with its scores of all held-out known images."""
-
-    detector: str
-    control: bool
-    score: Callable[[Evidence], Floats]
-    known: Floats
-    calibration: Calibration
-    seconds: float
-
-
-@dataclass(frozen=True, eq=False)
 class _Sides:
     """Rows of both sides, and the readings of the challenge."""
 
@@ -124,7 +105,9 @@ class Comparison:
         self.split = protocols.split(self.groups, seed=settings.seed)
         self.fitted = reader.read(fit, f"{settings.known} (fit)", progress)
         self.known = reader.read(held_out, settings.known, progress)
-        self._columns = self._known_only(fit)
+        self._columns = known_only(
+            reader.head, fit, self.fitted, self.known, self.split.seen, settings.false_alarm_rate, settings.neighbours
+        )
         self._evidence: dict[str, Evidence] = {}
 
     def null(self, reencode: Callable[[Images], Images]) -> list[Record]:
@@ -189,29 +172,6 @@ class Comparison:
         scores = column.score(evidence)
         return column.calibration.p_values(scores), column.calibration.flagged(scores)
 
-    def _known_only(self, fit: Images) -> list[_Column]:
-        head, neighbours = self.reader.head, self.settings.neighbours
-        features = torch.from_numpy(self.fitted.features)
-        columns = []
-        fits: list[tuple[str, bool, Callable[[], Callable[[Evidence], Floats]]]] = [
-            ("MSP", False, lambda: _on_features(MSP(head))),
-            ("Energy", False, lambda: _on_features(Energy(head))),
-            (
-                "Normalised Mahalanobis",
-                False,
-                lambda: _on_features(NormalizedMahalanobis(head).fit((features, fit.labels))),
-            ),
-            ("Purview", False, lambda: _on_all(NeighbourDensity(neighbours).fit(self.fitted.statistics))),
-            ("Control", True, lambda: _on_activations(NeighbourDensity(neighbours).fit(self.fitted.activations))),
-        ]
-        for name, control, fitting in fits:
-            started = time.perf_counter()
-            score = fitting()
-            known = score(self.known)
-            calibration = Calibration(known[self.split.seen], self.settings.false_alarm_rate)
-            columns.append(_Column(name, control, score, known, calibration, time.perf_counter() - started))
-        return columns
-
     def _compare(self, sides: _Sides) -> list[tuple[Record, Scores]]:
         return [self._known_only_result(column, sides) for column in self._columns] + [
             self._matched_result(name, control, pick, sides)
@@ -221,7 +181,7 @@ class Comparison:
             )
         ]
 
-    def _known_only_result(self, column: _Column, sides: _Sides) -> tuple[Record, Scores]:
+    def _known_only_result(self, column: Column, sides: _Sides) -> tuple[Record, Scores]:
         started = time.perf_counter()
         challenging = column.score(sides.evidence.select(sides.challenge.test))
         known = column.known[sides.known.test]
@@ -346,16 +306,3 @@ class Comparison:
                 **settings.notes,
             },
         )
-
-
-def _on_features(detector: Detector) -> Callable[[Evidence], Floats]:
-    """Scores of a detector that runs on the last layer."""
-    return lambda evidence: np.asarray(detector.predict(torch.from_numpy(evidence.features)).numpy(), dtype=np.float64)
-
-
-def _on_all(density: NeighbourDensity) -> Callable[[Evidence], Floats]:
-    return lambda evidence: density.score(evidence.statistics)
-
-
-def _on_activations(density: NeighbourDensity) -> Callable[[Evidence], Floats]:
-    return lambda evidence: density.score(evidence.activations)

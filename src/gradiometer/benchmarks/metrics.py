@@ -13,7 +13,6 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from gradiometer.errors import InputError
@@ -193,55 +192,6 @@ def resample(known: Floats, challenge: Floats, *, seed: int, draws: int) -> dict
             challenge_counts = np.add.reduceat(challenge_counts, starts, axis=1)
         parts.append(_figures(known_counts, challenge_counts))
     return {name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0) for name in FIGURES}
-
-
-def false_alarm_interval(rate: float, count: int, *, confidence: float = 0.99) -> Interval:
-    """Where the share of flagged known inputs lies when each is flagged with the given probability.
-
-    Args:
-        rate: The false-alarm rate that was asked for.
-        count: Number of unseen known inputs.
-        confidence: Share of all outcomes inside the interval.
-
-    Returns:
-        The central binomial interval around the rate, as shares.
-
-    Raises:
-        InputError: If the rate is not in (0, 1) or there are no inputs.
-    """
-    if not 0 < rate < 1 or count < 1:
-        raise InputError(f"a false-alarm rate in (0, 1) and at least one input are needed, got {rate} and {count}")
-    low, high = stats.binom.interval(confidence, count, rate)
-    return Interval(rate, float(low) / count, float(high) / count)
-
-
-def conformal_interval(rate: float, calibration: int, count: int, *, confidence: float = 0.99) -> Interval:
-    """Where the share of flagged known inputs lies when the draw of the calibration inputs counts too.
-
-    With n exchangeable calibration scores the probability of a false alarm is itself drawn, from
-    Beta(k, n + 1 - k) with k = floor(rate * (n + 1)); the number of false alarms is hence beta-binomial (Vovk,
-    "Conditional validity of inductive conformal predictors", 2012).
-
-    Args:
-        rate: The false-alarm rate that was asked for.
-        calibration: Number n of calibration inputs.
-        count: Number of unseen known inputs.
-        confidence: Share of all outcomes inside the interval.
-
-    Returns:
-        The central interval around the rate, as shares.
-
-    Raises:
-        InputError: If the rate is not in (0, 1), there are no inputs, or too few calibration inputs for the rate.
-    """
-    allowed = int(np.floor(rate * (calibration + 1) + 1e-9))
-    if not 0 < rate < 1 or count < 1 or allowed < 1:
-        raise InputError(
-            f"a false-alarm rate in (0, 1), at least one input and 1 / rate - 1 calibration inputs are needed, "
-            f"got {rate}, {count} and {calibration}"
-        )
-    low, high = stats.betabinom.interval(confidence, count, allowed, calibration + 1 - allowed)
-    return Interval(rate, float(low) / count, float(high) / count)
 
 
 def _checked(scores: npt.ArrayLike, which: str) -> Floats:

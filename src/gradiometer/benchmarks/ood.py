@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -18,16 +17,9 @@ from gradiometer.benchmarks.outcome import Outcome, Scores
 from gradiometer.benchmarks.records import Record
 from gradiometer.data import Images
 from gradiometer.errors import InputError, ModelError
-from gradiometer.gradients import ConfoundingLabel, Objective, PseudoLabel, UniformTarget
 
 CHALLENGES = ("street_chars", "tiny_imagenet", "scenes", "gtsrb", "mnist", "fashion_mnist", "cifar100")
 """The challenges of the first table."""
-
-_OBJECTIVES: dict[str, Objective] = {
-    "confounding-label": ConfoundingLabel(),
-    "uniform-target": UniformTarget(),
-    "pseudo-label": PseudoLabel(),
-}
 
 
 @dataclass(frozen=True)
@@ -42,7 +34,6 @@ class OodSettings:
         out: Folder for the records, the readings that are kept, and the page.
         size: Height and width that all images are resized to; that of the model when None.
         channels: 1 or 3; that of the model when None.
-        objective: What is backpropagated; by default what Purview does by default.
         fit_images: Training images that detectors are fitted on.
         limit: At most so many test images of every set.
         seed: Of splits, decision networks and bootstrap.
@@ -61,7 +52,6 @@ class OodSettings:
     out: Path = Path("ood")
     size: int | None = None
     channels: int | None = None
-    objective: Literal["default", "confounding-label", "uniform-target", "pseudo-label"] = "default"
     fit_images: int = 5000
     limit: int | None = None
     seed: int = 0
@@ -104,7 +94,6 @@ def run(
     challenges = [Challenge(name, load(name, None, settings.limit)) for name in settings.challenges]
     reader = Reader(
         model,
-        objective=_OBJECTIVES.get(settings.objective),
         batch_size=settings.batch_size,
         memory=settings.memory,
         cache=settings.out / "readings" if settings.keep_readings else None,

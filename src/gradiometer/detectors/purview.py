@@ -33,7 +33,8 @@ class Purview(Deciding, Detector):
 
     Args:
         model: Classifier in eval mode that maps inputs to logits (B, C).
-        objective: What is backpropagated; `ConfoundingLabel()` when None.
+        objective: What is backpropagated; `ConfoundingLabel(reading="softmax")` when None, whose readings told more
+            challenges apart than those of the logits under both protocols.
         parameters: Globs of the parameter names to read, `"*"` for all.
         activations: Whether to read the activation norms as well.
         neighbours: k of the density.
@@ -78,7 +79,7 @@ class Purview(Deciding, Detector):
     ) -> None:
         super().__init__(model, batch_size=batch_size)
         self._decide_with(neighbours, seed)
-        self.objective = ConfoundingLabel() if objective is None else objective
+        self.objective = ConfoundingLabel(reading="softmax") if objective is None else objective
         self.parameters = parameters if isinstance(parameters, str) else list(parameters)
         self.activations = activations
         self.output = output

@@ -121,7 +121,7 @@ def standalone(svg: str) -> str:
         An SVG document.
     """
     opened = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" width="660" ', 1)
-    return opened.replace("><title", f"><style>{_STANDALONE}</style><title", 1)
+    return opened.replace(">", f"><style>{_STANDALONE}</style>", 1)
 
 
 def data_uri(image: npt.NDArray[np.uint8]) -> str:

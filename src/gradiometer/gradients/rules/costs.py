@@ -7,6 +7,7 @@ best.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 #: Seconds for one multiplication and addition in the products of the Gram form, and in the native kernel.
@@ -62,7 +63,7 @@ def seconds(form: str, task: Task) -> float:
         moved = task.pixels**2 + (task.kernel + 2) * task.positions**2
         return task.groups * (gram * PRODUCT + moved * MOVE)
     if form == "offsets":
-        slow = (max(1, 32 / task.inputs) * max(1, 32 / task.outputs)) ** 0.5
+        slow = math.sqrt(max(1, 32 / task.inputs) * max(1, 32 / task.outputs))
         moved = task.kernel * (2 * weights + task.copied * task.positions * task.inputs)
         return task.groups * (products * OFFSET_PRODUCT * slow + moved * MOVE)
     moved = task.pixels * task.inputs + task.positions * task.outputs
