@@ -18,7 +18,7 @@ copyright = "The Gradiometer authors, Apache License 2.0"
 version = release = gradiometer.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["results/**", "_build"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
