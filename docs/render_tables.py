@@ -24,7 +24,8 @@ def rendered(page: str) -> str:
 
     def block(match: re.Match[str]) -> str:
         found = records.read(ROOT / match[2])
-        parts = [tables.arrange(found), tables.arrange_false_alarms(found)]
+        known_only = [record for record in found if record.protocol == "known-only"]
+        parts = [tables.arrange(found), tables.arrange_false_alarms(known_only)]
         text = "\n".join(f"**{part.title}**\n\n{tables.to_markdown(part)}" for part in parts)
         return f"{match[1]}\n{text}\n{match[3]}"
 

@@ -18,7 +18,17 @@ from gradiometer.detectors.profile import Profile
 from gradiometer.errors import InputError
 
 
-def one_by_one(model: nn.Module, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def softmax_loss(logits: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of the softmax with a label of all ones: the objective of Purview unless told otherwise."""
+    return -logits.log_softmax(1).sum()
+
+
+def logits_loss(logits: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of the logits with a label of all ones."""
+    return F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+
+
+def one_by_one(model: nn.Module, images: torch.Tensor, loss=softmax_loss) -> tuple[np.ndarray, np.ndarray]:
     """Squared norms of the inputs of the weighted layers, and of the gradients of every parameter tensor."""
     activations, norms = [], []
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
@@ -33,8 +43,7 @@ def one_by_one(model: nn.Module, images: torch.Tensor) -> tuple[np.ndarray, np.n
         logits = model(image[None])
         for hook in hooks:
             hook.remove()
-        loss = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
-        grads = torch.autograd.grad(loss, list(model.parameters()))
+        grads = torch.autograd.grad(loss(logits), list(model.parameters()))
         activations.append(list(seen))
         norms.append([float(g.double().square().sum()) for g in grads])
     return np.array(activations), np.array(norms)
@@ -52,14 +61,19 @@ def separation(detector, known, challenge) -> float:
     return float(roc_auc_score([0] * len(known) + [1] * len(challenge), scores))
 
 
-def test_purview_is_the_density_of_the_readings_of_a_loop(model, digits):
+@pytest.mark.parametrize(
+    ("objective", "loss"),
+    [(None, softmax_loss), (gradients.ConfoundingLabel(), logits_loss)],
+    ids=["softmax", "logits"],
+)
+def test_purview_is_the_density_of_the_readings_of_a_loop(objective, loss, model, digits):
     known, queries = digits.fit[0][:120], digits.test[0][:30]
-    (known_a, known_g), (a, g) = one_by_one(model, known), one_by_one(model, queries)
-    scores = Purview(model, neighbours=4).fit(known).predict(queries)
+    (known_a, known_g), (a, g) = one_by_one(model, known, loss), one_by_one(model, queries, loss)
+    scores = Purview(model, objective, neighbours=4).fit(known).predict(queries)
     expected = density(np.hstack([known_a, known_g]), np.hstack([a, g]), 4)
     assert scores.dtype == torch.float64
     np.testing.assert_allclose(scores, expected, rtol=2e-3)
-    alone = Purview(model, neighbours=4, activations=False).fit(known).predict(queries)
+    alone = Purview(model, objective, neighbours=4, activations=False).fit(known).predict(queries)
     np.testing.assert_allclose(alone, density(known_g, g, 4), rtol=2e-3)
     control = Control(model, neighbours=4).fit(known).predict(queries)
     np.testing.assert_allclose(control, density(known_a, a, 4), rtol=2e-3)

@@ -109,7 +109,7 @@ def test_the_header_tells_what_the_file_holds(saved, model):
     assert torch.__version__.startswith(artefact.header["versions"]["torch"])
     assert artefact.header["parameters"]["objective"] == {
         "objective": "ConfoundingLabel",
-        "with": {"label": "ones", "reading": "logits"},
+        "with": {"label": "ones", "reading": "softmax"},
     }
     assert "gradient of 0.weight" in artefact.header["names"]
 
