@@ -40,8 +40,8 @@ class Options(Reading):
     model_options: Mapping[str, Any] | None = option("more about the model, such as '{weights: DEFAULT}'", None)
     device: str = option(DEVICE, "auto")
     batch_size: int = option("images that go through the model at once; kept in the file", 128)
-    objective: Literal["ConfoundingLabel", "PseudoLabel", "UniformTarget", "ContrastClasses"] = option(
-        "what is backpropagated", "ConfoundingLabel", group=_PURVIEW
+    objective: Literal["ConfoundingLabel", "PseudoLabel", "UniformTarget", "ContrastClasses"] | None = option(
+        "what is backpropagated; the confounding label on the softmax when absent", None, group=_PURVIEW
     )
     parameters: tuple[str, ...] = option("names of the parameters to read, * and ? allowed", ("*",), group=_PURVIEW)
     activations: bool = option("read activation norms as well", True, group=_PURVIEW)
@@ -89,7 +89,7 @@ def _make(options: Options, model: nn.Module) -> Detector:
         parameters: Any = options.parameters[0] if len(options.parameters) == 1 else options.parameters
         return detectors.Purview(
             model,
-            getattr(gradients, options.objective)(),
+            None if options.objective is None else getattr(gradients, options.objective)(),
             parameters,
             options.activations,
             options.neighbours,
