@@ -19,6 +19,9 @@ matplotlib.use("Agg")
 # Two threads unless told otherwise: sums are split the same way on every machine, and others find room beside them.
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
+# Processes that tests start split their sums in the same way: MKL must not choose the number of threads by itself.
+os.environ.setdefault("MKL_DYNAMIC", "FALSE")
+
 # The first example of a property test may compile and load; a deadline would only measure the machine.
 settings.register_profile("gradiometer", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("gradiometer")
