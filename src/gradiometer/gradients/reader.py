@@ -144,7 +144,7 @@ class Reader(Tape):
             name, at = layer
             add_norms(self.activations, name, step.layouts[at].split(activations[at], self._batch))
         versions = {at: tensor._version for at, tensor in activations.items()}
-        use = Use(self._number - 1, operation, step, self._batch, weights, activations, versions)
+        use = Use(operation, step, self._batch, weights, activations, versions)
         for at in wanted:
             self._note_target(targets[at], operation.roots[at])
         if wanted:

@@ -20,7 +20,6 @@ class Use:
     """A step of the forward pass whose backward part is still to come.
 
     Attributes:
-        number: Its number in the program.
         operation: The call.
         step: What the program says about it.
         batch: Number of samples B.
@@ -29,7 +28,6 @@ class Use:
         versions: How often each of those had been changed in place at the time of the call.
     """
 
-    number: int
     operation: Operation
     step: Step
     batch: int
