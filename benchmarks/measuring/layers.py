@@ -12,7 +12,9 @@ from torch import Tensor
 
 from gradiometer.gradients.factors import Factor
 from gradiometer.gradients.rules import convolution, costs
-from gradiometer.gradients.rules.convolution import Correlation, Geometry, Reshaped
+from gradiometer.gradients.rules.convolution import Reshaped
+from gradiometer.gradients.rules.correlation import Correlation
+from gradiometer.gradients.rules.geometry import Geometry
 from gradiometer.gradients.rules.linear import Outer
 
 
@@ -50,11 +52,12 @@ class Layer:
         return self.kernel // 2
 
     def draw(self, batch: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Inputs (B, C, H, W) and gradients of the outputs (B, O, H', W')."""
+        """Inputs (B, C, H, W) and gradients of the outputs (B, O, H', W'), as they come in a pass: channels fastest."""
         generator = torch.Generator().manual_seed(seed)
         reach = (self.size + 2 * self.padding - self.kernel) // self.stride + 1
         inputs = torch.randn(batch, self.inputs, self.size, self.size, generator=generator)
-        return inputs, torch.randn(batch, self.outputs, reach, reach, generator=generator)
+        errors = torch.randn(batch, self.outputs, reach, reach, generator=generator)
+        return inputs.contiguous(memory_format=torch.channels_last), errors.contiguous(memory_format=torch.channels_last)
 
     def geometry(self) -> Geometry:
         """How the kernel moves, as the rule for convolutions takes it."""

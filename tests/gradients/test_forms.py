@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gradiometer.gradients import Gradiometer, factors
-from gradiometer.gradients.rules import convolution, costs
+from gradiometer.gradients.rules import correlation, costs
 from tests.gradients import loop
 from tests.gradients.measure import STATISTICS, expected, measured, meter_of, relative_errors, shared_meter
 from tests.specimens.convolutions import CONVOLUTIONS
@@ -66,7 +66,7 @@ NEED_THE_LOOP = {
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """One or two samples at a time everywhere, so that the seams between chunks are tested too."""
     monkeypatch.setattr(factors, "CHUNK", 512)
-    monkeypatch.setattr(convolution, "CHUNK", 512)
+    monkeypatch.setattr(correlation, "CHUNK", 512)
 
 
 @pytest.mark.usefixtures("small_chunks")

@@ -41,7 +41,7 @@ class Factor(ABC):
 
     def squared_norms(self) -> Tensor:
         """Squared L2 norm of each sample's gradient, (B,)."""
-        return self._reduced(lambda part: part.square().sum(1))
+        return self._reduced(sum_of_squares)
 
     def absolute_sums(self) -> Tensor:
         """L1 norm of each sample's gradient, (B,)."""
@@ -165,3 +165,8 @@ class Sum(Factor):
 def wide(tensor: Tensor) -> Tensor:
     """The tensor in at least float32, in which statistics are accumulated."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def sum_of_squares(tensor: Tensor) -> Tensor:
+    """Sum of squares (B,) of everything that belongs to each sample (B, ...), in one pass over the memory."""
+    return torch.linalg.vector_norm(tensor.flatten(1), dim=1).square()

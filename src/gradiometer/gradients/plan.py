@@ -87,6 +87,8 @@ def make_plan(
     """
     data = samples.probing(x, SAMPLES)
     program, raw = probe(parameters, forward, data)
+    # Native kernels of this device read and write images in blocks of channels, whatever the format around them.
+    program.channels_last = next(iter(parameters.values())).device.type == "cpu"
     outputs = select(raw).detach()
     if outputs.ndim == 0 or len(outputs) != SAMPLES:
         raise ModelError(
@@ -127,11 +129,13 @@ def _check(
         reader, counter = Reader(parameters, program, SAMPLES), _Memory()
         try:
             with counter, reader:
-                selected = select(forward(data))
+                selected = _selected(forward, select, data, program)
             if strays := reader.strays(selected):
                 program.looped |= strays
                 continue
             found = reader.backward(selected, seeds, _norms, last=True)
+        except _OtherFormat:
+            program.channels_last = False
         except RuleFailure as failure:
             program.looped |= failure.roots
         except (ProgramMismatch, CheckpointError):
@@ -143,6 +147,20 @@ def _check(
             return reader, counter
         finally:
             reader.close()
+
+
+class _OtherFormat(Exception):
+    """The model cannot take images in another memory format than its own."""
+
+
+def _selected(forward: Callable[[Any], Any], select: Callable[[Any], Tensor], data: Any, program: Program) -> Tensor:
+    try:
+        return select(forward(data))
+    except RuntimeError as error:
+        # `view` on an image, and whatever else speaks of strides.
+        if program.channels_last and not isinstance(error, CheckpointError):
+            raise _OtherFormat from error
+        raise
 
 
 def _norms(_: str, factor: Factor) -> Tensor:

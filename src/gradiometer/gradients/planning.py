@@ -47,10 +47,17 @@ class Step:
 
 @dataclass
 class Program:
-    """The operations with parameters of one forward pass, in order, and the parameters left to the loop."""
+    """The operations with parameters of one forward pass, in order.
+
+    Attributes:
+        steps: What to do with each.
+        looped: The parameters left to the loop.
+        channels_last: Whether images pass through convolutions with channels as the fastest dimension in memory.
+    """
 
     steps: list[Step]
     looped: set[str] = field(default_factory=set)
+    channels_last: bool = False
 
 
 @dataclass

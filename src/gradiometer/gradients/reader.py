@@ -130,6 +130,8 @@ class Reader(Tape):
         """Run an operation on detached parameters, and arrange for its backward part."""
         targets = {at: operation.leaves[at] for at in operation.roots}
         weights = {at: target.detach() for at, target in targets.items()}
+        if self._program.channels_last and operation.function is torch.conv2d:
+            _arrange(operation.leaves, weights)
         activations = {at: operation.leaves[at].detach() for at in step.layouts}
         if operation.in_place and 0 in activations:
             activations[0] = activations[0].clone()
@@ -195,8 +197,11 @@ class Reader(Tape):
         self.statistics[name] = statistic
         if statistic.ndim > 1:
             return  # explicit gradients
+        low, high = torch.aminmax(statistic.abs())
+        if float(low) >= _SMALL and float(high) < torch.inf:
+            return
         certain = torch.isfinite(statistic) & (statistic.abs() >= _SMALL)
-        if not bool(certain.all()) and not bool((certain | factor.vanishing()).all()):
+        if not bool((certain | factor.vanishing()).all()):
             self.doubtful.add(name)
 
     def _finish(self) -> None:
@@ -233,6 +238,20 @@ def _as_failure_of(roots: frozenset[str]) -> Iterator[None]:
         raise
     except Exception as error:
         raise RuleFailure(roots) from error
+
+
+def _arrange(leaves: list[Any], weights: dict[int, Tensor]) -> None:
+    """Bring image and weight of a convolution into the memory format in which its channels are the fastest dimension.
+
+    A weight that is larger than the image stays as it is: it would take longer than it saves, and be held until the
+    backward pass.
+    """
+    image = leaves[0]
+    if not isinstance(image, Tensor) or image.ndim != 4 or 0 in weights:
+        return
+    leaves[0] = image.contiguous(memory_format=torch.channels_last)
+    if 1 in weights and weights[1].numel() <= image.numel():
+        weights[1] = weights[1].contiguous(memory_format=torch.channels_last)
 
 
 class _Anchor(torch.autograd.Function):

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 #: Seconds for one multiplication and addition in the products of the Gram form, and in the native kernel.
 PRODUCT = 1 / 60e9
 #: The same in the products of one kernel offset, whose factors are strided.
-OFFSET_PRODUCT = 1 / 28e9
+OFFSET_PRODUCT = 1 / 45e9
 #: Seconds to move one float in an elementwise pass over activations.
 MOVE = 1 / 1.5e9
 #: Seconds to write and read one float of an explicit gradient, which leaves the cache.
-SPILL = 1 / 0.5e9
+SPILL = 1 / 1e9
 #: Channels that fill the vectors of the native kernel, which pads other numbers of channels.
 VECTOR = 16
 #: How much slower the native kernel is when it has to pad.
-RAGGED = 1.9
+RAGGED = 1.3
 #: How much slower the native kernel is with more channels than two vectors.
 WIDE = 1.7
 

@@ -1,0 +1,231 @@
+"""The gradient of a convolution weight: a correlation of input and error, read in the cheapest of three exact forms.
+
+For one sample with C input channels, O output channels, P output positions and K kernel offsets:
+
+* `offsets`: matrix products (O x P)(P x C), one for each kernel offset, on shifted views of the padded input. Where
+  channels are the fastest dimension in memory, the offsets of a kernel row are neighbours, and positions p, p + k,
+  p + 2k, ... of a kernel row of k elements are rows of k C numbers that do not overlap: k products (O x P/k)(P/k x k C)
+  do the whole kernel row. No patch is copied, unless windows move by more than one pixel.
+* `groups`: the native weight gradient of a convolution whose groups are the samples; good for few channels.
+* `gram`: the squared norm is the inner product of two P x P Gram matrices, that of the errors and that of the patches.
+  The patch Gram matrix is a sum over kernel offsets of shifted blocks of the pixel Gram matrix of the padded input,
+  taken one dimension of the kernel after the other, so patches never appear and the cost is P^2 (C + O + K) instead of
+  K P O C.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradiometer.gradients.factors import CHUNK, Factor, sum_of_squares, wide
+from gradiometer.gradients.rules import costs
+from gradiometer.gradients.rules.geometry import Geometry, Lines
+
+#: Positions that one product adds up: with more, its factors leave the innermost cache.
+_POSITIONS = 128
+#: Rows of a product from which that matters, and below which it is slow.
+_ROWS = 32
+#: Bytes of inputs and errors, and of Gram matrices, that are worked on at once: a share of the outer cache.
+_CACHED, _GRAMS = 4 * 2**20, 8 * 2**20
+
+
+class Correlation(Factor):
+    """Gradient of a convolution weight (O, C / groups, *kernel).
+
+    Args:
+        inputs: Inputs (B, R, C, *pixels); R is 1 unless several frames of a sample are folded into the batch.
+        errors: Gradients of the outputs (B, R, O, *positions).
+        geometry: How the kernel moves.
+    """
+
+    def __init__(self, inputs: Tensor, errors: Tensor, geometry: Geometry) -> None:
+        self.inputs, self.errors, self.geometry = wide(inputs), wide(errors), geometry
+        self._outputs = tuple(errors.shape[3:])
+        self._positions = math.prod(self._outputs)
+        self._channels = inputs.shape[2] // geometry.groups, errors.shape[2] // geometry.groups
+        self._lines = geometry.lines(self._outputs) if inputs.shape[1] == 1 else None
+        #: Windows that move by more than one pixel are copied, and those of few channels, to make products larger.
+        self._patches = self._lines is None or self._channels[0] * self._lines.run < _ROWS
+        shape = torch.Size((errors.shape[2], self._channels[0], *geometry.kernel))
+        super().__init__(len(inputs), shape)
+        self.explicit_form, self.form = self._choose()
+
+    def _choose(self) -> tuple[str, str]:
+        """The cheapest form for explicit gradients, and for the squared norm."""
+        frames = self.inputs.shape[1]
+        task = costs.Task(
+            positions=self._positions * frames,
+            pixels=math.prod(self.geometry.reach(self._outputs)),
+            inputs=self._channels[0],
+            outputs=self._channels[1],
+            kernel=math.prod(self.geometry.kernel),
+            groups=self.geometry.groups,
+            copied=self._patches,
+        )
+        explicit = min(("offsets", "groups"), key=lambda form: costs.seconds(form, task))
+        if frames == 1 and costs.seconds("gram", task) < costs.seconds(explicit, task):
+            return explicit, "gram"
+        return explicit, explicit
+
+    def gradients(self, start: int, stop: int) -> Tensor:
+        """Explicit gradients (stop - start, O, C / groups, *kernel)."""
+        if self.explicit_form == "groups":
+            return self._by_groups(start, stop)
+        found = torch.cat(list(self._by_offset(start, stop)), 3)
+        return found.movedim(3, 4).reshape(stop - start, *self.shape)
+
+    def squared_norms(self) -> Tensor:
+        """Squared norms (B,)."""
+        if self.form == "gram":
+            return torch.cat([self._gram(*bounds) for bounds in self._gram_chunks()])
+        if self.form == "groups":
+            return super().squared_norms()
+        parts = []
+        for bounds in self.chunks():
+            each = [sum_of_squares(part) for part in self._by_offset(*bounds)]
+            parts.append(torch.stack(each).sum(0))
+        return torch.cat(parts)
+
+    def inner_products(self, reference: Tensor) -> Tensor:
+        """Inner products (B,): one more forward pass of the layer with the reference as its weight."""
+        batch, frames = self.inputs.shape[:2]
+        padded = self.geometry.pad(self.inputs.flatten(0, 1), self._outputs)
+        convolve: Any = (
+            torch.nn.functional.conv1d,
+            torch.nn.functional.conv2d,
+            torch.nn.functional.conv3d,
+        )[len(self._outputs) - 1]
+        geometry = self.geometry
+        outputs: Tensor = convolve(
+            padded, reference.to(padded.dtype), None, geometry.stride, 0, geometry.dilation, geometry.groups
+        )
+        products = outputs * self.errors.flatten(0, 1)
+        return products.sum(tuple(range(1, products.ndim))).view(batch, frames).sum(1)
+
+    def chunks(self) -> Iterator[tuple[int, int]]:
+        """Ranges of samples whose explicit gradients, or those of one product, fit into a chunk."""
+        held = self.inputs[0].numel() + self.errors[0].numel()
+        if self._patches and self.explicit_form == "offsets":
+            held += self.inputs.shape[1] * self.inputs.shape[2] * self._positions * math.prod(self.geometry.kernel)
+        explicit = self.shape.numel()
+        if not self._patches and self._lines is not None and self.explicit_form == "offsets":
+            explicit = self.shape[:2].numel() * self._lines.run
+        step = max(1, min(CHUNK // (4 * explicit), min(_CACHED, CHUNK) // (4 * held)))
+        for start in range(0, self.batch, step):
+            yield start, min(start + step, self.batch)
+
+    def _by_offset(self, start: int, stop: int) -> Iterator[Tensor]:
+        """The gradients (b, groups, O / groups, k, C / groups) of k kernel elements at a time, in order."""
+        batch, groups, (channels, outputs) = stop - start, self.geometry.groups, self._channels
+        padded = self.geometry.pad(self.inputs[start:stop].flatten(0, 1), self._outputs)
+        errors = self.errors[start:stop]
+        if self._patches or self._lines is None:
+            yield self._by_patches(padded.unflatten(0, (batch, -1)), errors)
+            return
+        pixels = padded.reshape(batch, groups, channels, -1)
+        left = self._lines.spread(errors.flatten(0, 1)).reshape(batch, groups, outputs, -1)
+        if groups == 1 and self._lines.run > 1 and pixels.stride(2) == 1 and pixels.stride(3) == channels:
+            yield from _kernel_rows(left, pixels, self._lines)
+            return
+        for shift in self._lines.shifts:
+            yield (left @ pixels[..., shift : shift + self._lines.length].mT).unsqueeze(3)
+
+    def _by_patches(self, padded: Tensor, errors: Tensor) -> Tensor:
+        """The whole gradient from patches that are copied together."""
+        batch, frames = errors.shape[:2]
+        groups, (channels, outputs) = self.geometry.groups, self._channels
+        left = errors.reshape(batch, frames, groups, outputs, -1).movedim(1, 3).flatten(3)
+        windows = [
+            padded[(slice(None),) * 3 + self.geometry.window(offset, self._outputs)].movedim(2, -1)
+            for offset in self.geometry.offsets()
+        ]
+        patches = torch.stack(windows, -2).view(batch, frames * self._positions, -1, groups, channels)
+        right = patches.movedim(3, 1).flatten(3)
+        return (left @ right).unflatten(3, (-1, channels))
+
+    def _by_groups(self, start: int, stop: int) -> Tensor:
+        """Explicit gradients by the native kernel, with samples in place of groups."""
+        batch, geometry = stop - start, self.geometry
+        inputs, errors = self.inputs[start:stop], self.errors[start:stop]
+        padding = [before for before, _ in geometry.padding]
+        if any(before != after for before, after in geometry.padding):
+            inputs = geometry.pad(inputs.flatten(0, 1), self._outputs).unflatten(0, (batch, -1))
+            padding = [0] * len(padding)
+        inputs, errors = inputs.transpose(0, 1).flatten(1, 2), errors.transpose(0, 1).flatten(1, 2)
+        weight = inputs.new_empty(batch * self.shape[0], *self.shape[1:])
+        gradient: Tensor
+        _, gradient, _ = torch.ops.aten.convolution_backward(
+            errors, inputs, weight, None, geometry.stride, padding, geometry.dilation, False, [0] * len(padding),
+            batch * geometry.groups, (False, True, False),
+        )  # fmt: skip
+        return gradient.reshape(batch, *self.shape)
+
+    def _gram(self, start: int, stop: int) -> Tensor:
+        """Squared norms of a range of samples from Gram matrices of pixels and of errors."""
+        batch, groups, (channels, outputs) = stop - start, self.geometry.groups, self._channels
+        padded = self.geometry.pad(self.inputs[start:stop, 0], self._outputs)
+        pixels = padded.reshape(batch * groups, channels, -1)
+        gram = pixels.mT @ pixels
+        errors = self.errors[start:stop, 0]
+        if self._lines is not None:
+            flat = self._lines.spread(errors).reshape(batch * groups, outputs, -1)
+            gram = _patch_gram(gram, self._lines)
+        else:
+            flat = errors.reshape(batch * groups, outputs, -1)
+            gram = gram.view(batch * groups, *padded.shape[2:], *padded.shape[2:])
+            windows = (self.geometry.window(offset, self._outputs) for offset in self.geometry.offsets())
+            blocks = (gram[(slice(None), *window, *window)] for window in windows)
+            gram = torch.stack([block.flatten(-len(self._outputs)).flatten(1, -2) for block in blocks]).sum(0)
+        products = (flat.mT @ flat).mul_(gram).flatten(1).sum(1)
+        return products.view(batch, groups).sum(1)
+
+    def _gram_chunks(self) -> Iterator[tuple[int, int]]:
+        pixels = math.prod(self.geometry.reach(self._outputs))
+        step = max(1, min(_GRAMS, CHUNK) // (4 * self.geometry.groups * (pixels**2 + 2 * self._positions**2)))
+        for start in range(0, self.batch, step):
+            yield start, min(start + step, self.batch)
+
+
+def _kernel_rows(left: Tensor, pixels: Tensor, lines: Lines) -> Iterator[Tensor]:
+    """The gradients (b, 1, O, k, C) of one kernel row of k elements after the other.
+
+    Args:
+        left: Spread errors (b, 1, O, length).
+        pixels: Padded inputs (b, 1, C, N), of which channels are the fastest dimension in memory.
+        lines: Where the positions lie.
+    """
+    batch, _, channels, _ = pixels.shape
+    run = lines.run
+    errors = left[:, 0].mT
+    for first in lines.shifts[::run]:
+        total: Tensor | None = None
+        for turn in range(run):
+            part = errors[:, turn::run]
+            rows = pixels.as_strided(
+                (batch, part.shape[1], run * channels),
+                (pixels.stride(0), run * channels, 1),
+                pixels.storage_offset() + (first + turn) * channels,
+            )
+            step = _POSITIONS if left.shape[2] >= _ROWS else part.shape[1]
+            for at in range(0, part.shape[1], step):
+                factors = part[:, at : at + step].mT, rows[:, at : at + step]
+                total = torch.bmm(*factors) if total is None else total.baddbmm_(*factors)
+        assert total is not None
+        yield total.view(batch, 1, -1, run, channels)
+
+
+def _patch_gram(gram: Tensor, lines: Lines) -> Tensor:
+    """The Gram matrix (b, length, length) of patches from that of pixels: sums of shifted blocks, axis by axis."""
+    for taps in reversed(lines.taps):
+        kept = gram.shape[1] - taps[-1]
+        blocks = [gram[:, tap : tap + kept, tap : tap + kept] for tap in taps]
+        if len(blocks) > 1:
+            gram = blocks[0] + blocks[1]
+            for block in blocks[2:]:
+                gram += block
+    return gram[:, : lines.length, : lines.length]
