@@ -57,7 +57,8 @@ class Layer:
         reach = (self.size + 2 * self.padding - self.kernel) // self.stride + 1
         inputs = torch.randn(batch, self.inputs, self.size, self.size, generator=generator)
         errors = torch.randn(batch, self.outputs, reach, reach, generator=generator)
-        return inputs.contiguous(memory_format=torch.channels_last), errors.contiguous(memory_format=torch.channels_last)
+        fastest = torch.channels_last
+        return inputs.contiguous(memory_format=fastest), errors.contiguous(memory_format=fastest)
 
     def geometry(self) -> Geometry:
         """How the kernel moves, as the rule for convolutions takes it."""

@@ -169,4 +169,5 @@ def wide(tensor: Tensor) -> Tensor:
 
 def sum_of_squares(tensor: Tensor) -> Tensor:
     """Sum of squares (B,) of everything that belongs to each sample (B, ...), in one pass over the memory."""
-    return torch.linalg.vector_norm(tensor.flatten(1), dim=1).square()
+    norms: Tensor = torch.linalg.vector_norm(tensor.flatten(1), dim=1)
+    return norms.square()

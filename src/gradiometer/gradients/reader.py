@@ -176,14 +176,18 @@ class Reader(Tape):
         roots = frozenset().union(*(use.operation.roots[at] for at in wanted))
         if use.changed():
             raise RuleFailure(roots)  # an activation was changed in place since; autograd may still know it
+        waiting = len(self._pending)
         with torch.no_grad(), _as_failure_of(roots):
             for at, factor in use.factors(wanted, gradient).items():
                 self._take(targets[at], use.operation.roots[at], factor)
-        if self._last:
+        if self._last and len(self._pending) == waiting:
             use.release()
 
     def _take(self, target: Tensor, roots: frozenset[str], factor: Factor) -> None:
-        """Reduce the factor of a parameter that is used once at once; keep the others until all are there."""
+        """Reduce the factor of a parameter that is used once at once; keep the others until all are there.
+
+        A factor that waits may still ask for the operation that it came from.
+        """
         name = next(iter(roots))
         if len(roots) == 1 and target is self._parameters[name]:
             self.forms[name].append(factor.form)

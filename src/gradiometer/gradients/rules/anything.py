@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradiometer.gradients.factors import Computed, Factor
+from gradiometer.gradients.rules.elementwise import broadcast
 from gradiometer.gradients.rules.registry import Call, layer_rule
 
 
@@ -59,13 +60,7 @@ def expand(call: Call, errors: Tensor) -> dict[str, Factor] | None:
     """A parameter that is copied for each sample, such as the class token of a vision transformer."""
     if call.wanted != {"input"}:
         return None
-    weight = call.weight("input")
-
-    def summed(start: int, stop: int) -> Tensor:
-        part = errors[start:stop]
-        return part.sum_to_size(len(part), *(1,) * (part.ndim - 1 - weight.ndim), *weight.shape).view(-1, *weight.shape)
-
-    return {"input": Computed(len(errors), weight.shape, summed, "sum")}
+    return {"input": broadcast(call.weight("input"), errors)}
 
 
 @layer_rule(torch.Tensor.repeat, torch.tile, torch.Tensor.tile, arguments="input repeats")

@@ -6,7 +6,8 @@ For one sample with C input channels, O output channels, P output positions and 
   channels are the fastest dimension in memory, the offsets of a kernel row are neighbours, and positions p, p + k,
   p + 2k, ... of a kernel row of k elements are rows of k C numbers that do not overlap: k products (O x P/k)(P/k x k C)
   do the whole kernel row. No patch is copied, unless windows move by more than one pixel.
-* `groups`: the native weight gradient of a convolution whose groups are the samples; good for few channels.
+* `groups`: the native weight gradient of a convolution whose groups are the samples; good for few channels. Large
+  depthwise convolutions are given to the native kernel a sample at a time: theirs is fast only in its own format.
 * `gram`: the squared norm is the inner product of two P x P Gram matrices, that of the errors and that of the patches.
   The patch Gram matrix is a sum over kernel offsets of shifted blocks of the pixel Gram matrix of the padded input,
   taken one dimension of the kernel after the other, so patches never appear and the cost is P^2 (C + O + K) instead of
@@ -30,6 +31,8 @@ from gradiometer.gradients.rules.geometry import Geometry, Lines
 _POSITIONS = 128
 #: Rows of a product from which that matters, and below which it is slow.
 _ROWS = 32
+#: Positions from which one sample keeps the native kernel of depthwise convolutions busy.
+_MANY = 196
 #: Bytes of inputs and errors, and of Gram matrices, that are worked on at once: a share of the outer cache.
 _CACHED, _GRAMS = 4 * 2**20, 8 * 2**20
 
@@ -51,6 +54,7 @@ class Correlation(Factor):
         self._lines = geometry.lines(self._outputs) if inputs.shape[1] == 1 else None
         #: Windows that move by more than one pixel are copied, and those of few channels, to make products larger.
         self._patches = self._lines is None or self._channels[0] * self._lines.run < _ROWS
+        self._depthwise = self._channels[0] == 1 < geometry.groups and self._positions >= _MANY
         shape = torch.Size((errors.shape[2], self._channels[0], *geometry.kernel))
         super().__init__(len(inputs), shape)
         self.explicit_form, self.form = self._choose()
@@ -146,7 +150,8 @@ class Correlation(Factor):
         ]
         patches = torch.stack(windows, -2).view(batch, frames * self._positions, -1, groups, channels)
         right = patches.movedim(3, 1).flatten(3)
-        return (left @ right).unflatten(3, (-1, channels))
+        gradients: Tensor = left @ right
+        return gradients.view(batch, groups, outputs, -1, channels)
 
     def _by_groups(self, start: int, stop: int) -> Tensor:
         """Explicit gradients by the native kernel, with samples in place of groups."""
@@ -156,14 +161,22 @@ class Correlation(Factor):
         if any(before != after for before, after in geometry.padding):
             inputs = geometry.pad(inputs.flatten(0, 1), self._outputs).unflatten(0, (batch, -1))
             padding = [0] * len(padding)
+        if self._depthwise:
+            pairs = zip(inputs, errors, strict=True)
+            return torch.stack([self._native(*pair, padding, 1) for pair in pairs])
         inputs, errors = inputs.transpose(0, 1).flatten(1, 2), errors.transpose(0, 1).flatten(1, 2)
-        weight = inputs.new_empty(batch * self.shape[0], *self.shape[1:])
+        return self._native(inputs, errors, padding, batch).reshape(batch, *self.shape)
+
+    def _native(self, inputs: Tensor, errors: Tensor, padding: list[int], samples: int) -> Tensor:
+        """The native weight gradient of images (R, C, *pixels) of one or several samples side by side."""
+        geometry = self.geometry
+        weight = inputs.new_empty(samples * self.shape[0], *self.shape[1:])
         gradient: Tensor
         _, gradient, _ = torch.ops.aten.convolution_backward(
             errors, inputs, weight, None, geometry.stride, padding, geometry.dilation, False, [0] * len(padding),
-            batch * geometry.groups, (False, True, False),
+            samples * geometry.groups, (False, True, False),
         )  # fmt: skip
-        return gradient.reshape(batch, *self.shape)
+        return gradient
 
     def _gram(self, start: int, stop: int) -> Tensor:
         """Squared norms of a range of samples from Gram matrices of pixels and of errors."""

@@ -10,13 +10,17 @@ from torch import Tensor
 from gradiometer.gradients.factors import Computed, Dense, Factor, wide
 from gradiometer.gradients.rules.registry import Call, layer_rule
 
+#: Positions from which a Gram matrix is worth dividing, and into how many blocks at most.
+_BLOCK, _MOST_BLOCKS = 48, 4
+
 
 class Outer(Factor):
     """Gradient `sum_s e[s] x a[s]` of a weight (O, I).
 
     With S = 1 the squared norm is `|a|^2 |e|^2` (Goodfellow, "Efficient per-example gradient computations", 2015).
     For sequences it is the inner product of two S x S Gram matrices, or the norm of the explicit product, whichever
-    takes fewer multiplications.
+    takes fewer multiplications. Gram matrices are symmetric: of long sequences, only the blocks on one side of the
+    diagonal are formed.
 
     Args:
         inputs: Inputs of the layer (B, S, I).
@@ -30,7 +34,9 @@ class Outer(Factor):
         left, right = (self.inputs, self.errors) if transposed else (self.errors, self.inputs)
         super().__init__(len(inputs), torch.Size((left.shape[2], right.shape[2])))
         positions = inputs.shape[1]
-        gram = positions * (self.shape[0] + self.shape[1]) < self.shape.numel()
+        self._blocks = min(_MOST_BLOCKS, max(1, positions // _BLOCK))
+        share = (self._blocks + 1) / (2 * self._blocks)
+        gram = share * positions * (self.shape[0] + self.shape[1]) < self.shape.numel()
         self.form = "outer" if positions == 1 else "gram" if gram else "explicit"
 
     def gradients(self, start: int, stop: int) -> Tensor:
@@ -43,8 +49,20 @@ class Outer(Factor):
         if self.form == "outer":
             return self.inputs.square().sum((1, 2)) * self.errors.square().sum((1, 2))
         if self.form == "gram":
-            return ((self.inputs @ self.inputs.mT) * (self.errors @ self.errors.mT)).sum((1, 2))
+            return self._gram()
         return super().squared_norms()
+
+    def _gram(self) -> Tensor:
+        """Squared norms (B,) from the Gram matrices, block by block; one off the diagonal stands for its mirror too."""
+        total = torch.zeros((), dtype=self.inputs.dtype, device=self.inputs.device)
+        size = -(-self.inputs.shape[1] // self._blocks)
+        for start in range(0, self.inputs.shape[1], size):
+            inputs, errors = self.inputs[:, start : start + size], self.errors[:, start : start + size]
+            total = total + (inputs @ inputs.mT).mul_(errors @ errors.mT).sum((1, 2))
+            if start + size < self.inputs.shape[1]:
+                behind = self.inputs[:, start + size :].mT, self.errors[:, start + size :].mT
+                total = total + (inputs @ behind[0]).mul_(errors @ behind[1]).sum((1, 2)) * 2
+        return total
 
     def absolute_sums(self) -> Tensor:
         """L1 norms (B,)."""
