@@ -1,4 +1,4 @@
-"""Adversarial attacks: FGSM through Foolbox, and any other one through a common call.
+"""Applying any attack batch by batch: what it may do to images and model, and what is checked.
 
 An attack works on pixels in [0, 1], so normalisation belongs inside the model.
 """
@@ -8,20 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from os import PathLike
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from gradiometer.challenges.attacks.store import Store
 from gradiometer.challenges.corruptions import check_unit
 from gradiometer.data import Images, to_bytes, to_unit
-from gradiometer.errors import DependencyError, InputError, ModelError
+from gradiometer.errors import InputError, ModelError
 
 
 class Attack(Protocol):
     """Anything that changes images so that a model errs.
 
-    `functools.partial(fgsm, epsilon=8 / 255)` is one; so is a function around a method of another library.
+    `attack("pgd", steps=40)` is one; so is a function around a method of another library.
     """
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, /) -> Tensor:
@@ -30,7 +32,7 @@ class Attack(Protocol):
         Args:
             model: Maps images in [0, 1] to logits (B, C); in eval mode.
             images: Floating point (B, K, H, W) in [0, 1].
-            labels: int64 (B,), the true classes.
+            labels: int64 (B,), the classes to lead away from.
 
         Returns:
             Images of the same shape in [0, 1].
@@ -38,53 +40,16 @@ class Attack(Protocol):
         ...
 
 
-def fgsm(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-    """Fast gradient sign method: one step that raises the cross-entropy, `clip(x + epsilon * sign(dCE/dx), 0, 1)`.
-
-    Source: Goodfellow, Shlens and Szegedy, "Explaining and Harnessing Adversarial Examples", ICLR 2015. Computed by
-    Foolbox (extra `attacks`). The model is left as found, its `.grad` included.
-
-    Args:
-        model: Maps images in [0, 1] to logits (B, C); in eval mode.
-        images: Floating point (B, K, H, W) in [0, 1].
-        labels: int64 (B,), the true classes, 0 to C - 1.
-        epsilon: Largest change of a pixel, in [0, 1]; 8/255 is usual.
-
-    Returns:
-        Images of the same shape and type in [0, 1].
-
-    Raises:
-        InputError: If images, labels or epsilon are out of range.
-        ModelError: If the model is in train mode or does not return logits (B, C).
-        DependencyError: If Foolbox is not installed.
-    """
-    if not 0 <= epsilon <= 1:
-        raise InputError(f"epsilon must lie in [0, 1], in units of the pixel range, got {epsilon}; 8/255 is usual")
-    check_unit(images)
-    _check_labels(images, labels)
-    try:
-        from foolbox.attacks.fast_gradient_method import LinfFastGradientAttack
-        from foolbox.models.pytorch import PyTorchModel
-    except ImportError as error:
-        raise DependencyError(
-            "FGSM needs foolbox: install it with the extra `attacks`, pip install 'gradiometer[attacks]'"
-        ) from error
-    with _left_as_found(model, seed=0):
-        classifier = PyTorchModel(_Logits(model, labels).eval(), bounds=(0, 1), device=images.device)
-        step = LinfFastGradientAttack(random_start=False)
-        attacked: Tensor = step.run(classifier, images.detach().clone(), labels.clone(), epsilon=epsilon)
-    return attacked.detach()
-
-
 def apply_attack(
     attack: Attack,
     model: nn.Module,
     images: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     *,
     batch_size: int = 64,
     bound: float | None = None,
     seed: int = 0,
+    eight_bit: bool = False,
 ) -> Tensor:
     """Apply any attack batch by batch and check what it returns; the model is left as found.
 
@@ -95,10 +60,12 @@ def apply_attack(
         attack: What to apply.
         model: Maps images in [0, 1] to logits (B, C); in eval mode.
         images: Floating point (N, K, H, W) in [0, 1].
-        labels: int64 (N,), the true classes.
+        labels: int64 (N,), the classes to lead away from; the predicted ones when None.
         batch_size: Images that are attacked at once.
-        bound: Largest change of a pixel that the attack may make (L-infinity), or None for any.
+        bound: Largest change of a pixel that the attack may make (L-infinity), or None for that of the attack, if it
+            has one.
         seed: Seeds PyTorch's global generator for attacks that draw from it.
+        eight_bit: Round to 256 levels, as storing does; the bound is checked before.
 
     Returns:
         Images of the same shape and type in [0, 1].
@@ -106,19 +73,23 @@ def apply_attack(
     Raises:
         InputError: If images or labels are out of range, or what the attack returns has another shape, leaves [0, 1],
             holds NaN, or exceeds the bound.
-        ModelError: If the model is in train mode.
+        ModelError: If the model is in train mode, or has to predict and does not return logits (B, C).
     """
     check_unit(images)
-    _check_labels(images, labels)
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    if labels is None:
+        labels = predict(model, images, batch_size=batch_size)
+    check_labels(images, labels)
+    limit = getattr(attack, "bound", None) if bound is None else bound
     parts = []
-    with _left_as_found(model, seed):
+    with left_as_found(model, seed):
         for batch, truth in zip(images.split(batch_size), labels.split(batch_size), strict=True):
             attacked = attack(model, batch.detach().clone(), truth.clone()).detach().to(batch.dtype)
-            _check_attacked(batch, attacked, bound)
+            _check_attacked(batch, attacked, limit)
             parts.append(attacked.clamp(0, 1))
-    return torch.cat(parts)
+    found = torch.cat(parts)
+    return found.mul(255).round().div(255) if eight_bit else found
 
 
 def attack_images(
@@ -126,11 +97,14 @@ def attack_images(
     model: nn.Module,
     images: Images,
     *,
+    labels: Tensor | None = None,
     batch_size: int = 64,
     bound: float | None = None,
     seed: int = 0,
+    cache: str | PathLike[str] | None = None,
+    name: str | None = None,
 ) -> Images:
-    """Attack labelled images and store the result in 8 bits, like the images it stands beside.
+    """Attack images and store the result in 8 bits, like the images it stands beside.
 
     Labels, names and base images stay. Rounding leaves a pixel that was a multiple of 1/255 unchanged, so FGSM with an
     epsilon of whole levels is exact; a minimal attack such as Carlini and Wagner's can lose its effect, which is part
@@ -139,49 +113,84 @@ def attack_images(
     Args:
         attack: What to apply.
         model: Maps images in [0, 1] to logits (B, C); in eval mode.
-        images: The originals, with labels.
+        images: The originals.
+        labels: int64 (N,), the classes to lead away from; those of the images when None, and the predicted ones where
+            the images have none.
         batch_size: Images that are attacked at once.
         bound: As for `apply_attack`; checked before rounding.
         seed: As for `apply_attack`.
+        cache: A folder in which finished batches are kept, so that an interrupted run goes on where it was and a
+            second one has nothing to do. A batch is found again by a hash of the model, the attack with its settings,
+            and the images.
+        name: What the attack is, for the cache, when it does not say so itself: name and settings in one string.
 
     Returns:
         As many images, in the same order.
 
     Raises:
-        InputError: As `apply_attack`, or if the images have no labels.
-        ModelError: If the model is in train mode.
+        InputError: As `apply_attack`, or if the cache is asked for and nothing says what the attack is.
+        ModelError: As `apply_attack`.
+        ArtefactError: If a batch of the cache cannot be written.
     """
-    if images.labels is None:
-        raise InputError("an attack needs the true classes, but the images have no labels; load them with labels")
-    labels = images.labels
-    parts = [
-        to_bytes(apply_attack(attack, model, to_unit(part), truth, batch_size=batch_size, bound=bound, seed=seed + row))
-        for row, (part, truth) in enumerate(zip(images.images.split(batch_size), labels.split(batch_size), strict=True))
-    ]
+    if labels is None:
+        labels = images.labels
+    if labels is None:
+        labels = torch.cat([predict(model, batch, batch_size=batch_size) for batch in images.batches(batch_size)])
+    if len(labels) != len(images):
+        raise InputError(f"{len(images)} images but {len(labels)} labels; give one for each image")
+    store = None if cache is None else Store.of(cache, model, _described(attack, name))
+    parts = []
+    for row, (pixels, truth) in enumerate(
+        zip(images.images.split(batch_size), labels.split(batch_size), strict=True), seed
+    ):
+        done = None if store is None else store.find(pixels, truth, row)
+        if done is None:
+            attacked = apply_attack(attack, model, to_unit(pixels), truth, batch_size=batch_size, bound=bound, seed=row)
+            done = to_bytes(attacked)
+            if store is not None:
+                store.keep(done, pixels, truth, row)
+        parts.append(done)
     return replace(images, images=torch.cat(parts))
 
 
-class _Logits(nn.Module):
-    """The model, with its outputs checked before a loss of another library stumbles over them."""
+def predict(model: nn.Module, images: Tensor, *, batch_size: int = 256) -> Tensor:
+    """The class that a model predicts for each image; the model is left as found.
 
-    def __init__(self, model: nn.Module, labels: Tensor) -> None:
-        super().__init__()
-        self.model = model
-        self.highest = int(labels.max())
+    Args:
+        model: Maps images in [0, 1] to logits (B, C); in eval mode.
+        images: Floating point (N, K, H, W) in [0, 1].
+        batch_size: Images at once.
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits = self.model(images)
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ModelError(f"an attack needs logits (B, C), but the model returns {got}; wrap it so that it does")
-        if self.highest >= logits.shape[1]:
-            raise InputError(f"a label is {self.highest}, but the model knows the classes 0 to {logits.shape[1] - 1}")
-        return logits
+    Returns:
+        int64 (N,).
+
+    Raises:
+        ModelError: If the model is in train mode or does not return logits (B, C).
+    """
+    parts = []
+    with left_as_found(model), torch.no_grad():
+        for batch in images.split(batch_size):
+            logits = model(batch)
+            if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(batch):
+                got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+                raise ModelError(
+                    f"a prediction needs logits (B, C), but the model returns {got}; wrap it so that it does"
+                )
+            parts.append(logits.argmax(dim=1))
+    return torch.cat(parts)
 
 
 @contextmanager
-def _left_as_found(model: nn.Module, seed: int) -> Iterator[None]:
-    """Let an attack work on a model, with gradients for its inputs only, and put everything back."""
+def left_as_found(model: nn.Module, seed: int | None = None) -> Iterator[None]:
+    """Let an attack work on a model, with gradients for its inputs only, and put everything back.
+
+    Args:
+        model: In eval mode.
+        seed: Seeds PyTorch's global generator, whose state is put back afterwards; None leaves it alone.
+
+    Raises:
+        ModelError: If the model is in train mode.
+    """
     training = [name or "the model itself" for name, module in model.named_modules() if module.training]
     if training:
         raise ModelError(
@@ -190,13 +199,15 @@ def _left_as_found(model: nn.Module, seed: int) -> Iterator[None]:
         )
     kept = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
     found = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+    devices = range(torch.cuda.device_count())
     try:
         with (
             torch.inference_mode(mode=False),
             torch.enable_grad(),
-            torch.random.fork_rng(devices=range(torch.cuda.device_count())),
+            torch.random.fork_rng(devices=devices, enabled=seed is not None),
         ):
-            torch.manual_seed(seed)
+            if seed is not None:
+                torch.manual_seed(seed)
             for parameter, _, _ in found:
                 parameter.requires_grad_(False)
                 parameter.grad = None  # set aside: a gradient that is there would be added to in place
@@ -213,7 +224,12 @@ def _left_as_found(model: nn.Module, seed: int) -> Iterator[None]:
                     buffer.copy_(kept[name])
 
 
-def _check_labels(images: Tensor, labels: Tensor) -> None:
+def check_labels(images: Tensor, labels: Tensor) -> None:
+    """Refuse anything but one class number for each image.
+
+    Raises:
+        InputError: If type, shape or range is another.
+    """
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise InputError(
             f"labels must be int64 of shape ({len(images)},), one for each image, "
@@ -233,3 +249,13 @@ def _check_attacked(images: Tensor, attacked: Tensor, bound: float | None) -> No
     change = float((attacked - images).abs().max())
     if bound is not None and change > bound + slack:
         raise InputError(f"the attack changed a pixel by {change:g}, more than the bound {bound:g}; tell it the bound")
+
+
+def _described(attack: Attack, name: str | None) -> str:
+    description = getattr(attack, "description", None) if name is None else name
+    if not isinstance(description, str) or not description:
+        raise InputError(
+            "the cache must know what the attack is; take one of ours by name, attack('pgd', steps=40), or say it with "
+            "name='my attack, 40 steps': another name for every other setting"
+        )
+    return description
