@@ -147,3 +147,11 @@ def test_predictions_are_those_of_the_model() -> None:
     assert torch.equal(predict(model, images, batch_size=5), expected)
     with pytest.raises(ModelError, match=r"needs logits \(B, C\)"):
         predict(nn.Identity().eval(), images)
+
+
+def test_progress_is_told_after_every_batch() -> None:
+    model, (pixels, labels) = network(), batch()
+    images = Images.of(pixels.mul(255).round().to(torch.uint8), labels)
+    told: list[tuple[int, int]] = []
+    attack_images(attack("fgsm"), model, images, batch_size=5, progress=lambda done, total: told.append((done, total)))
+    assert told == [(5, 12), (10, 12), (12, 12)]

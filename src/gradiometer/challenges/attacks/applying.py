@@ -5,7 +5,7 @@ An attack works on pixels in [0, 1], so normalisation belongs inside the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
@@ -103,6 +103,7 @@ def attack_images(
     seed: int = 0,
     cache: str | PathLike[str] | None = None,
     name: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Images:
     """Attack images and store the result in 8 bits, like the images it stands beside.
 
@@ -123,6 +124,7 @@ def attack_images(
             second one has nothing to do. A batch is found again by a hash of the model, the attack with its settings,
             and the images.
         name: What the attack is, for the cache, when it does not say so itself: name and settings in one string.
+        progress: Told after each batch how many images are done, and how many there are.
 
     Returns:
         As many images, in the same order.
@@ -150,6 +152,8 @@ def attack_images(
             if store is not None:
                 store.keep(done, pixels, truth, row)
         parts.append(done)
+        if progress is not None:
+            progress(sum(map(len, parts)), len(images))
     return replace(images, images=torch.cat(parts))
 
 
