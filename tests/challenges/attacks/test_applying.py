@@ -155,3 +155,23 @@ def test_progress_is_told_after_every_batch() -> None:
     told: list[tuple[int, int]] = []
     attack_images(attack("fgsm"), model, images, batch_size=5, progress=lambda done, total: told.append((done, total)))
     assert told == [(5, 12), (10, 12), (12, 12)]
+
+
+def test_images_are_brought_to_where_the_model_is() -> None:
+    """A device without numbers stands in for a graphics card: reaching it is all that can be seen."""
+    model, (pixels, labels) = network(), batch()
+    images = Images.of(pixels.mul(255).round().to(torch.uint8), labels)
+    seen: list[str] = []
+
+    class Elsewhere(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1, device="meta"))
+
+        def forward(self, found: Tensor) -> Tensor:
+            seen.append(found.device.type)
+            return torch.zeros(len(found), 2, device="cpu")
+
+    assert predict(Elsewhere().eval(), pixels).device.type == "cpu"
+    assert seen == ["meta"]
+    assert attack_images(attack("fgsm"), model, images).images.device.type == "cpu"

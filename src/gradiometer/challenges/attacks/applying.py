@@ -141,14 +141,16 @@ def attack_images(
     if len(labels) != len(images):
         raise InputError(f"{len(images)} images but {len(labels)} labels; give one for each image")
     store = None if cache is None else Store.of(cache, model, _described(attack, name))
+    here = place_of(model, images.images)
     parts = []
     for row, (pixels, truth) in enumerate(
         zip(images.images.split(batch_size), labels.split(batch_size), strict=True), seed
     ):
         done = None if store is None else store.find(pixels, truth, row)
         if done is None:
-            attacked = apply_attack(attack, model, to_unit(pixels), truth, batch_size=batch_size, bound=bound, seed=row)
-            done = to_bytes(attacked)
+            unit, truth_there = to_unit(pixels.to(here)), truth.to(here)
+            attacked = apply_attack(attack, model, unit, truth_there, batch_size=batch_size, bound=bound, seed=row)
+            done = to_bytes(attacked).to(pixels.device)
             if store is not None:
                 store.keep(done, pixels, truth, row)
         parts.append(done)
@@ -166,22 +168,29 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 256) -> Tenso
         batch_size: Images at once.
 
     Returns:
-        int64 (N,).
+        int64 (N,), where the images are.
 
     Raises:
         ModelError: If the model is in train mode or does not return logits (B, C).
     """
     parts = []
+    here = place_of(model, images)
     with left_as_found(model), torch.no_grad():
         for batch in images.split(batch_size):
-            logits = model(batch)
+            logits = model(batch.to(here))
             if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(batch):
                 got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
                 raise ModelError(
                     f"a prediction needs logits (B, C), but the model returns {got}; wrap it so that it does"
                 )
-            parts.append(logits.argmax(dim=1))
+            parts.append(logits.argmax(dim=1).to(images.device))
     return torch.cat(parts)
+
+
+def place_of(model: nn.Module, images: Tensor) -> torch.device:
+    """The device of a model; that of the images when the model has no parameters."""
+    first = next(model.parameters(), None)
+    return images.device if first is None else first.device
 
 
 @contextmanager
