@@ -137,7 +137,9 @@ def attacked_set(
     """Put attacked images beside noisy ones, and keep the rows that say something.
 
     The rule of Lee et al. (2018): the model is right about the original and about the noisy image, and wrong about the
-    attacked one. Known are then the clean and the noisy images together, twice as many as the attacked ones.
+    attacked one. Known are then the clean and the noisy images together, twice as many as the attacked ones. An attack
+    that changes the whole image, such as the negative, is matched by noise in which nothing can be read, and hardly a
+    row is left: give a deviation for it.
 
     Args:
         model: Maps images in [0, 1] to logits (B, C); in eval mode. Left as found.
