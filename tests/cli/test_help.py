@@ -31,7 +31,9 @@ ALL = dict(leaves())
 
 
 def test_the_commands_are_those_of_the_design() -> None:
-    assert list(ALL) == ["demo", "train", "fit", "calibrate", "score", "explain", "plan", "benchmark ood"]
+    assert list(ALL) == [
+        *("demo", "train", "fit", "calibrate", "score", "explain", "challenge", "plan", "benchmark ood")
+    ]
 
 
 def test_the_first_help_lists_every_command(run: Run) -> None:

@@ -2,21 +2,70 @@
 
 from __future__ import annotations
 
-from gradiometer.challenges.attacks import Attack, apply_attack, attack_images, fgsm
-from gradiometer.challenges.corruptions import CORRUPTIONS, Corruption, corrupt, gaussian_blur, gaussian_noise
+from gradiometer.challenges.attacks import (
+    ATTACKS,
+    LEE_DEVIATIONS,
+    PURVIEW_SIX,
+    Attack,
+    AttackedSet,
+    NamedAttack,
+    apply_attack,
+    attack,
+    attack_images,
+    attacked_set,
+    bim,
+    carlini_wagner,
+    colour_shift,
+    fgsm,
+    least_likely,
+    lee_deviation,
+    matched_deviation,
+    negative,
+    noise_control,
+    pgd,
+)
+from gradiometer.challenges.corruptions import (
+    CORRUPTIONS,
+    PURVIEW_EIGHT,
+    Corruption,
+    Recipe,
+    corrupt,
+    corruption,
+    gaussian_blur,
+    gaussian_noise,
+)
 from gradiometer.challenges.pictures import letters, photographs, textures
 
 __all__ = [
+    "ATTACKS",
     "CORRUPTIONS",
+    "LEE_DEVIATIONS",
+    "PURVIEW_EIGHT",
+    "PURVIEW_SIX",
     "Attack",
+    "AttackedSet",
     "Corruption",
+    "NamedAttack",
+    "Recipe",
     "apply_attack",
+    "attack",
     "attack_images",
+    "attacked_set",
+    "bim",
+    "carlini_wagner",
+    "colour_shift",
     "corrupt",
+    "corruption",
     "fgsm",
     "gaussian_blur",
     "gaussian_noise",
+    "least_likely",
+    "lee_deviation",
     "letters",
+    "matched_deviation",
+    "negative",
+    "noise_control",
+    "pgd",
     "photographs",
     "textures",
 ]

@@ -9,7 +9,7 @@ import signal
 import warnings
 from collections.abc import Sequence
 
-from gradiometer.cli import benchmark, calibrate, demo, explain, fit, plan, score, train
+from gradiometer.cli import benchmark, calibrate, challenge, demo, explain, fit, plan, score, train
 from gradiometer.cli.command import Command, chosen, make_parser
 from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import GradiometerError
@@ -21,6 +21,7 @@ COMMANDS: tuple[Command, ...] = (
     calibrate.COMMAND,
     score.COMMAND,
     explain.COMMAND,
+    challenge.COMMAND,
     plan.COMMAND,
     benchmark.COMMAND,
 )

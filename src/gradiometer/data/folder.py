@@ -37,7 +37,7 @@ class FolderRows:
 
     def read(self, start: int = 0) -> Iterator[Row]:
         """The files from number `start` on."""
-        return (Row(_printable(path), path) for path in islice(self._files(), start, None))
+        return (Row(printable(path), path) for path in islice(self._files(), start, None))
 
     def annotations(self) -> Annotations:
         """The sub-folder of each image as its label."""
@@ -48,7 +48,7 @@ class FolderRows:
         return Annotations(np.array(labels, dtype=np.int64), self.classes)
 
     def _files(self) -> Iterator[Path]:
-        return _walk(self.folder, frozenset())
+        return image_files(self.folder)
 
 
 def open_folder(folder: Path, split: str | None) -> FolderRows:
@@ -82,6 +82,16 @@ def open_folder(folder: Path, split: str | None) -> FolderRows:
     return rows
 
 
+def image_files(folder: Path) -> Iterator[Path]:
+    """The files below a folder that are taken for images, folder by folder and by name."""
+    return _walk(folder, frozenset())
+
+
+def printable(path: Path) -> str:
+    """A name that any output format can hold, also where the file system's bytes are not text."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
     """Images of a folder, then those of its sub-folders. `above` keeps links from leading in circles."""
     status = folder.stat()
@@ -106,8 +116,3 @@ def _images(folder: Path) -> list[str]:
 def _folders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__")))
-
-
-def _printable(path: Path) -> str:
-    """A name that any output format can hold, also where the file system's bytes are not text."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

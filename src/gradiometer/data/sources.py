@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from gradiometer.data.archive import open_archive
 from gradiometer.data.catalogue import TORCHVISION, open_digits, open_torchvision
+from gradiometer.data.collections import COLLECTIONS, open_collection
+from gradiometer.data.cure import is_cure, open_cure
 from gradiometer.data.decode import Form, SizeMismatchError, form_of
 from gradiometer.data.folder import open_folder
 from gradiometer.data.images import Failure, Images, check_positive
+from gradiometer.data.levels import corruptions_in, open_levels
 from gradiometer.data.parquet import open_parquet
 from gradiometer.data.rows import Rows
 from gradiometer.errors import InputError
@@ -42,8 +45,8 @@ def open_rows(source: Source, *, split: str | None, root: Source | None, downloa
         return open_digits(split)
     path = Path(source)
     if path.is_dir():
-        return open_folder(path, split)
-    for suffix, opener in ((".npz", open_archive), (".parquet", open_parquet)):
+        return _open_directory(path, split)
+    for suffix, opener in ((".npz", open_archive), (".parquet", open_parquet), (".npy", open_levels)):
         if path.suffix.lower() != suffix:
             continue
         if base is not None and not path.is_file() and (base / path).is_file():
@@ -53,8 +56,14 @@ def open_rows(source: Source, *, split: str | None, root: Source | None, downloa
         return opener(path, split)
     if base is not None and (base / f"{source}.npz").is_file():
         return open_archive(base / f"{source}.npz", split)
+    if base is not None and (base / f"{source}.npy").is_file():
+        return open_levels(base / f"{source}.npy", split)
     if source in TORCHVISION:
         return open_torchvision(str(source), split, base, download)
+    if source in COLLECTIONS:
+        return open_collection(str(source), split, base, download)
+    if base is not None and str(source) and (base / path).is_dir():
+        return _open_directory(base / path, split)
     raise InputError(_unknown(str(source), base))
 
 
@@ -73,12 +82,18 @@ def load(
     Args:
         source: One of
             * `"digits"`, the handwritten digits that come with scikit-learn,
-            * a folder of images, flat or with one sub-folder for each class,
+            * a folder of images, flat or with one sub-folder for each class; if the files are named like those of
+              CURE-TSR (`01_04_00_00_0001.bmp`), labels and base images are read from the names, and `split` may name a
+              challenge such as `haze_3`,
             * an .npz archive in the layout of MedMNIST (`train_images` uint8 (N, H, W) or (N, H, W, 3),
               `train_labels` (N,) or (N, 1), `test_images`, ...; `class_names` and `train_groups` are understood),
             * a .parquet table with encoded images in the column `image`, optionally with `label`,
-            * a name such as `"cifar10"`, when `root` holds `cifar10.npz`,
-            * a torchvision name such as `"CIFAR10"` or `"SVHN"`, in the folder `root`.
+            * a .npy file of CIFAR-10-C, or of the same layout (uint8 (5 N, H, W, 3), level by level, with `labels.npy`
+              beside it); `split` is `level1` to `level5`,
+            * a name such as `"cifar10"`, when `root` holds `cifar10.npz`, or such as `"CIFAR-10-C/fog"`, when it holds
+              `CIFAR-10-C/fog.npy`, or of a folder in `root`,
+            * a torchvision name such as `"CIFAR10"` or `"SVHN"`, in the folder `root`,
+            * a data set that is published as a challenge, such as `"LSUNResize"`, unpacked in the folder `root`.
         split: Which part of the source (`train`, `val`, `test`); may be left out when there is only one.
         root: Folder in which named data sets lie.
         size: Height and width in pixels, one number for a square; images of another size are resized by `BICUBIC`.
@@ -86,7 +101,7 @@ def load(
         channels: 1 for grey, 3 for colour. Without it, those of the first image.
         limit: At most so many images: a random choice that is the same each time, in the order of the source, so
             that a source that is sorted by class still gives all classes.
-        download: Allow torchvision to fetch a data set that is not in `root`.
+        download: Allow torchvision or pytorch-ood to fetch a data set that is not in `root`.
 
     Returns:
         The images that can be read. The others are in `.failures`, and a warning says how many.
@@ -168,6 +183,16 @@ def nothing_readable(source: str, failures: list[Failure]) -> InputError:
     return InputError(f"none of the {len(failures)} images of {source} can be read; the first one is {first}")
 
 
+def _open_directory(folder: Path, split: str | None) -> Rows:
+    found = corruptions_in(folder)
+    if found:
+        raise InputError(
+            f"{folder} holds the arrays of {len(found)} corruptions; name one: {folder / found[0]}.npy, or, with root= "
+            f"of the folder above it, {folder.name}/{found[0]}; there are {', '.join(found)}"
+        )
+    return open_cure(folder, split) if is_cure(folder) else open_folder(folder, split)
+
+
 def _choose(count: int, limit: int | None) -> NDArray[np.int64]:
     if limit is None or limit >= count:
         return np.arange(count, dtype=np.int64)
@@ -182,13 +207,13 @@ def _report(source: str, failures: list[Failure], count: int) -> str:
 
 def _unknown(source: str, root: Path | None) -> str:
     there = sorted(path.stem for path in root.glob("*.npz")) if root is not None else []
-    understood = ["digits", *TORCHVISION, *there]
+    understood = ["digits", *TORCHVISION, *COLLECTIONS, *there]
     lower = {name.lower(): name for name in understood}
     close = [lower[name] for name in difflib.get_close_matches(source.lower(), lower, n=3, cutoff=0.6)]
     guess = f"; did you mean {' or '.join(close)}?" if close else ""
     where = f"in {root}: {', '.join(there) or 'none'}" if root is not None else "names of .npz files need root="
     return (
-        f"unknown data source {source!r}: not a folder, not an .npz or .parquet file, not a known name{guess} "
+        f"unknown data source {source!r}: not a folder, not an .npz, .npy or .parquet file, not a known name{guess} "
         f"Understood are a folder of images, FILE.npz, FILE.parquet, digits, torchvision's {', '.join(TORCHVISION)}, "
-        f"and names of .npz files ({where})"
+        f"the published {', '.join(COLLECTIONS)}, and names of .npz files ({where})"
     )
