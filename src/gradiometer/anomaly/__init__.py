@@ -5,6 +5,7 @@ from __future__ import annotations
 from gradiometer.anomaly.constraint import Constraint
 from gradiometer.anomaly.detector import GradCon, mean_gradient
 from gradiometer.anomaly.export import ARTEFACT, train_gradcon
+from gradiometer.anomaly.maps import Maps, Scale, maps_of
 from gradiometer.anomaly.networks import AutoEncoder, VariationalAutoEncoder, make_network
 from gradiometer.anomaly.training import AnomalyRecipe, Trained, pixels_hash, train
 
@@ -14,9 +15,12 @@ __all__ = [
     "AutoEncoder",
     "Constraint",
     "GradCon",
+    "Maps",
+    "Scale",
     "Trained",
     "VariationalAutoEncoder",
     "make_network",
+    "maps_of",
     "mean_gradient",
     "pixels_hash",
     "train",

@@ -20,6 +20,7 @@ from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.checks import place_of
 from gradiometer.detectors.inputs import Inputs, batches, move
 from gradiometer.detectors.storage import Artefact
+from gradiometer.detectors.tails import Tail
 from gradiometer.errors import ArtefactError, InputError, ModelError, NotFittedError
 from gradiometer.gradients import Gradiometer, Reconstruction
 from gradiometer.models.stored import load_weights
@@ -27,7 +28,7 @@ from gradiometer.models.stored import load_weights
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
 
-Score = Literal["combined", "reconstruction", "latent", "gradient", "density"]
+Score = Literal["combined", "fused", "reconstruction", "latent", "gradient", "density"]
 """What the score is made of."""
 
 BETA = 0.12
@@ -36,7 +37,11 @@ BETA = 0.12
 _UNIT = 1e-6
 """How far the length of a stored unit vector may be from 1 by rounding."""
 
-_NETWORK, _REFERENCE, _DENSITY = "network.", "reference.", "density."
+MEMBERS: tuple[Score, ...] = ("reconstruction", "combined", "density")
+"""What `fused` is made of: the set that was best on five validation classes of CIFAR-10."""
+
+_LEARNT = ("fused", "density")
+_NETWORK, _REFERENCE, _DENSITY, _TAIL = "network.", "reference.", "density.", "tail."
 
 
 @register
@@ -52,6 +57,7 @@ class GradCon(Detector):
     | `reconstruction` | the reconstruction loss alone, the control that needs no gradient |
     | `latent` | the latent loss of a variational auto-encoder alone |
     | `gradient` | minus the mean cosine alone |
+    | `fused` | the surprise of `reconstruction`, `combined` and `density` together: ours |
     | `density` | distance to the k-th nearest normal image in the losses, and the angle and length of each gradient |
 
     The file of this detector holds the auto-encoder and its reference gradients too, so that one file is all there is.
@@ -118,9 +124,11 @@ class GradCon(Detector):
         self.layers = layers if isinstance(layers, str) else list(layers)
         self.neighbours = neighbours
         self.memory = memory
+        #: The instrument that reads the gradients of the constrained parameters.
+        self.meter = Gradiometer(model, Reconstruction(), self.layers, memory=memory)
         self.training: dict[str, Any] = {}  #: How the auto-encoder was trained, as far as it is known.
-        self._meter = Gradiometer(model, Reconstruction(), self.layers, memory=memory)
         self._density = NeighbourDensity(neighbours)
+        self._tails: dict[Score, Tail] = {}
         self._reference = None if reference is None else self._directions(reference)
 
     @classmethod
@@ -164,10 +172,21 @@ class GradCon(Detector):
             )
         return self._reference
 
+    def typical(self) -> Floats:
+        """Median squared length of the gradient of each constrained parameter among the known images (L,).
+
+        Raises:
+            NotFittedError: Before fit.
+        """
+        if self._known is None:
+            raise NotFittedError("what is typical is learnt from known images; call fit first")
+        medians: Floats = np.exp(self._known.reference.median[-len(self.reference) :])
+        return medians
+
     def _measure(self, inputs: Inputs) -> Measurement:
         if not isinstance(inputs, Tensor):
             raise InputError(f"an auto-encoder takes images (B, K, H, W), got a {type(inputs).__name__} of tensors")
-        products, squares = self._meter.alignments(inputs, self.reference)
+        products, squares = self.meter.alignments(inputs, self.reference)
         columns = [reconstruction_loss(inputs.double(), products.outputs.double()).unsqueeze(1)]
         names = ["reconstruction loss"]
         if isinstance(self.model, VariationalAutoEncoder):
@@ -184,17 +203,45 @@ class GradCon(Detector):
         return Measurement(None, statistics.astype(np.float64, copy=False), tuple(names))
 
     def _score(self, statistics: Floats) -> Floats:
+        return self.score_by(self.score, statistics)
+
+    def statistics(self, x: Any) -> Floats:
+        """What the scores are made from, so that several of them can be had from one pass.
+
+        Args:
+            x: Images, in any form that `fit` takes.
+
+        Returns:
+            (B, F) float64: reconstruction loss, latent loss of a variational network, and for each constrained
+            parameter the cosine and the squared length of its gradient.
+
+        Raises:
+            InputError: As for predict.
+            ModelError: As for predict.
+        """
+        return np.concatenate([m.statistics for _, m in self._measurements(x, "inputs", self._expected())])
+
+    def score_by(self, score: Score, statistics: Floats) -> Floats:
+        """Any of the scores (B,) from the statistics (B, F).
+
+        Args:
+            score: `density` and `fused` need a detector that was fitted for `fused`.
+            statistics: As `statistics` gives them.
+        """
         count = len(self.reference)
         scores: Floats
-        if self.score == "reconstruction":
+        if score == "fused":
+            # Independent p-values are put together by the sum of their logs (Fisher, 1925).
+            scores = np.sum([self._tails[one].surprise(self.score_by(one, statistics)) for one in MEMBERS], axis=0)
+        elif score == "reconstruction":
             scores = statistics[:, 0]
-        elif self.score == "latent":
+        elif score == "latent":
             scores = statistics[:, 1]
-        elif self.score == "density":
+        elif score == "density":
             scores = self._density.score(self._shape(statistics))
         else:
             scores = -statistics[:, -2 * count : -count].mean(1)
-            if self.score == "combined":
+            if score == "combined":
                 scores = statistics[:, 0] + self.beta * scores
         return scores
 
@@ -205,9 +252,14 @@ class GradCon(Detector):
         return np.concatenate([statistics[:, : -2 * count], angles, statistics[:, -count:]], axis=1)
 
     def _learn(self, known: Samples, challenges: Samples | None) -> None:
-        if self.score == "density":
-            self._density = NeighbourDensity(self.neighbours)
-            self._density.fit(self._shape(known.statistics))
+        statistics = known.statistics
+        if self.score == "fused":
+            # What a member was fitted on does not surprise it, so a quarter is kept for the p-values.
+            fitted, kept = _divided(known)
+            self._density = NeighbourDensity(self.neighbours).fit(self._shape(statistics[fitted]))
+            self._tails = {one: Tail(self.score_by(one, statistics[kept])) for one in MEMBERS}
+        elif self.score == "density":
+            self._density = NeighbourDensity(self.neighbours).fit(self._shape(statistics))
 
     def _profile(self, statistics: Floats) -> Floats:
         count = len(self.reference)
@@ -226,16 +278,18 @@ class GradCon(Detector):
         state: dict[str, Array] = {f"{_REFERENCE}{name}": v.cpu().numpy() for name, v in self.reference.items()}
         if self._holds_model():
             state |= {f"{_NETWORK}{name}": v.detach().cpu().numpy() for name, v in self.model.state_dict().items()}
-        if self.score == "density":
+        if self.score in _LEARNT:
             state |= {f"{_DENSITY}{name}": value for name, value in self._density.state().items()}
-        return state
+        return state | {f"{_TAIL}{name}": tail.scores for name, tail in self._tails.items()}
 
     def _restore(self, state: Mapping[str, Array]) -> None:
         found = {n.removeprefix(_REFERENCE): torch.tensor(v) for n, v in state.items() if n.startswith(_REFERENCE)}
         self._reference = self._directions(found)
         density = {n.removeprefix(_DENSITY): v for n, v in state.items() if n.startswith(_DENSITY)}
-        if self.score == "density":
+        if self.score in _LEARNT:
             self._density = NeighbourDensity.restore(density)
+        tails = {n.removeprefix(_TAIL): a.astype(np.float64) for n, a in state.items() if n.startswith(_TAIL)}
+        self._tails = {one: Tail(tails[one]) for one in MEMBERS} if self.score == "fused" else {}
 
     def _describe(self) -> dict[str, Any]:
         described: dict[str, Any] = {"training": self.training}
@@ -282,6 +336,15 @@ class GradCon(Detector):
         if not any(bool(unit.any()) for unit in units.values()):
             raise ModelError("the reference is zero in every layer, so it has no direction; train for one step or more")
         return units
+
+
+def _divided(known: Samples) -> tuple[Array, Array]:
+    """Rows of three quarters of the base images, and of the others; always the same."""
+    groups = np.arange(len(known)) if known.groups is None else known.groups
+    bases = np.unique(groups)
+    chosen = np.random.default_rng(0).permutation(bases)[: max(1, len(bases) // 4)]
+    kept = np.isin(groups, chosen)
+    return np.flatnonzero(~kept), np.flatnonzero(kept)
 
 
 def mean_gradient(
