@@ -76,12 +76,12 @@ def pixel_metrics(maps: Floats, masks: Masks, *, seed: int = 0, draws: int = 100
 
 @dataclass(frozen=True, eq=False)
 class _Counts:
-    """Pixels at or above each of D + 1 descending thresholds, image by image.
+    """Pixels at or above each of D descending thresholds, image by image.
 
     Attributes:
-        unmarked: Of the unmarked pixels (B, D + 1).
-        marked: Of the marked ones (B, D + 1).
-        regions: For each image the found share of each of its regions (regions, D + 1).
+        unmarked: Of the unmarked pixels (B, D).
+        marked: Of the marked ones (B, D).
+        regions: For each image the found share of each of its regions (regions, D).
     """
 
     unmarked: Floats
@@ -93,8 +93,8 @@ class _Counts:
         # False-positive rates up to the limit decide, so the thresholds are quantiles of the unmarked pixels.
         rates = np.concatenate([np.linspace(0, LIMIT, _THRESHOLDS), np.linspace(LIMIT, 1, _THRESHOLDS)[1:]])
         thresholds = np.quantile(maps[~masks], 1 - rates)
-        # The first point is that at which nothing is found.
-        steps = np.concatenate([[np.inf], thresholds, [-np.inf]])
+        # The first point is that at which nothing is found, the second that at which nothing is found wrongly.
+        steps = np.concatenate([[np.inf, np.nextafter(thresholds[0], np.inf)], thresholds, [-np.inf]])
         unmarked, marked, regions = [], [], []
         for values, mask in zip(maps, masks, strict=True):
             unmarked.append(_at_least(values[~mask], steps))

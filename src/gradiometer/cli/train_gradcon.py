@@ -135,7 +135,6 @@ COMMAND = Command(
     examples="""
         # a folder of photographs of good parts
         gradiometer train gradcon --known good/ --size 64 --channels 1 --out runs/parts
-        gradiometer score --detector runs/parts/gradcon.safetensors --images new/ --out scores.csv
 
         # normal images of a split, stop when it no longer gets better
         gradiometer train gradcon --known scans.npz:train --epochs 200 --patience 20 --out runs/scans
