@@ -129,3 +129,13 @@ def test_images_of_mixed_sizes_are_refused(run: Run, tmp_path: Path) -> None:
     said = run("train", "gradcon", "--known", tmp_path, "--out", tmp_path / "run")
     assert said.code == 1
     assert "size" in said.err
+
+
+def test_suspicious_images_get_a_page(trained: Path, run: Run, tmp_path: Path) -> None:
+    words = ("explain", "--detector", trained / "gradcon.safetensors", "--images", "digits@80-100", "--limit", 40)
+    said = run(*words, "--known", "digits@50-80", "--page", tmp_path / "page.html")
+    assert said.code == 0, said.err
+    assert "least normal of 40 images" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    refused = run(*words, "--page", tmp_path / "page.html")
+    assert refused.code == 1
+    assert "--known" in refused.err
