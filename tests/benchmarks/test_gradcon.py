@@ -17,6 +17,7 @@ from gradiometer.benchmarks.gradcon.cases import Classes, resized, trained
 from gradiometer.benchmarks.gradcon.references import Components, Neighbours
 from gradiometer.benchmarks.gradcon.settings import GradConSettings
 from gradiometer.errors import InputError
+from gradiometer.reports import figures
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,19 @@ def test_the_tables_are_rendered_from_the_records(settings: GradConSettings, pag
     row = next(line for line in page.splitlines() if line.startswith("| cae+grad, combined, 1 epochs"))
     assert row.split("|")[2].split()[0] == f"{100 * one.metrics.auroc.value:.1f}"
     assert "| PCA reconstruction |" in page
+
+
+def test_the_figure_has_the_curves_of_the_records(settings: GradConSettings, page: str) -> None:
+    found = records.read(settings.records)
+    curves = tables.curves(found)
+    assert list(curves["gaussian_blur"]) == ["reconstruction", "gradient"]
+    one = next(r for r in found if r.challenge == "gaussian_blur.2" and r.detector == "gradient")
+    assert curves["gaussian_blur"]["gradient"][1] == one.metrics.auroc.value
+    assert len(curves["gaussian_noise"]["reconstruction"]) == 5
+    svg = figures.levels(curves, prefix="x")
+    assert f"gaussian_blur, gradient: {curves['gaussian_blur']['gradient'][0]:.2f}" in svg
+    with pytest.raises(InputError, match="two scores"):
+        figures.levels({"fog": {"reconstruction": [0.5]}}, prefix="x")
 
 
 def test_the_published_averages_are_those_of_the_published_rows() -> None:

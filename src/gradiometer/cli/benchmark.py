@@ -85,6 +85,25 @@ def run_gradcon(options: GradConOptions, terminal: Terminal) -> None:
         )
     terminal.show(page)
     terminal.show(f"records: {settings.records}")
+    _draw_condition(settings.records, out / "condition.svg", terminal)
+
+
+def _draw_condition(found: Path, path: Path, terminal: Terminal) -> None:
+    """Draw the curves of the corrupted signs, if there are any."""
+    from gradiometer.benchmarks import records
+    from gradiometer.benchmarks.gradcon import tables
+    from gradiometer.errors import DependencyError
+    from gradiometer.reports import figures
+
+    curves = tables.curves(records.read(found)) if found.exists() else {}
+    if not curves:
+        return
+    try:
+        path.write_text(figures.standalone(figures.levels(curves, prefix="condition")), encoding="utf-8")
+    except DependencyError as error:
+        terminal.note(f"no figure was drawn: {error}")
+    else:
+        terminal.show(f"figure: {path}")
 
 
 def _root(given: str | None) -> str:

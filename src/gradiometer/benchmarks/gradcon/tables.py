@@ -20,6 +20,7 @@ from gradiometer.benchmarks.tables import Cell, Head, Table, to_markdown
 VALIDATION = ("bird", "cat", "deer", "frog", "horse")
 """Classes of CIFAR-10 on which `fused` was chosen: a random five, `numpy.random.default_rng(0).permutation(10)[:5]`."""
 
+_DRAWN = ("reconstruction", "gradient")
 _PUBLISHED = "published"
 _AVERAGE = "average"
 Value = Interval | float
@@ -131,6 +132,27 @@ def _condition_table(known: str, records: Sequence[Record]) -> Table:
         rows.append((f"{model}, {detector}, {epochs} epochs", _cells(values)))
     title = f"{known}: clean against corrupted, AUROC in percent, mean over the levels 1 to 5"
     return Table(title, "network, score", tuple(Head(one) for one in (*kinds, _AVERAGE)), tuple(rows))
+
+
+def curves(records: Sequence[Record], model: str = "cae+grad") -> dict[str, dict[str, list[float]]]:
+    """AUROC of reconstruction and gradient by corruption and level, for the figure; the longest training counts.
+
+    Args:
+        records: Result records.
+        model: Name of the network.
+    """
+    chosen = [r for r in records if r.model == model and r.known != TILES and r.challenge != OTHERS]
+    longest = max((record.settings["epochs"] for record in chosen), default=0)
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for record in chosen:
+        if record.settings["epochs"] == longest and record.detector in _DRAWN:
+            kind, _, level = record.challenge.rpartition(".")
+            lines = found.setdefault(kind, {name: {} for name in _DRAWN})
+            lines[record.detector].setdefault(level, []).append(record.metrics.auroc.value)
+    return {
+        kind: {name: [statistics.fmean(levels[one]) for one in sorted(levels)] for name, levels in lines.items()}
+        for kind, lines in found.items()
+    }
 
 
 def _kinds_table(records: Sequence[Record]) -> Table:
