@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradiometer.anomaly import GradCon, Scale, make_network, maps_of, mean_gradient
+from gradiometer.anomaly import GradCon, Scale, Spots, make_network, maps_of, mean_gradient
 from gradiometer.errors import InputError, ModelError, NotFittedError
 from tests.anomaly.test_detector import a_detector, images
 
@@ -67,6 +67,20 @@ def test_one_scale_serves_all_images() -> None:
     changed = known.copy()
     changed[0] += 5
     assert np.array_equal(scale.level(changed)[1:], levels[1:])
+
+
+def test_a_spot_is_measured_by_what_is_usual_where_it_is() -> None:
+    known = np.random.default_rng(0).normal(size=(200, 4, 4))
+    known[:, 0, 0] *= 10
+    spots = Spots.fit(known)
+    maps = np.zeros((2, 4, 4))
+    maps[0, 0, 0] = maps[1, 3, 3] = 8.0
+    expected = [(maps[0, 0, 0] - known[:, 0, 0].mean()) / known[:, 0, 0].std()]
+    expected += [(maps[1, 3, 3] - known[:, 3, 3].mean()) / known[:, 3, 3].std()]
+    np.testing.assert_allclose(spots.score(maps), expected)
+    assert Spots.fit(np.ones((3, 2, 2))).score(np.ones((1, 2, 2))).tolist() == [0.0]
+    with pytest.raises(InputError, match="two or more"):
+        Spots.fit(known[:1])
 
 
 def test_smoothing_keeps_the_mean() -> None:

@@ -48,6 +48,19 @@ def test_the_least_normal_image_comes_first_and_its_spot_shines(detector: GradCo
     assert np.median(heat) < 100
 
 
+def test_ranked_by_spot_a_small_defect_beats_a_darker_image(detector: GradCon) -> None:
+    pixels = noise(6, 2)
+    pixels[1] -= 25  # an untrained network makes everything grey
+    pixels[4, 0, 3, 8] = 255
+    known, images = Images.of(noise(80, 1)), Images.of(pixels)
+    by_score, by_spot = (suspects.render(detector, images, known, by=by) for by in ("score", "spot"))  # type: ignore[arg-type]
+    assert "1. image#1<" in by_score
+    assert "1. image#4<" in by_spot
+    assert "set on 40 of them. The score is that of the most unusual spot" in " ".join(by_spot.split())
+    with pytest.raises(InputError, match="calibration images"):
+        suspects.render(detector, images, Images.of(noise(20, 1)), by="spot")
+
+
 def test_a_page_that_cannot_be_is_refused(detector: GradCon) -> None:
     images = Images.of(noise(3, 2))
     with pytest.raises(InputError, match="top is 0"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradiometer.anomaly.constraint import Constraint
 from gradiometer.anomaly.detector import GradCon, mean_gradient
 from gradiometer.anomaly.export import ARTEFACT, train_gradcon
-from gradiometer.anomaly.maps import Maps, Scale, maps_of
+from gradiometer.anomaly.maps import Maps, Scale, Spots, maps_of
 from gradiometer.anomaly.networks import AutoEncoder, VariationalAutoEncoder, make_network
 from gradiometer.anomaly.training import AnomalyRecipe, Trained, pixels_hash, train
 
@@ -17,6 +17,7 @@ __all__ = [
     "GradCon",
     "Maps",
     "Scale",
+    "Spots",
     "Trained",
     "VariationalAutoEncoder",
     "make_network",

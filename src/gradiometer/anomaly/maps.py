@@ -101,6 +101,50 @@ class Scale:
         return levels
 
 
+@dataclass(frozen=True, eq=False)
+class Spots:
+    """The most unusual position of a map, for defects that are small beside the image.
+
+    Each position is standardised by what normal images of one arrangement have there: an edge that is hard to
+    reconstruct in every image is no finding.
+
+    Attributes:
+        mean: Mean of the maps of known images (H, W).
+        deviation: Their standard deviation (H, W), above zero.
+
+    Example:
+        >>> spots = Spots.fit(np.random.default_rng(0).normal(size=(50, 4, 4)))
+        >>> quiet, loud = np.zeros((4, 4)), np.zeros((4, 4))
+        >>> loud[1, 2] = 9.0
+        >>> first, second = spots.score(np.stack([quiet, loud]))
+        >>> bool(second > 5 > first)
+        True
+    """
+
+    mean: Floats
+    deviation: Floats
+
+    @classmethod
+    def fit(cls, known: Floats) -> Spots:
+        """Learn from the maps (N, H, W) of known images that the network was not trained on.
+
+        Raises:
+            InputError: Fewer than two maps, or values that are not finite.
+        """
+        values = np.asarray(known, dtype=np.float64)
+        if values.ndim != 3 or len(values) < 2 or not np.isfinite(values).all():
+            raise InputError(f"spots need the finite maps (N, H, W) of two or more known images, got {values.shape}")
+        deviation = values.std(0)
+        # A position that never varies gets the smallest spread of any other.
+        positive = deviation[deviation > 0]
+        return cls(values.mean(0), np.maximum(deviation, positive.min() if len(positive) else 1.0))
+
+    def score(self, maps: Floats) -> Floats:
+        """The largest standardised value (B,) of each map (B, H, W)."""
+        scores: Floats = ((maps - self.mean) / self.deviation).max((1, 2))
+        return scores
+
+
 def maps_of(detector: GradCon, x: Any) -> Maps:
     """Spread the score of each image over its positions.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gradiometer.cli import artefacts, sources
 from gradiometer.cli.artefacts import DEVICE
@@ -30,6 +30,9 @@ class Options(Reading):
     top: int = option("readings to show for each image", 5)
     page: str | None = option(
         "for gradcon: write an HTML page of the images, the least normal first, with maps of where", None
+    )
+    by: Literal["score", "spot"] = option(
+        "for --page: rank by the score, or by the most unusual spot, which finds small defects", "score"
     )
     known: str | None = option(f"for --page: normal images that give the maps their scale: {FORMS}", None)
     model: str | None = option("the model, if it is elsewhere now; the one that fit noted when absent", None)
@@ -69,7 +72,7 @@ def _write_page(detector: Detector, options: Options, reading: Options, terminal
         raise InputError("--page needs normal images for the scale of its maps; give some with --known")
     images = sources.join([sources.load(name, reading, limit=options.limit) for name in options.images])
     known = sources.load(options.known, reading)
-    path = suspects.write(detector, images, known, options.page)
+    path = suspects.write(detector, images, known, options.page, by=options.by)
     terminal.show(f"{path}: the least normal of {len(images):,} images")
 
 
@@ -104,8 +107,8 @@ COMMAND = Command(
         gradiometer explain --detector guard.safetensors --images scans.npz:test --limit 3 --top 20
 
         # a page of suspicious parts, with maps of where
-        gradiometer explain --detector runs/parts/gradcon.safetensors --images new/ --limit 1000 --known good/ \\
-            --page suspects.html
+        gradiometer explain --detector runs/parts/gradcon.safetensors --images new/ --limit 1000 --known other-good/ \\
+            --by spot --page suspects.html
     """,
     options=Options,
     run=run,

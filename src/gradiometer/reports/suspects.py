@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from gradiometer.anomaly import GradCon, Scale, maps_of
+from gradiometer.anomaly import GradCon, Scale, Spots, maps_of
 from gradiometer.data import Images
+from gradiometer.detectors import Calibration
 from gradiometer.errors import InputError, NotFittedError
 from gradiometer.reports import figures
 from gradiometer.reports.page import environment
 
 Floats = npt.NDArray[np.float64]
+
+Order = Literal["score", "spot"]
+"""What images are ranked by."""
 
 SMOOTHING = 1.0
 """Standard deviation of the filter of the maps, in pixels."""
@@ -50,7 +54,9 @@ class Suspect:
     gradient: str
 
 
-def write(detector: GradCon, images: Images, known: Images, path: str | Path, *, top: int = 24) -> Path:
+def write(
+    detector: GradCon, images: Images, known: Images, path: str | Path, *, by: Order = "score", top: int = 24
+) -> Path:
     """Rank images and write the page of the most suspicious ones.
 
     The maps of all images share one scale: a pixel is as bright as it is rare among the pixels of known images, from
@@ -61,6 +67,9 @@ def write(detector: GradCon, images: Images, known: Images, path: str | Path, *,
         images: The images to rank.
         known: Normal images for the scale of the maps, best ones that the detector was not fitted on.
         path: The file; its folder is made when it is not there.
+        by: Rank by the `score` of the detector, or by the most unusual `spot` of the reconstruction error, which finds
+            small defects; the positions are then standardised by one half of the known images, and p-values come from
+            the other half.
         top: Most images to show.
 
     Returns:
@@ -68,35 +77,46 @@ def write(detector: GradCon, images: Images, known: Images, path: str | Path, *,
 
     Raises:
         DependencyError: If jinja2 is missing.
-        InputError: If `top` is below 1, or images do not fit the detector.
+        InputError: If `top` is below 1, images do not fit the detector, or known images are too few for the rate.
         NotFittedError: If the detector is not calibrated.
     """
-    page = render(detector, images, known, top=top)
+    page = render(detector, images, known, by=by, top=top)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page, encoding="utf-8")
     return target
 
 
-def render(detector: GradCon, images: Images, known: Images, *, top: int = 24) -> str:
+def render(detector: GradCon, images: Images, known: Images, *, by: Order = "score", top: int = 24) -> str:
     """The page as HTML without any external reference; see `write`."""
     templates = environment()
     if top < 1:
         raise InputError(f"top is {top}; give 1 or more")
     if detector.calibration is None:
         raise NotFittedError("a page of suspects needs p-values; call calibrate(held_out, false_alarm_rate) first")
-    scores = detector.predict(images.images.numpy()).numpy()
-    p_values, flagged = detector.calibration.p_values(scores), detector.calibration.flagged(scores)
+    if by == "spot":
+        scores, calibration = _by_spot(detector, images, known, detector.calibration.false_alarm_rate)
+    else:
+        scores, calibration = detector.predict(images.images.numpy()).numpy(), detector.calibration
+    p_values, flagged = calibration.p_values(scores), calibration.flagged(scores)
     order = np.argsort(-scores, kind="stable")[:top]
     suspects = _suspects(detector, images.select(order), known, scores[order], p_values[order], flagged[order])
     return templates.get_template("suspects.html.j2").render(
         suspects=suspects,
         count=len(images),
         flagged=int(flagged.sum()),
-        rate=f"{100 * detector.calibration.false_alarm_rate:g}",
-        calibrated=len(detector.calibration),
-        score=detector.score,
+        rate=f"{100 * calibration.false_alarm_rate:g}",
+        calibrated=len(calibration),
+        score="that of the most unusual spot" if by == "spot" else detector.score,
     )
+
+
+def _by_spot(detector: GradCon, images: Images, known: Images, rate: float) -> tuple[Floats, Calibration]:
+    """Scores by the most unusual position, and their calibration on the second half of the known images."""
+    maps = maps_of(detector, known.images.numpy()).reconstruction
+    spots = Spots.fit(maps[::2])
+    scores = spots.score(maps_of(detector, images.images.numpy()).reconstruction)
+    return scores, Calibration(spots.score(maps[1::2]), rate)
 
 
 def _suspects(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gradiometer import data
-from gradiometer.anomaly import Maps, maps_of, pixels_hash
+from gradiometer.anomaly import Maps, Spots, maps_of, pixels_hash
 from gradiometer.benchmarks.gradcon import measures
 from gradiometer.benchmarks.gradcon.cases import resized, trained
 from gradiometer.benchmarks.gradcon.measures import Measure
@@ -25,7 +25,7 @@ from gradiometer.benchmarks.metrics import Floats
 from gradiometer.benchmarks.pixels import pixel_metrics
 from gradiometer.errors import InputError
 
-NAME, FREE = "magnetic_tile", 0
+NAME, FREE, SPOT = "magnetic_tile", 0, "spot"
 SMOOTHING = 1.5
 """Standard deviation of the filter of all maps, in pixels of a map of 64 x 64."""
 
@@ -92,7 +92,8 @@ def run(bench: Bench) -> None:
         _references(bench, tiles, seed)
         for number, model in enumerate(settings.models):
             bench.say("networks on magnetic tiles", number, len(settings.models))
-            missing = {kind: bench.missing(NAME, kind, model, scores_of(model), seed) for kind in tiles.abnormal}
+            wanted = (*scores_of(model), SPOT)
+            missing = {kind: bench.missing(NAME, kind, model, wanted, seed) for kind in tiles.abnormal}
             if not any(missing.values()):
                 continue
             recipe = settings.recipe(model, seed, tiles.train[0].numel())
@@ -103,11 +104,48 @@ def run(bench: Bench) -> None:
                 abnormal, second = scorer.statistics(images)
                 pair = (tiles.normal, normal), (images, abnormal)
                 scorer.write(bench, (NAME, kind), missing[kind], *pair, first + second)
-            all_images = torch.cat(list(tiles.abnormal.values()))
-            maps = maps_of(scorer.detector, all_images.numpy())
+            maps = maps_of(scorer.detector, torch.cat(list(tiles.abnormal.values())).numpy())
+            known, free = (
+                maps_of(scorer.detector, images.numpy()).reconstruction for images in (tiles.validation, tiles.normal)
+            )
+            _spots(bench, model, known, free, maps.reconstruction, tiles, seed)
             for name, heat in _heats(maps, scorer.detector.beta):
                 _measure(bench, f"{model}, {name}", heat, tiles, seed)
         bench.say("networks on magnetic tiles", len(settings.models), len(settings.models))
+
+
+def _spots(bench: Bench, model: str, known: Floats, normal: Floats, abnormal: Floats, tiles: Tiles, seed: int) -> None:
+    """Record the score by the most unusual position of the reconstruction error, of any method.
+
+    Args:
+        bench: Takes the records.
+        model: Name of the method.
+        known: Maps of the validation images, which the positions are standardised by.
+        normal: Maps of the free test images.
+        abnormal: Maps of all defective images, kind by kind.
+        tiles: The images.
+        seed: Of the training.
+    """
+    started = time.perf_counter()
+    spots = Spots.fit(known)
+    first, scores = spots.score(normal), spots.score(abnormal)
+    ends = np.cumsum([len(images) for images in tiles.abnormal.values()])
+    for kind, part in zip(tiles.abnormal, np.split(scores, ends[:-1]), strict=True):
+        if bench.missing(NAME, kind, model, (SPOT,), seed):
+            bench.record(
+                known=NAME,
+                challenge=kind,
+                model=model,
+                detector=SPOT,
+                seed=seed,
+                scores=(first, part),
+                control=True,
+                counts={"train": len(tiles.train), "validation": len(known)},
+                weights="",
+                data={"train": pixels_hash(tiles.train), "normal": pixels_hash(tiles.normal)},
+                seconds=time.perf_counter() - started,
+                notes={"size": list(tiles.train.shape[1:])},
+            )
 
 
 def _heats(maps: Maps, beta: float) -> Iterator[tuple[str, Floats]]:
@@ -123,7 +161,8 @@ def _references(bench: Bench, tiles: Tiles, seed: int) -> None:
     methods: tuple[PixelMethod, ...] = (Components(), Neighbours())
     known = _unit(tiles.train)
     for method in methods:
-        missing = {kind: bench.missing(NAME, kind, method.name, ("reconstruction",), seed) for kind in tiles.abnormal}
+        wanted = ("reconstruction", SPOT)
+        missing = {kind: bench.missing(NAME, kind, method.name, wanted, seed) for kind in tiles.abnormal}
         if not any(missing.values()):
             continue
         method.fit(known)
@@ -133,7 +172,7 @@ def _references(bench: Bench, tiles: Tiles, seed: int) -> None:
         for kind, images in tiles.abnormal.items():
             heat = method.maps(_unit(images))
             heats.append(heat)
-            if missing[kind]:
+            if "reconstruction" in missing[kind]:
                 bench.record(
                     known=NAME,
                     challenge=kind,
@@ -149,6 +188,8 @@ def _references(bench: Bench, tiles: Tiles, seed: int) -> None:
                     notes={"size": list(tiles.train.shape[1:])},
                 )
         heat = np.concatenate(heats)
+        known_maps, normal_maps = (method.maps(_unit(images)) for images in (tiles.validation, tiles.normal))
+        _spots(bench, method.name, known_maps, normal_maps, heat, tiles, seed)
         smooth = Maps(heat, heat, heat).smoothed(SMOOTHING * heat.shape[-1] / 64).reconstruction
         _measure(bench, method.name, smooth, tiles, seed)
 
