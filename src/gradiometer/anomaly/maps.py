@@ -19,6 +19,7 @@ from gradiometer.detectors.inputs import batches, move
 from gradiometer.errors import InputError, ModelError
 
 Floats = npt.NDArray[np.float64]
+Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 _RESOLUTION = 1000
 """Quantiles of the known pixels that a scale keeps."""
@@ -195,7 +196,7 @@ def _maps(detector: GradCon, x: Tensor, typical: dict[str, float]) -> list[Tenso
     return [(x - outputs).double().square().mean(1), alignment, energy]
 
 
-def _backward(detector: GradCon, x: Tensor) -> tuple[Tensor, dict[str, tuple[nn.Module, Tensor, Tensor]]]:
+def _backward(detector: GradCon, x: Tensor) -> tuple[Tensor, dict[str, tuple[Convolution, Tensor, Tensor]]]:
     """Reconstructions, and for each constrained layer the layer, its input and the gradient at its output."""
     owners = _owners(detector)
     caught: dict[str, tuple[Tensor, Tensor]] = {}
@@ -222,10 +223,10 @@ def _backward(detector: GradCon, x: Tensor) -> tuple[Tensor, dict[str, tuple[nn.
     return outputs.detach(), found
 
 
-def _owners(detector: GradCon) -> dict[str, nn.Module]:
+def _owners(detector: GradCon) -> dict[str, Convolution]:
     """The convolution that each constrained weight belongs to, by name of the weight."""
     modules = dict(detector.model.named_modules())
-    found: dict[str, nn.Module] = {}
+    found: dict[str, Convolution] = {}
     for name in detector.reference:
         home, _, entry = name.rpartition(".")
         module = modules[home]
@@ -238,20 +239,23 @@ def _owners(detector: GradCon) -> dict[str, nn.Module]:
     return found
 
 
-def _apply(layer: nn.Module, inputs: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
+def _apply(layer: Convolution, inputs: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
     """The layer with another weight and without a bias."""
-    groups *= layer.groups  # type: ignore[operator]
+    groups *= layer.groups
     if isinstance(layer, nn.ConvTranspose2d):
-        return F.conv_transpose2d(
-            inputs, weight, None, layer.stride, layer.padding, layer.output_padding, groups, layer.dilation
-        )
-    assert isinstance(layer, nn.Conv2d)
+        padding, extra = _pair(layer.padding), _pair(layer.output_padding)
+        return F.conv_transpose2d(inputs, weight, None, layer.stride, padding, extra, groups, layer.dilation)
     if layer.padding_mode != "zeros":
         raise ModelError(f"maps are not made for convolutions with padding by {layer.padding_mode!r}, only with zeros")
     return F.conv2d(inputs, weight, None, layer.stride, layer.padding, layer.dilation, groups)
 
 
-def _each(layer: nn.Module, inputs: Tensor, weights: Tensor) -> Tensor:
+def _pair(values: Any) -> tuple[int, int]:
+    """Padding of a transposed convolution, which is always a number for each side."""
+    return int(values[0]), int(values[1])
+
+
+def _each(layer: Convolution, inputs: Tensor, weights: Tensor) -> Tensor:
     """The layer with a weight of its own for each sample (B, *shape)."""
     together = _apply(layer, inputs.reshape(1, -1, *inputs.shape[2:]), weights.flatten(0, 1), groups=len(inputs))
     return together.view(len(inputs), -1, *together.shape[2:])
