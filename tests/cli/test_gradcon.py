@@ -122,6 +122,13 @@ def test_too_few_images_for_the_rate_are_said_and_not_hidden(run: Run, tmp_path:
     assert "less than one batch" in refused.err
 
 
+def test_a_score_that_the_network_does_not_have_is_noticed_before_training(run: Run, tmp_path: Path) -> None:
+    said = run("train", "gradcon", "--known", "digits", "--score", "latent", "--out", tmp_path / "run")
+    assert said.code == 1
+    assert "only a variational auto-encoder has a latent loss" in said.err
+    assert not (tmp_path / "run").exists()
+
+
 def test_images_of_mixed_sizes_are_refused(run: Run, tmp_path: Path) -> None:
     for side in (8, 9):
         for number in range(3):

@@ -11,6 +11,7 @@ import torch
 
 from gradiometer import data
 from gradiometer.anomaly.detector import GradCon
+from gradiometer.anomaly.networks import SMALLEST, make_network
 from gradiometer.anomaly.training import AnomalyRecipe, train
 from gradiometer.data import Images
 from gradiometer.detectors import images_needed
@@ -75,6 +76,8 @@ def train_gradcon(
     """
     folder = Path(folder)
     recipe = AnomalyRecipe() if recipe is None else recipe
+    # A setting that no detector takes is noticed now, and not after hours of training.
+    GradCon(make_network(recipe.network, known.images.shape[1], SMALLEST, seed=0), **(settings or {}))
     parts = divide(known, validation, held_out, false_alarm_rate, recipe.seed)
     trained = train(
         parts.train.images,
