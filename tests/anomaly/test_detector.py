@@ -235,3 +235,28 @@ def test_known_images_may_carry_labels_and_negative_ones_are_left_out() -> None:
     detector = a_detector().fit((known, np.r_[np.zeros(20), -np.ones(10)].astype(np.int64)))
     expected = a_detector().fit(known[:20])
     assert np.array_equal(detector.explain(known[:3]).z, expected.explain(known[:3]).z)
+
+
+def test_a_file_of_another_detector_still_needs_its_model(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(144, 3)).eval()
+    detectors.MSP(model).calibrate(images(40), 0.1).save(tmp_path / "msp.safetensors")
+    with pytest.raises(ArtefactError, match="a MSP file does not hold its model; give the model"):
+        detectors.load(tmp_path / "msp.safetensors")
+    with pytest.raises(ArtefactError, match="holds a MSP, not a GradCon"):
+        GradCon.load(tmp_path / "msp.safetensors")
+
+
+def test_an_altered_network_in_the_file_is_noticed(tmp_path: Path) -> None:
+    detector = a_detector().fit(images(20))
+    path = tmp_path / "gradcon.safetensors"
+    detector.save(path)
+    artefact = storage.read(path)
+    tensors = dict(artefact.tensors)
+    tensors["state.network.decoder.0.bias"] = tensors["state.network.decoder.0.bias"] + 1
+    header = {name: value for name, value in artefact.header.items() if name not in ("tensors", "schema")}
+    storage.write(path, header, tensors)
+    with pytest.raises(ArtefactError, match="other weights"):
+        GradCon.load(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ArtefactError, match="truncated"):
+        GradCon.load(path)
