@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradiometer import detectors
-from gradiometer.anomaly import AutoEncoder, GradCon, make_network, mean_gradient
+from gradiometer.anomaly import AutoEncoder, GradCon, VariationalAutoEncoder, make_network, mean_gradient
 from gradiometer.detectors import storage
 from gradiometer.errors import ArtefactError, GradiometerError, InputError, ModelError, NotFittedError
 from gradiometer.gradients import Gradiometer, Reconstruction
@@ -184,6 +184,19 @@ def test_gradients_of_zeros_score_without_nan() -> None:
     torch.testing.assert_close(detector.predict(x), detector.predict(x.flip(0)).flip(0))
     statistics = detector._measure(x).statistics
     assert (statistics[:, 1:5] == 0).all()
+
+
+def test_a_collapsed_code_has_a_latent_loss_that_is_not_negative() -> None:
+    network = make_network("vae", 1, 12, seed=0).eval()
+    assert isinstance(network, VariationalAutoEncoder)
+    with torch.no_grad():
+        for layer in (network.mean, network.log_variance):
+            layer.weight.mul_(1e-6)
+            layer.bias.normal_(0, 1e-5)
+    detector = GradCon(network, a_reference(network), score="fused").fit(images(60))
+    latent = detector.statistics(images(40, seed=1))[:, 1]
+    assert (latent >= 0).all()
+    assert latent.max() < 1e-6
 
 
 def test_a_reference_is_needed_and_must_fit() -> None:

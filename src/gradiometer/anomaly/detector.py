@@ -191,7 +191,9 @@ class GradCon(Detector):
         names = ["reconstruction loss"]
         if isinstance(self.model, VariationalAutoEncoder):
             with torch.no_grad():
-                columns.append(latent_loss(*self.model.distribution(inputs)).double().unsqueeze(1))
+                # The difference of nearly equal numbers: a collapsed code would come out a hair below zero in float32.
+                mean, log_variance = (part.double() for part in self.model.distribution(inputs))
+                columns.append(latent_loss(mean, log_variance).clamp_min(0).unsqueeze(1))
             names.append("latent loss")
         lengths = squares.values.sqrt()
         # A gradient without length has no direction: its cosine is 0.
