@@ -90,7 +90,8 @@ def _class_table(name: str, records: Sequence[Record]) -> Table:
         found = _by_class(records, model, detector, epochs)
         rows.append((title, _cells([found.get(one) for one in classes])))
         theirs = source.rows.get((model, detector), {})
-        if name == "cifar10" and theirs:
+        last = not any(pair == (model, detector) and more > epochs for pair, more in _rows(records))
+        if name == "cifar10" and theirs and last:
             rows.append((f"*{model}, {detector}, {_PUBLISHED}*", _cells([theirs.get(one) for one in classes])))
     seeds = sorted({record.seed for record in records})
     title = (
@@ -197,8 +198,11 @@ def _cost_table(measures: Sequence[Measure]) -> Table:
 
 
 def _rows(records: Sequence[Record]) -> list[tuple[tuple[str, str], int]]:
-    """Network, score and epochs of each row, in the order of the records."""
-    return list(dict.fromkeys(((record.model, record.detector), int(record.settings["epochs"])) for record in records))
+    """Network, score and epochs of each row: networks and scores in the order of the records, epochs ascending."""
+    found: dict[tuple[str, str], set[int]] = {}
+    for record in records:
+        found.setdefault((record.model, record.detector), set()).add(int(record.settings["epochs"]))
+    return [(pair, epochs) for pair, several in found.items() for epochs in sorted(several)]
 
 
 def _is(record: Record, model: str, detector: str, epochs: int) -> bool:
