@@ -5,6 +5,9 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+from gradiometer.benchmarks import records
+from gradiometer.benchmarks.gradcon import measures, tables
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -14,3 +17,10 @@ def test_the_tables_of_the_documentation_are_rendered_from_records() -> None:
         page = path.read_text(encoding="utf-8")
         assert "<!-- table: " in page
         assert script["rendered"](page) == page, f"{path.name}: run docs/render_tables.py"
+
+
+def test_the_tables_of_gradcon_are_rendered_from_records() -> None:
+    folder = ROOT / "docs" / "results" / "gradcon"
+    found = records.read(folder / "records.jsonl")
+    page = tables.to_page(found, measures.read(folder / "measures.jsonl"))
+    assert (folder / "tables.md").read_text(encoding="utf-8") == page

@@ -24,7 +24,8 @@ from gradiometer.errors import (
 )
 
 if TYPE_CHECKING:
-    from gradiometer import data, detectors, models
+    from gradiometer import anomaly, data, detectors, models
+    from gradiometer.anomaly import GradCon
     from gradiometer.detectors import MSP, Energy, NormalizedMahalanobis, Purview, Verdict
     from gradiometer.gradients import (
         ConfoundingLabel,
@@ -45,6 +46,7 @@ __all__ = [
     "ContrastClasses",
     "DependencyError",
     "Energy",
+    "GradCon",
     "Gradiometer",
     "GradiometerError",
     "InputError",
@@ -58,12 +60,13 @@ __all__ = [
     "UniformTarget",
     "Verdict",
     "__version__",
+    "anomaly",
     "data",
     "detectors",
     "models",
 ]
 
-_MODULES: Final = frozenset({"data", "detectors", "models"})
+_MODULES: Final = frozenset({"anomaly", "data", "detectors", "models"})
 
 _HOMES: Final = {
     **dict.fromkeys(
@@ -78,6 +81,7 @@ _HOMES: Final = {
         ),
         "gradiometer.gradients",
     ),
+    "GradCon": "gradiometer.anomaly",
     **dict.fromkeys(("MSP", "Energy", "NormalizedMahalanobis", "Purview", "Verdict"), "gradiometer.detectors"),
 }
 

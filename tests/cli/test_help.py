@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from gradiometer.anomaly import AnomalyRecipe, Constraint, GradCon
 from gradiometer.benchmarks.demo import DemoSettings
+from gradiometer.benchmarks.gradcon.settings import GradConSettings
 from gradiometer.benchmarks.ood import OodSettings
-from gradiometer.cli import COMMANDS, benchmark, demo, train
+from gradiometer.cli import COMMANDS, benchmark, demo, train, train_gradcon
 from gradiometer.cli.command import Command, chosen, make_parser
 from gradiometer.models import Recipe, architectures
 from tests.cli.conftest import Run
@@ -32,7 +35,8 @@ ALL = dict(leaves())
 
 def test_the_commands_are_those_of_the_design() -> None:
     assert list(ALL) == [
-        *("demo", "train", "fit", "calibrate", "score", "explain", "challenge", "plan", "benchmark ood")
+        *("demo", "train classifier", "train gradcon", "fit", "calibrate", "score", "explain", "challenge", "plan"),
+        *("benchmark ood", "benchmark gradcon"),
     ]
 
 
@@ -71,6 +75,7 @@ def test_every_example_parses(name: str) -> None:
     [
         (demo.Options, DemoSettings, {"out"}),
         (benchmark.OodOptions, OodSettings, {"out", "data_root"}),
+        (benchmark.GradConOptions, GradConSettings, {"out", "data_root"}),
     ],
 )
 def test_settings_are_those_of_the_library(options: Any, settings: Any, except_for: set[str]) -> None:
@@ -89,15 +94,34 @@ def test_the_recipe_is_that_of_the_library() -> None:
 
 
 def test_the_help_of_train_names_every_architecture(run: Run) -> None:
-    words = run("train", "--help").out.replace(",", " ").split()
+    words = run("train", "classifier", "--help").out.replace(",", " ").split()
     assert set(architectures()) <= set(words)
+
+
+def test_flags_right_after_train_are_those_of_the_classifier(run: Run) -> None:
+    said = run("train", "--architecture", "digits-cnn", "--known", "nowhere", "--out", "x")
+    assert said.code == 1
+    assert "nowhere" in said.err
+    listed = run("train", "--help")
+    assert listed.code == 0
+    assert "    gradcon " in listed.out
+
+
+def test_the_settings_of_gradcon_are_those_of_the_library() -> None:
+    given = {entry.name: entry.default for entry in fields(train_gradcon.Options)}
+    detector = inspect.signature(GradCon).parameters
+    expected = {entry.name: entry.default for entry in fields(AnomalyRecipe) if entry.name != "constraint"}
+    expected |= {entry.name: entry.default for entry in fields(Constraint)} | {"layers": (Constraint().layers,)}
+    expected |= {name: detector[name].default for name in ("score", "beta", "neighbours")}
+    assert {name: given[name] for name in expected} == expected
 
 
 def test_no_help_loads_a_heavy_library() -> None:
     code = """
 import sys
 from gradiometer.cli import main
-for words in ["--help"], ["fit", "--help"], ["train", "--help"], ["score", "--help"], ["benchmark", "ood", "--help"]:
+names = "", "fit", "train", "train classifier", "train gradcon", "score", "benchmark ood", "benchmark gradcon"
+for words in ([*name.split(), "--help"] for name in names):
     try:
         main(words)
     except SystemExit as end:

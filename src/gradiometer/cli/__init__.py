@@ -6,17 +6,31 @@ Exit codes: 0 done, 1 an error of ours (one line on the error stream), 2 wrong u
 from __future__ import annotations
 
 import signal
+import sys
 import warnings
 from collections.abc import Sequence
 
-from gradiometer.cli import benchmark, calibrate, challenge, demo, explain, fit, plan, score, train
-from gradiometer.cli.command import Command, chosen, make_parser
+from gradiometer.cli import benchmark, calibrate, challenge, demo, explain, fit, plan, score, train, train_gradcon
+from gradiometer.cli.command import Command, chosen, completed, make_parser
 from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import GradiometerError
 
 COMMANDS: tuple[Command, ...] = (
     demo.COMMAND,
-    train.COMMAND,
+    Command(
+        name="train",
+        summary="train a classifier, or an auto-encoder of normal images (gradcon)",
+        purpose="""
+            Train a network of your own images. Flags right after `train` are those of `train classifier`. Skip this
+            when you have a classifier already.
+        """,
+        examples="""
+            gradiometer train --architecture digits-cnn --known digits@0-50 --out runs/digits
+            gradiometer train gradcon --known good-parts/ --size 64 --out runs/parts
+        """,
+        children=(train.COMMAND, train_gradcon.COMMAND),
+        default=train.COMMAND.name,
+    ),
     fit.COMMAND,
     calibrate.COMMAND,
     score.COMMAND,
@@ -44,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     terminal = Terminal()
     with warnings.catch_warnings():
-        parsed = make_parser(COMMANDS).parse_args(None if arguments is None else list(arguments))
+        words = completed(COMMANDS, sys.argv[1:] if arguments is None else arguments)
+        parsed = make_parser(COMMANDS).parse_args(words)
         warnings.showwarning = terminal.warn
         command, options, debug = chosen(COMMANDS, parsed)
         try:

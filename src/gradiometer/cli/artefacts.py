@@ -55,14 +55,26 @@ def load_model(spec: str, options: Mapping[str, Any], device: str) -> nn.Module:
     Raises:
         InputError: If there is no such device.
     """
-    import torch
-
     from gradiometer import models
 
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    model = models.load(spec, **options)
+    return on_device(models.load(spec, **options), device)
+
+
+def device_named(device: str) -> str:
+    """The name of a device that torch knows; `auto` is the first one with CUDA, or else the CPU."""
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def on_device(model: nn.Module, device: str) -> nn.Module:
+    """The model, moved to a device.
+
+    Raises:
+        InputError: If there is no such device.
+    """
     try:
-        return model.to(name)
+        return model.to(device_named(device))
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"the device {device!r} cannot be used ({str(error).splitlines()[0]}); try cpu") from error
 
@@ -79,13 +91,19 @@ def load(path: str, spec: str | None, device: str) -> tuple[Detector, Origin]:
         ArtefactError: If the file is unusable, or of another model.
         InputError: If neither the artefact nor the caller names the model.
     """
-    from gradiometer import detectors
+    from gradiometer import anomaly, detectors
     from gradiometer.detectors import storage
 
-    noted = storage.read(path).header.get(_KEY, {})
+    del anomaly  # its detector is known to `load` from now on
+    header = storage.read(path).header
+    noted = header.get(_KEY, {})
     names = {entry.name for entry in fields(Origin)}
     origin = Origin(**{key: value for key, value in noted.items() if key in names})
     chosen = spec or origin.model
+    if header.get("holds_model") and spec is None:
+        detector = detectors.load(path)
+        on_device(detector.model, device)
+        return detector, origin
     if not chosen:
         raise InputError(f"{path} does not say which model it belongs to; name it with --model")
     # Options belong to the model that was noted; another one may not know them.
@@ -132,8 +150,9 @@ def describe(detector: Detector, terminal: Terminal) -> None:
         return
     rates = calibration.false_alarms()
     table = Table(title=f"False alarms among {len(calibration):,} held-out known images", title_justify="left")
-    for head in ("predicted class", "images", "flagged", "rate", "95 % interval"):
-        table.add_column(head, justify="left" if head == "predicted class" else "right")
+    first = "predicted class" if rates.classes else "known images"
+    for head in (first, "images", "flagged", "rate", "95 % interval"):
+        table.add_column(head, justify="left" if head == first else "right")
     for part in (rates, *rates.classes):
         name = "all" if part.predicted_class is None else str(part.predicted_class)
         interval = f"{part.low:.1%} to {part.high:.1%}"

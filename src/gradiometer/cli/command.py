@@ -26,6 +26,7 @@ class Command:
         run: Does it.
         interrupted: What to tell somebody who interrupts it.
         children: The commands below this one, which then only groups them.
+        default: The child that is meant when flags follow at once.
     """
 
     name: str
@@ -36,6 +37,25 @@ class Command:
     run: Callable[[Any, Terminal], None] = lambda options, terminal: None
     interrupted: str = ""
     children: tuple[Command, ...] = ()
+    default: str = ""
+
+
+def completed(commands: Sequence[Command], words: Sequence[str]) -> list[str]:
+    """The words that were typed, with the child that is meant when a command with a default one has flags at once.
+
+    Args:
+        commands: All commands.
+        words: What was typed after the name of the program.
+
+    Example:
+        >>> child = Command("one", "", "")
+        >>> completed([Command("do", "", "", children=(child,), default="one")], ["do", "--fast"])
+        ['do', 'one', '--fast']
+    """
+    defaults = {command.name: command.default for command in commands if command.default}
+    if len(words) > 1 and words[0] in defaults and words[1].startswith("-") and words[1] not in ("-h", "--help"):
+        return [words[0], defaults[words[0]], *words[1:]]
+    return list(words)
 
 
 def option(text: str, default: Any = MISSING, *, group: str = "") -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gradiometer.cli import artefacts, sources
 from gradiometer.cli.artefacts import DEVICE
@@ -13,7 +13,7 @@ from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import InputError
 
 if TYPE_CHECKING:
-    from gradiometer.detectors import Profile, Verdict
+    from gradiometer.detectors import Detector, Profile, Verdict
 
 _WIDTH = 12
 _FULL = 20.0
@@ -28,6 +28,13 @@ class Options(Reading):
     images: tuple[str, ...] = option(f"image files, or: {FORMS}")
     limit: int = option("at most so many images of each source, a fixed random choice", 5)
     top: int = option("readings to show for each image", 5)
+    page: str | None = option(
+        "for gradcon: write an HTML page of the images, the least normal first, with maps of where", None
+    )
+    by: Literal["score", "spot"] = option(
+        "for --page: rank by the score, or by the most unusual spot, which finds small defects", "score"
+    )
+    known: str | None = option(f"for --page: normal images that give the maps their scale: {FORMS}", None)
     model: str | None = option("the model, if it is elsewhere now; the one that fit noted when absent", None)
     device: str = option(DEVICE, "auto")
 
@@ -40,6 +47,9 @@ def run(options: Options, terminal: Terminal) -> None:
         raise InputError(f"top is {options.top}; give 1 or more")
     detector, origin = artefacts.load(options.detector, options.model, options.device)
     reading = replace(options, size=options.size or origin.size, channels=options.channels or origin.channels)
+    if options.page is not None:
+        _write_page(detector, options, reading, terminal)
+        return
     for source in options.images:
         images = sources.load(source, reading, limit=options.limit)
         verdict = None if detector.calibration is None else detector.judge(images)
@@ -48,6 +58,22 @@ def run(options: Options, terminal: Terminal) -> None:
             _show(name, row, profile, verdict, options.top, terminal)
     if detector.calibration is None:
         terminal.note(f"{options.detector} is not calibrated, so there are no p-values and no verdicts")
+
+
+def _write_page(detector: Detector, options: Options, reading: Options, terminal: Terminal) -> None:
+    from gradiometer.anomaly import GradCon
+    from gradiometer.reports import suspects
+
+    if not isinstance(detector, GradCon):
+        raise InputError(
+            f"{options.detector} holds a {type(detector).__name__}, and only gradcon has maps; leave --page out"
+        )
+    if options.known is None or options.page is None:
+        raise InputError("--page needs normal images for the scale of its maps; give some with --known")
+    images = sources.join([sources.load(name, reading, limit=options.limit) for name in options.images])
+    known = sources.load(options.known, reading)
+    path = suspects.write(detector, images, known, options.page, by=options.by)
+    terminal.show(f"{path}: the least normal of {len(images):,} images")
 
 
 def _show(name: str, row: int, profile: Profile, verdict: Verdict | None, top: int, terminal: Terminal) -> None:
@@ -79,6 +105,10 @@ COMMAND = Command(
 
         # three images of a split, twenty readings each
         gradiometer explain --detector guard.safetensors --images scans.npz:test --limit 3 --top 20
+
+        # a page of suspicious parts, with maps of where
+        gradiometer explain --detector runs/parts/gradcon.safetensors --images new/ --limit 1000 --known other-good/ \\
+            --by spot --page suspects.html
     """,
     options=Options,
     run=run,

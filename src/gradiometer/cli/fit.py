@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,17 +21,19 @@ if TYPE_CHECKING:
     from gradiometer.detectors import Detector
 
 _PURVIEW = "purview"
+_GRADCON = "gradcon"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Reading):
     """Settings of the command."""
 
-    model: str = option(MODEL)
+    model: str = option(f"{MODEL}; for gradcon a file that train gradcon wrote, or an auto-encoder of yours")
     known: str = option(f"images that the model was trained for, best the training images: {FORMS}")
     out: str = option("file of the fitted detector, ending in .safetensors")
-    detector: Literal["purview", "msp", "energy", "mahalanobis"] = option(
-        "purview reads gradients; the others are baselines on logits and features", "purview"
+    detector: Literal["purview", "gradcon", "msp", "energy", "mahalanobis"] = option(
+        "purview reads gradients, gradcon those of an auto-encoder; the others are baselines on logits and features",
+        "purview",
     )
     challenges: tuple[str, ...] = option(
         "images that the model was not trained for; purview then trains a decision network on both", ()
@@ -48,11 +50,18 @@ class Options(Reading):
     neighbours: int = option("k of the density of known images", 10, group=_PURVIEW)
     seed: int = option("of the decision network", 0, group=_PURVIEW)
     memory: str | None = option("working memory of the gradients, such as 512MiB", None, group=_PURVIEW)
+    score: Literal["combined", "fused", "reconstruction", "latent", "gradient", "density"] = option(
+        "what an image is scored by", "combined", group=_GRADCON
+    )
+    beta: float = option("weight of the mean cosine in the combined score", 0.12, group=_GRADCON)
 
 
 def run(options: Options, terminal: Terminal) -> None:
     """Fit and save."""
     artefacts.check_folder(Path(options.out))
+    if options.detector == _GRADCON:
+        _fit_gradcon(options, terminal)
+        return
     model = artefacts.load_model(options.model, options.model_options or {}, options.device)
     detector = _make(options, model)
     if options.challenges and not detector.learns_from_challenges:
@@ -79,6 +88,41 @@ def run(options: Options, terminal: Terminal) -> None:
     )
     artefacts.save(detector, options.out, origin)
     terminal.show(f"{options.out}: {options.detector}, fitted to {len(known):,} known images{beside}")
+    terminal.note(f"next: gradiometer calibrate --detector {options.out} --held-out OTHER_KNOWN_IMAGES")
+
+
+def _fit_gradcon(options: Options, terminal: Terminal) -> None:
+    """Fit GradCon to other normal images than those of its training, or to an auto-encoder trained elsewhere."""
+    from gradiometer import anomaly
+
+    if options.challenges:
+        raise InputError(f"--detector {_GRADCON} learns nothing from challenges; leave --challenges out")
+    settings: dict[str, Any] = {"score": options.score, "beta": options.beta, "neighbours": options.neighbours}
+    settings |= {"memory": options.memory, "batch_size": options.batch_size}
+    own = Path(options.model).suffix == ".safetensors" or Path(options.model).is_dir()
+    origin = Origin("", {}, options.size, options.channels, options.known)
+    if own:
+        path = Path(options.model) / anomaly.ARTEFACT if Path(options.model).is_dir() else Path(options.model)
+        trained, noted = artefacts.load(str(path), None, options.device)
+        if not isinstance(trained, anomaly.GradCon):
+            raise InputError(f"{path} holds a {type(trained).__name__}; give a file that train gradcon wrote")
+        origin = replace(origin, size=options.size or noted.size, channels=options.channels or noted.channels)
+    known = sources.load(
+        options.known, replace(options, size=origin.size, channels=origin.channels), limit=options.limit
+    )
+    if own:
+        detector = trained.again(**settings)
+    else:
+        model = artefacts.load_model(options.model, options.model_options or {}, options.device)
+        layers = "decoder.*.weight" if options.parameters == ("*",) else options.parameters
+        reference = anomaly.mean_gradient(model, known, layers, batch_size=options.batch_size)
+        detector = anomaly.GradCon(model, reference, layers=layers, **settings)
+        origin = replace(origin, model=options.model, model_options=options.model_options or {})
+    terminal.note(f"fitting {options.detector} to {len(known):,} known images")
+    with terminal.progress() as progress:
+        detector.fit(_watched(known, progress, "known images", options.batch_size))
+    artefacts.save(detector, options.out, origin)
+    terminal.show(f"{options.out}: {options.detector}, fitted to {len(known):,} known images")
     terminal.note(f"next: gradiometer calibrate --detector {options.out} --held-out OTHER_KNOWN_IMAGES")
 
 
@@ -152,6 +196,9 @@ COMMAND = Command(
         # a network of your own, and things that it should be wary of
         gradiometer fit --model net.py:make@net.safetensors --known photos/ --size 224 \\
             --challenges blurred/ textures.npz --out guard.safetensors
+
+        # an auto-encoder of normal images, fitted again to the images of another camera
+        gradiometer fit --detector gradcon --model runs/parts --known camera2/ --out camera2.safetensors
 
         # only the last stage of the network, in half a gigabyte
         gradiometer fit --model runs/mine --known photos.npz:train --parameters 'layer3.*' 'fc.*' --memory 512MiB \\

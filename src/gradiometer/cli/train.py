@@ -1,11 +1,11 @@
-"""`gradiometer train`."""
+"""`gradiometer train classifier`, which is `gradiometer train` as well."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from gradiometer.cli import sources
+from gradiometer.cli import artefacts, sources
 from gradiometer.cli.artefacts import DEVICE
 from gradiometer.cli.command import Command, option
 from gradiometer.cli.sources import FORMS, LIMIT, Reading
@@ -59,14 +59,11 @@ RECIPE = tuple(name for name, entry in Options.__dataclass_fields__.items() if e
 
 def run(options: Options, terminal: Terminal) -> None:
     """Train, or continue, and write the model."""
-    import torch
-
     from gradiometer import data, models
     from gradiometer.models.factory import architecture
 
     given = {name: getattr(options, name) for name in RECIPE if getattr(options, name) is not None}
     recipe = replace(architecture(options.architecture).recipe, **given)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
     known = sources.load(options.known, options, limit=options.limit)
     if options.test is None:
         parts = data.split(known, {"known": 1 - _TEST_SHARE, "test": _TEST_SHARE})
@@ -92,7 +89,7 @@ def run(options: Options, terminal: Terminal) -> None:
             class_names=known.classes or None,
             start_from=options.start_from,
             half=options.half,
-            device=device,
+            device=artefacts.device_named(options.device),
             progress=epoch,
             steps=lambda done, total: progress("batches", done, total),
         )
@@ -108,7 +105,7 @@ def _labelled(images: Images, name: str) -> Labelled:
 
 
 COMMAND = Command(
-    name="train",
+    name="classifier",
     summary="train a classifier of small images",
     purpose="""
         Train a network on labelled images, from random weights, and write it to a folder that the other commands take
@@ -117,13 +114,14 @@ COMMAND = Command(
     """,
     examples="""
         # the digits that come with scikit-learn, in a few seconds
-        gradiometer train --architecture digits-cnn --known digits@0-50 --out runs/digits
+        gradiometer train classifier --architecture digits-cnn --known digits@0-50 --out runs/digits
 
         # CIFAR-10 as an .npz file
-        gradiometer train --architecture resnet20 --known cifar10.npz:train --test cifar10.npz:test --out runs/cifar10
+        gradiometer train classifier --architecture resnet20 --known cifar10.npz:train --test cifar10.npz:test \\
+            --out runs/cifar10
 
         # a folder with one sub-folder for each class, resized
-        gradiometer train --architecture resnet18 --known photos/ --size 64 --epochs 20 --out runs/photos
+        gradiometer train classifier --architecture resnet18 --known photos/ --size 64 --epochs 20 --out runs/photos
     """,
     options=Options,
     run=run,

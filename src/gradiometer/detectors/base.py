@@ -42,10 +42,13 @@ class Detector(pytorch_ood.api.Detector):
     detector is one of pytorch-ood's as well and runs in its benchmarks. A method of one's own is a subclass with
     `_measure` (what is read off the model for a batch) and `_score`; with `_learn`, `_state` and `_restore` if it
     learns; with `_parameters` if it has arguments of its own; and with `_profile` and `_profile_names` if it can say
-    more than its score.
+    more than its score. A method on models that are no classifiers gives no outputs with its measurements, and its
+    verdicts hold no prediction; one that keeps its model in the file says so with `_holds_model`, and makes it again
+    with `_rebuild`.
 
     Args:
-        model: Classifier in eval mode that maps inputs to logits (B, C). It is left as found.
+        model: Classifier in eval mode that maps inputs to logits (B, C), or what else the method is for. It is left as
+            found.
         batch_size: Samples that go through the model at once, whatever the size of the batches that come in.
 
     Attributes:
@@ -88,6 +91,26 @@ class Detector(pytorch_ood.api.Detector):
     def _parameters(self) -> dict[str, Any]:
         """Arguments of the constructor besides the model, as JSON values."""
         return {"batch_size": self.batch_size}
+
+    def _describe(self) -> dict[str, Any]:
+        """What else the header of the file says, as JSON values."""
+        return {}
+
+    def _holds_model(self) -> bool:
+        """Whether the file holds the model, so that `_rebuild` can make it."""
+        return False
+
+    def _recall(self, described: Mapping[str, Any]) -> None:
+        """Take back what `_describe` gave."""
+
+    @classmethod
+    def _rebuild(cls, artefact: storage.Artefact) -> nn.Module:  # noqa: ARG003
+        """The model of a file that holds it.
+
+        Raises:
+            ArtefactError: The file holds none.
+        """
+        raise ArtefactError(f"a {cls.__name__} file does not hold its model; give the model that it was fitted on")
 
     def _profile(self, statistics: Floats) -> Floats:
         """Values (B, P) that explain the score; the score itself (P = 1) unless a method knows better."""
@@ -192,11 +215,12 @@ class Detector(pytorch_ood.api.Detector):
         if self.calibration is None or self._known is None:
             raise NotFittedError("judge needs a false-alarm rate; call calibrate(held_out, false_alarm_rate) first")
         parts = [m for _, m in self._measurements(x, "inputs", self._known.inputs)]
-        probabilities = torch.cat([m.outputs.cpu().double().softmax(1) for m in parts]).max(1)
+        logits = [m.outputs for m in parts if m.outputs is not None]
+        said = torch.cat([part.cpu().double().softmax(1) for part in logits]).max(1) if logits else None
         scores = np.concatenate([self._finite_scores(m.statistics) for m in parts])
         return Verdict(
-            predictions=probabilities.indices.numpy(),
-            confidences=probabilities.values.numpy(),
+            predictions=None if said is None else said.indices.numpy(),
+            confidences=None if said is None else said.values.numpy(),
             scores=scores,
             p_values=self.calibration.p_values(scores),
             trustworthy=~self.calibration.flagged(scores),
@@ -230,6 +254,8 @@ class Detector(pytorch_ood.api.Detector):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything but the model to one file, which replaces an older one only when it is complete.
 
+        (A few methods keep their model in the file as well, and say so.)
+
         Args:
             path: The file, by custom with the ending .safetensors.
 
@@ -246,6 +272,8 @@ class Detector(pytorch_ood.api.Detector):
             "class": type(self).__name__,
             "parameters": self._parameters(),
             "false_alarm_rate": None if self.calibration is None else self.calibration.false_alarm_rate,
+            "about": self._describe(),
+            "holds_model": self._holds_model(),
             "versions": {name: version(name) for name in _PACKAGES} | {"gradiometer": __version__},
         }
         arrays = self._known.arrays() | {f"state.{name}": array for name, array in self._state().items()}
@@ -254,12 +282,12 @@ class Detector(pytorch_ood.api.Detector):
         storage.write(path, header, arrays)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], model: nn.Module, **given: Any) -> Self:
+    def load(cls, path: str | os.PathLike[str], model: nn.Module | None = None, **given: Any) -> Self:
         """Read a detector back; it gives the same scores to the last bit.
 
         Args:
             path: A file that save wrote.
-            model: The model that the detector was fitted on.
+            model: The model that the detector was fitted on; may be left out when the file holds it.
             given: Constructor arguments that a file cannot hold (functions, objectives of your own), by name.
 
         Returns:
@@ -273,6 +301,7 @@ class Detector(pytorch_ood.api.Detector):
             raise ArtefactError(
                 f"{path} holds a {artefact.get('class')}, not a {cls.__name__}; gradiometer.detectors.load takes any"
             )
+        model = cls._rebuild(artefact) if model is None else model
         weights = weights_hash(model)
         if artefact.get("weights") != weights:
             raise ArtefactError(
@@ -285,6 +314,7 @@ class Detector(pytorch_ood.api.Detector):
             detector._restore(state)
         except KeyError as error:
             raise ArtefactError(f"{path} lacks the array {error} of its state; save the detector again") from error
+        detector._recall(artefact.header.get("about", {}))
         detector._known = Known.restore(artefact)
         if artefact.get("false_alarm_rate") is not None:
             predictions = artefact.array("predictions").astype(np.int64)
@@ -324,7 +354,8 @@ class Detector(pytorch_ood.api.Detector):
             check_signature(batch.inputs, expected, role)
             inputs = move(batch.inputs, device, dtype)
             measurement = self._measure(inputs)
-            check_outputs(measurement.outputs, inputs, self.model)
+            if measurement.outputs is not None:
+                check_outputs(measurement.outputs, inputs, self.model)
             self._check_statistics(measurement, role)
             yield batch, measurement
 

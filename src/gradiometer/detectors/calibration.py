@@ -123,12 +123,10 @@ class Calibration:
         """How many of the calibration images are flagged, in total and for each predicted class.
 
         The total is the chosen rate by construction; the rates of single classes differ from it and show where the
-        detector is stricter than chosen.
-
-        Raises:
-            InputError: The predictions of the calibration images are not known.
+        detector is stricter than chosen; there are none where the predictions are not known.
         """
-        return false_alarms(self.predictions, self.flagged(self.scores))
+        flags = self.flagged(self.scores)
+        return false_alarms(self.predictions, flags) if len(self.predictions) else _count(flags, None)
 
 
 @dataclass(frozen=True)

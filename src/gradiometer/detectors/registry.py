@@ -36,12 +36,12 @@ def registered() -> dict[str, type[Detector]]:
     return dict(_CLASSES)
 
 
-def load(path: str | os.PathLike[str], model: nn.Module, **given: Any) -> Detector:
+def load(path: str | os.PathLike[str], model: nn.Module | None = None, **given: Any) -> Detector:
     """Load a saved detector, whatever its class.
 
     Args:
         path: The file.
-        model: The model that it was fitted on.
+        model: The model that it was fitted on; may be left out when the file holds it.
         given: Constructor arguments that a file cannot hold (functions, objectives of your own), by name.
 
     Returns:

@@ -23,12 +23,12 @@ class Measurement:
     """What a detector reads off the model for one batch.
 
     Attributes:
-        outputs: Logits (B, C).
+        outputs: Logits (B, C), or None when the model is no classifier.
         statistics: What the score is made from (B, F) float64.
         names: What was read; must be the same for every batch of one model.
     """
 
-    outputs: Tensor
+    outputs: Tensor | None
     statistics: Floats
     names: tuple[str, ...]
 
@@ -39,10 +39,10 @@ class Samples:
 
     Attributes:
         statistics: (N, F) float64.
-        predictions: Predicted classes (N,).
+        predictions: Predicted classes (N,), or (0,) when the model is no classifier.
         labels: True classes (N,), or None when the source has none.
         groups: Base images (N,), or None when the source does not say.
-        classes: Number of classes C of the model.
+        classes: Number of classes C of the model, 0 when it is no classifier.
         names: What was read.
         inputs: Shape of one sample of each tensor of the input.
         fingerprints: Digests of the images (N,).
@@ -93,14 +93,16 @@ def collect(parts: Iterable[tuple[Batch, Measurement]], role: str) -> Samples:
     Raises:
         InputError: There is none.
     """
-    statistics, predictions, digests = [], [], []
+    statistics, digests = [], []
+    predictions: list[Integers] = []
     labels: list[Integers | None] = []
     groups: list[Integers | None] = []
     last: tuple[Batch, Measurement] | None = None
     for batch, measurement in parts:
         last = batch, measurement
         statistics.append(measurement.statistics)
-        predictions.append(measurement.outputs.argmax(1).cpu().numpy())
+        if measurement.outputs is not None:
+            predictions.append(measurement.outputs.argmax(1).cpu().numpy())
         labels.append(batch.labels)
         groups.append(batch.groups)
         digests.append(fingerprints(batch.inputs))
@@ -108,10 +110,10 @@ def collect(parts: Iterable[tuple[Batch, Measurement]], role: str) -> Samples:
         raise InputError(f"all {role} have a negative label, which marks images that are not known; give known ones")
     return Samples(
         statistics=np.concatenate(statistics),
-        predictions=np.concatenate(predictions),
+        predictions=np.concatenate(predictions) if predictions else np.empty(0, dtype=np.int64),
         labels=_all_or_none(labels),
         groups=_all_or_none(groups),
-        classes=last[1].outputs.shape[1],
+        classes=0 if last[1].outputs is None else last[1].outputs.shape[1],
         names=last[1].names,
         inputs=signature(last[0].inputs),
         fingerprints=np.concatenate(digests),

@@ -17,8 +17,8 @@ class Verdict:
     """What the model says about each input, and whether to believe it.
 
     Attributes:
-        predictions: Predicted class (B,) int64.
-        confidences: Probability that the model gives to that class (B,) float64 in [0, 1].
+        predictions: Predicted class (B,) int64, or None when the model is no classifier.
+        confidences: Probability that the model gives to that class (B,) float64 in [0, 1], or None likewise.
         scores: Outlier score (B,) float64; higher = less trustworthy.
         p_values: Share of known images that look at least as strange (B,) float64 in (0, 1].
         trustworthy: Whether the p-value is above the false-alarm rate (B,) bool.
@@ -27,8 +27,8 @@ class Verdict:
         names: What each column of the profile is (P).
     """
 
-    predictions: npt.NDArray[np.int64]
-    confidences: Floats
+    predictions: npt.NDArray[np.int64] | None
+    confidences: Floats | None
     scores: Floats
     p_values: Floats
     trustworthy: npt.NDArray[np.bool_]
@@ -43,7 +43,8 @@ class Verdict:
     def words(self, row: int, top: int = 3) -> str:
         """Say in one sentence what was found for one input, and name the readings that are most out of line."""
         found = "trustworthy" if self.trustworthy[row] else "not trustworthy"
-        return (
-            f"class {self.predictions[row]} with confidence {self.confidences[row]:.2f}: {found} "
-            f"(p = {self.p_values[row]:.2g}); {Profile(self.profile, self.names).words(row, top)}"
-        )
+        said = ""
+        if self.predictions is not None and self.confidences is not None:
+            said = f"class {self.predictions[row]} with confidence {self.confidences[row]:.2f}: "
+        reason = Profile(self.profile, self.names).words(row, top)
+        return f"{said}{found} (p = {self.p_values[row]:.2g}); {reason}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ from gradiometer.gradients.seeds import check_outputs, scaled, seeds_of
 from gradiometer.gradients.state import left_as_found
 
 Select = Callable[[Any], Tensor] | str | int
+Power = int | tuple[int, ...]
+"""With which power of the gradient a statistic grows; one for each of several statistics."""
 
 
 class Gradiometer:
@@ -124,6 +126,34 @@ class Gradiometer:
         Raises:
             InputError: If a reference is missing, unknown, or of another shape.
         """
+        placed = self._placed(reference)
+        return self._read(x, lambda name, factor: factor.inner_products(placed[name]).double(), 1)
+
+    def alignments(self, x: Inputs, reference: Mapping[str, Tensor]) -> tuple[Readings, Readings]:
+        """Inner products with a reference, and squared norms, from one pass: how far each gradient points its way.
+
+        Args:
+            x: B samples.
+            reference: As for `inner_products`.
+
+        Returns:
+            The readings of `inner_products` and those of `squared_norms`.
+
+        Raises:
+            InputError: As `inner_products`.
+        """
+        placed = self._placed(reference)
+
+        def both(name: str, factor: Factor) -> Tensor:
+            return torch.stack([factor.inner_products(placed[name]).double(), factor.squared_norms().double()], -1)
+
+        found = self._read(x, both, (1, 2))
+        # The two statistics came before the parameters.
+        products, squares = found.values.movedim(-2, 0)
+        return replace(found, values=products), replace(found, values=squares)
+
+    def _placed(self, reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The reference on the devices of the parameters, after checking it."""
         if not isinstance(reference, Mapping):
             raise InputError(f"reference must be a dict of tensors by parameter name, got {type(reference).__name__}")
         for name, parameter in self._parameters.items():
@@ -140,8 +170,7 @@ class Gradiometer:
                 )
         if unknown := set(reference) - set(self._parameters):
             raise InputError(f"the reference holds {min(unknown)!r}, which is not read by this instrument")
-        placed = {name: reference[name].detach().to(parameter.device) for name, parameter in self._parameters.items()}
-        return self._read(x, lambda name, factor: factor.inner_products(placed[name]).double(), 1)
+        return {name: reference[name].detach().to(parameter.device) for name, parameter in self._parameters.items()}
 
     def gradients(self, x: Inputs) -> dict[str, Tensor]:
         """The explicit gradients, for the few who need them: B times the size of the model.
@@ -206,7 +235,7 @@ class Gradiometer:
     def _device(self) -> torch.device:
         return next(iter(self._parameters.values())).device
 
-    def _read(self, x: Inputs, reduce: Reduce, power: int, *, activations: bool = False) -> Readings:
+    def _read(self, x: Inputs, reduce: Reduce, power: Power, *, activations: bool = False) -> Readings:
         size = samples.count(x)
         found = []
         for start, stop in self._ranges(x, size):
@@ -217,7 +246,7 @@ class Gradiometer:
         norms = torch.cat(measured) if measured else None
         return Readings(torch.cat([part.outputs for part in found]), values, self.parameters, norms, found[0].layers)
 
-    def _statistics(self, x: Inputs, batch: int, reduce: Reduce, power: int, activations: bool) -> _Found:
+    def _statistics(self, x: Inputs, batch: int, reduce: Reduce, power: Power, activations: bool) -> _Found:
         """One statistic of every parameter for a batch that fits into memory."""
         program = self._plan(x).program
         while True:
@@ -229,11 +258,11 @@ class Gradiometer:
                 program.looped |= failure.roots  # a statistic that the check did not try
 
     def _attempt(
-        self, x: Inputs, batch: int, reduce: Reduce, power: int, activations: bool, program: Program
+        self, x: Inputs, batch: int, reduce: Reduce, power: Power, activations: bool, program: Program
     ) -> _Found:
         """One forward pass and the backward passes through it, by the program."""
         check_mode(self.model)
-        reader = Reader(self._parameters, program, batch, activations=activations)
+        reader = Reader(self._parameters, program, batch, activations=activations, several=isinstance(power, tuple))
         read = self._named(set(self._parameters) - program.looped)
         looped, outputs, measured = set(program.looped), None, reader.activations
         with left_as_found(self.model, read.values()), closing(reader):
@@ -267,17 +296,21 @@ class Gradiometer:
         return _Found(visible, self._joined(found, exponents, batch, reduce, power), layers, norms)
 
     def _joined(
-        self, found: list[dict[str, Tensor]], exponents: Tensor, batch: int, reduce: Reduce, power: int
+        self, found: list[dict[str, Tensor]], exponents: Tensor, batch: int, reduce: Reduce, power: Power
     ) -> dict[str, Tensor]:
         """The statistics of all labels and parameters, with the scale of the seeds put back in."""
         values: dict[str, list[Tensor]] = {name: [] for name in self._parameters}
         for statistics, exponent in zip(found, exponents, strict=True):
-            scale = torch.exp2(power * exponent.double())
+            exponent = exponent.double()
+            scale = torch.exp2(
+                torch.stack([one * exponent for one in power], -1) if isinstance(power, tuple) else power * exponent
+            )
             for name, parameter in self._parameters.items():
                 value = statistics.get(name)
                 if value is None:
                     value = reduce(name, Zero(batch, parameter))
-                values[name].append((value * scale.view(-1, *(1,) * (value.ndim - 1))).to(value.dtype))
+                shape = (*scale.shape, *(1,) * (value.ndim - scale.ndim))
+                values[name].append((value * scale.view(shape)).to(value.dtype))
         several = getattr(self.objective, "several", False)
         return {name: torch.stack(parts, 1) if several else parts[0] for name, parts in values.items()}
 

@@ -44,10 +44,17 @@ class Reader(Tape):
         program: What to do with each operation.
         batch: Number of samples B.
         activations: Whether to take squared norms of layer inputs on the way.
+        several: Whether a statistic has a last dimension for several of them, the squared norm being the last one.
     """
 
     def __init__(
-        self, parameters: Mapping[str, Tensor], program: Program, batch: int, *, activations: bool = False
+        self,
+        parameters: Mapping[str, Tensor],
+        program: Program,
+        batch: int,
+        *,
+        activations: bool = False,
+        several: bool = False,
     ) -> None:
         super().__init__(parameters)
         self._parameters = parameters
@@ -61,6 +68,7 @@ class Reader(Tape):
         self._pending: list[tuple[Tensor, Factor]] = []
         self._reduce: Reduce | None = None
         self._last = False
+        self._several = several
         self.statistics: dict[str, Tensor] = {}
         #: Parameters whose statistic may have left the range of float32 on the way.
         self.doubtful: set[str] = set()
@@ -199,12 +207,13 @@ class Reader(Tape):
     def _keep(self, name: str, statistic: Tensor, factor: Factor) -> None:
         """Keep a statistic, and note where it cannot be trusted because squares over- or underflowed."""
         self.statistics[name] = statistic
-        if statistic.ndim > 1:
+        decisive = statistic[..., -1] if self._several else statistic
+        if decisive.ndim > 1:
             return  # explicit gradients
-        low, high = torch.aminmax(statistic.abs())
+        low, high = torch.aminmax(decisive.abs())
         if float(low) >= _SMALL and float(high) < torch.inf:
             return
-        certain = torch.isfinite(statistic) & (statistic.abs() >= _SMALL)
+        certain = torch.isfinite(decisive) & (decisive.abs() >= _SMALL)
         if not bool((certain | factor.vanishing()).all()):
             self.doubtful.add(name)
 

@@ -13,21 +13,22 @@ SMALLEST_DEVIATION = 1e-5
 """Floor for the standard deviation of one image: below what a single pixel that is one grey level off produces."""
 
 
-def check_images(x: Tensor, channels: int, size: int | None = None) -> None:
+def check_images(x: Tensor, channels: int, size: int | tuple[int, int] | None = None) -> None:
     """Refuse images that the arithmetic would accept and get wrong (broadcast channels, pixels from 0 to 255).
 
     Args:
         x: Images (B, K, H, W).
         channels: The K that the model takes.
-        size: The height and width that the model takes; any when absent.
+        size: The height and width that the model takes, one number for a square; any when absent.
 
     Raises:
         InputError: If `x` is not floating point, or of another shape.
     """
     if not x.is_floating_point():
         raise InputError(f"images must be floating point in [0, 1], got {x.dtype}; convert with images.float() / 255")
-    wanted = (channels, "H", "W") if size is None else (channels, size, size)
-    if x.ndim < 3 or x.shape[-3] != channels or (size is not None and x.shape[-2:] != (size, size)):
+    extent = (size, size) if isinstance(size, int) else size
+    wanted = (channels, *(("H", "W") if extent is None else extent))
+    if x.ndim < 3 or x.shape[-3] != channels or (extent is not None and tuple(x.shape[-2:]) != tuple(extent)):
         shape = ", ".join(map(str, wanted))
         raise InputError(f"this model takes images of shape (B, {shape}), got {tuple(x.shape)}; convert or resize them")
 

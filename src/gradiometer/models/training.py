@@ -168,10 +168,11 @@ def train(
     path = folder / "checkpoint.safetensors"
     optimizer = _optimizer(model, recipe)
     settings, images = asdict(recipe), known.digest()
-    history = checkpoint.resume(path, model, optimizer, settings, images) if path.exists() else []
+    found = checkpoint.resume(path, model, optimizer, settings, images) if path.exists() else checkpoint.Progress([])
+    history = found.history
     average = Average(model, recipe.average) if recipe.average else None
     if average is not None and history:
-        average.restore(checkpoint.read_average(path))
+        average.restore(found.tensors)
     for epoch in range(len(history), recipe.epochs):
         started = time.perf_counter()
         figures = _epoch(model, known, optimizer, recipe, epoch, steps, average)
@@ -179,7 +180,8 @@ def train(
             figures["test_accuracy"] = accuracy(model, test)
         figures["seconds"] = time.perf_counter() - started
         history.append(figures)
-        checkpoint.save(path, model, optimizer, settings, history, images, {} if average is None else average.values)
+        done = checkpoint.Progress(history, {} if average is None else average.values)
+        checkpoint.save(path, model, optimizer, settings, images, done)
         if progress is not None:
             progress({"epoch": epoch + 1, **figures})
     if average is not None:
@@ -188,15 +190,20 @@ def train(
         "recipe": settings,
         "images": {"train": len(known.images), "test": len(test.images)},
         "sha256": {"train": images, "test": test.digest()},
-        "environment": {
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "device": str(next(model.parameters()).device),
-            "threads": torch.get_num_threads(),
-        },
+        "environment": environment(model),
         "seconds": sum(entry["seconds"] for entry in history),
         "epochs": history,
+    }
+
+
+def environment(model: nn.Module) -> dict[str, Any]:
+    """Where a model is trained, as far as it decides the last digits of its weights."""
+    return {
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": str(next(model.parameters()).device),
+        "threads": torch.get_num_threads(),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -46,6 +46,7 @@ _STYLE: dict[Any, Any] = {
 
 _STANDALONE = "svg { background: #fff; color: #1c2330; --known: #2f6fb5; --challenge: #c8641b; --muted: #5d6778; }"
 
+_LINES = ((KNOWN, "o"), (CHALLENGE, "s"))
 _BINS = 40
 _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 
@@ -111,11 +112,56 @@ def profile(readings: Profile, challenge: str, *, prefix: str) -> str:
     )
 
 
+def levels(curves: Mapping[str, Mapping[str, Sequence[float]]], *, prefix: str) -> str:
+    """AUROC over the levels of several corruptions, one panel each and one line for each of two scores.
+
+    Args:
+        curves: For each corruption, by name of the score, the AUROC at the levels 1, 2, ...; the same two scores in
+            every panel.
+        prefix: Begins every id in the SVG, unique on the page.
+
+    Returns:
+        An `<svg>` element.
+
+    Raises:
+        DependencyError: If matplotlib is missing.
+        InputError: If there is no panel, or a panel has other than two scores.
+    """
+    if not curves or any(len(lines) != len(_LINES) for lines in curves.values()):
+        raise InputError("a figure of levels needs one panel or more, each with the curves of two scores")
+    columns = min(4, len(curves))
+    rows = -(-len(curves) // columns)
+    with _drawing():
+        figure = _figure(1.9 * columns, 0.4 + 1.7 * rows)
+        axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for ax in axes.flat[len(curves) :]:
+            ax.set_visible(False)
+        for ax, (name, lines) in zip(axes.flat, curves.items(), strict=False):
+            for (score, values), (colour, marker) in zip(lines.items(), _LINES, strict=True):
+                ax.plot(range(1, len(values) + 1), values, color=colour, marker=marker, markersize=3, label=score)
+            ax.axhline(0.5, color=MUTED, linewidth=0.6, linestyle="--")
+            ax.set_title(name, fontsize=8, loc="left")
+            ax.set_ylim(0, 1.02)
+            ax.set_xticks(range(1, 1 + max(len(values) for values in lines.values())))
+        axes[0, 0].legend(frameon=False, fontsize=7, loc="lower right")
+    scores = " and ".join(next(iter(curves.values())))
+    return _svg(
+        figure,
+        prefix=prefix,
+        title=f"AUROC of {scores} over the levels of {len(curves)} corruptions",
+        description="; ".join(
+            f"{name}, {score}: {', '.join(f'{value:.2f}' for value in values)}"
+            for name, lines in curves.items()
+            for score, values in lines.items()
+        ),
+    )
+
+
 def standalone(svg: str) -> str:
     """A figure as a file of its own, in the light colours of the page on white: for places without its style sheet.
 
     Args:
-        svg: What `histograms` or `profile` returned.
+        svg: What one of the functions above returned.
 
     Returns:
         An SVG document.

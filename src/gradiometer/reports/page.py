@@ -46,7 +46,7 @@ def render(outcome: Outcome) -> str:
         DependencyError: If jinja2 or matplotlib is missing.
         InputError: If there are no records.
     """
-    environment = _environment()
+    templates = environment()
     if not outcome.records:
         raise InputError("a report needs at least one record")
     records = list(outcome.records)
@@ -54,7 +54,7 @@ def render(outcome: Outcome) -> str:
     protocols: list[tuple[str, str]] = [(name, words) for name, words in _PROTOCOLS.items() if name in used]
     if any(record.control for record in records):
         protocols.append(("control", _CONTROL))
-    return environment.get_template("page.html.j2").render(
+    return templates.get_template("page.html.j2").render(
         title=outcome.title,
         findings=findings(outcome),
         steps=outcome.steps,
@@ -129,7 +129,12 @@ def findings(outcome: Outcome) -> list[str]:
     return sentences
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates of this room.
+
+    Raises:
+        DependencyError: If jinja2 is missing.
+    """
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:

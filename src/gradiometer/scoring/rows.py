@@ -16,7 +16,8 @@ class Row:
 
     Attributes:
         name: The path, or the file and the number of the row.
-        prediction: Predicted class; it and the following are None when the image could not be scored.
+        prediction: Predicted class; None when the model is no classifier. It and the following are None when the image
+            could not be scored.
         confidence: Probability that the model gives to that class, in [0, 1].
         score: Outlier score; higher = less trustworthy.
         p_value: Share of known images that look at least as strange, in (0, 1].
@@ -60,8 +61,8 @@ def rows_of(names: Sequence[str], verdict: Verdict) -> Iterator[Row]:
         trustworthy = bool(verdict.trustworthy[position])
         yield Row(
             name=name,
-            prediction=int(verdict.predictions[position]),
-            confidence=float(verdict.confidences[position]),
+            prediction=None if verdict.predictions is None else int(verdict.predictions[position]),
+            confidence=None if verdict.confidences is None else float(verdict.confidences[position]),
             score=float(verdict.scores[position]),
             p_value=float(verdict.p_values[position]),
             trustworthy=trustworthy,

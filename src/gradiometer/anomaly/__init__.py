@@ -1,0 +1,29 @@
+"""GradCon: auto-encoders of normal images, trained so that the gradients of normal images agree."""
+
+from __future__ import annotations
+
+from gradiometer.anomaly.constraint import Constraint
+from gradiometer.anomaly.detector import GradCon, mean_gradient
+from gradiometer.anomaly.export import ARTEFACT, train_gradcon
+from gradiometer.anomaly.maps import Maps, Scale, Spots, maps_of
+from gradiometer.anomaly.networks import AutoEncoder, VariationalAutoEncoder, make_network
+from gradiometer.anomaly.training import AnomalyRecipe, Trained, pixels_hash, train
+
+__all__ = [
+    "ARTEFACT",
+    "AnomalyRecipe",
+    "AutoEncoder",
+    "Constraint",
+    "GradCon",
+    "Maps",
+    "Scale",
+    "Spots",
+    "Trained",
+    "VariationalAutoEncoder",
+    "make_network",
+    "maps_of",
+    "mean_gradient",
+    "pixels_hash",
+    "train",
+    "train_gradcon",
+]

@@ -1,0 +1,374 @@
+"""GradCon: what the auto-encoder cannot reconstruct, and what would update it in another direction, is abnormal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pytorch_ood.api import DetectorInfo, Paper, Task
+from torch import Tensor, nn
+
+from gradiometer.anomaly.constraint import DECODER, constrained
+from gradiometer.anomaly.losses import latent_loss, reconstruction_loss
+from gradiometer.anomaly.networks import NETWORKS, VariationalAutoEncoder, make_network
+from gradiometer.anomaly.training import Trained
+from gradiometer.detectors import Detector, Measurement, NeighbourDensity, Samples, register
+from gradiometer.detectors.arguments import encode
+from gradiometer.detectors.checks import place_of
+from gradiometer.detectors.inputs import Inputs, batches, move
+from gradiometer.detectors.storage import Artefact
+from gradiometer.detectors.tails import Tail
+from gradiometer.errors import ArtefactError, InputError, ModelError, NotFittedError
+from gradiometer.gradients import Gradiometer, Reconstruction
+from gradiometer.models.stored import load_weights
+
+Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float64]
+
+Score = Literal["combined", "fused", "reconstruction", "latent", "gradient", "density"]
+"""What the score is made of."""
+
+BETA = 0.12
+"""Weight of the gradient in the published score."""
+
+_UNIT = 1e-6
+"""How far the length of a stored unit vector may be from 1 by rounding."""
+
+MEMBERS: tuple[Score, ...] = ("reconstruction", "combined", "density")
+"""What `fused` is made of: the set that was best on five validation classes of CIFAR-10."""
+
+_LEARNT = ("fused", "density")
+_NETWORK, _REFERENCE, _DENSITY, _TAIL = "network.", "reference.", "density.", "tail."
+
+
+@register
+class GradCon(Detector):
+    """Detector on an auto-encoder of normal images that was trained under the gradient constraint.
+
+    Known-only: nothing but normal images is seen. A score costs one forward and one backward pass through the decoder,
+    for a whole batch at once; it is that of the published loop over single images. The scores are
+
+    | score | what it is |
+    |---|---|
+    | `combined` | reconstruction loss minus beta times the mean cosine: the published score |
+    | `reconstruction` | the reconstruction loss alone, the control that needs no gradient |
+    | `latent` | the latent loss of a variational auto-encoder alone |
+    | `gradient` | minus the mean cosine alone |
+    | `fused` | the surprise of `reconstruction`, `combined` and `density` together: ours |
+    | `density` | distance to the k-th nearest normal image in the losses, and the angle and length of each gradient |
+
+    The file of this detector holds the auto-encoder and its reference gradients too, so that one file is all there is.
+
+    Source: Kwon, Prabhushankar, Temel and AlRegib, "Backpropagated Gradient Representations for Anomaly Detection",
+    ECCV 2020.
+
+    Args:
+        model: Auto-encoder in eval mode: images (B, K, H, W) in [0, 1] to reconstructions of the same shape. An
+            `AutoEncoder` of this package, or a module of yours, which the file then does not hold.
+        reference: The mean gradient of each constrained parameter in training, by name, as `train` returns it; only
+            its direction counts. `mean_gradient` makes one for an auto-encoder that was trained without. May be left
+            out when a file is loaded.
+        score: What the score is made of.
+        beta: Weight of the mean cosine in `combined`.
+        layers: Globs of the constrained parameters.
+        neighbours: k of `density`.
+        memory: Working memory that the gradients may take, such as `"512MiB"`; None for no limit of ours.
+        batch_size: Samples that go through the model at once.
+
+    Raises:
+        InputError: The reference does not fit the parameters, or a setting is out of range.
+
+    Example:
+        >>> from gradiometer.anomaly import make_network, mean_gradient
+        >>> network = make_network("cae", channels=1, size=8, seed=0).eval()
+        >>> known = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(0)) / 4
+        >>> detector = GradCon(network, mean_gradient(network, known[:30])).fit(known[:30]).calibrate(known[30:], 0.1)
+        >>> detector.judge(torch.ones(1, 1, 8, 8)).trustworthy.tolist()
+        [False]
+    """
+
+    info: ClassVar[DetectorInfo] = DetectorInfo(
+        paper=Paper(
+            title="Backpropagated Gradient Representations for Anomaly Detection",
+            venue="ECCV",
+            year=2020,
+            url="https://arxiv.org/abs/2007.09507",
+        ),
+        tasks={Task.CLASSIFICATION},
+    )
+
+    def __init__(
+        self,
+        model: nn.Module,
+        reference: Mapping[str, Tensor] | None = None,
+        score: Score = "combined",
+        beta: float = BETA,
+        layers: str | Sequence[str] = DECODER,
+        neighbours: int = 10,
+        *,
+        memory: str | int | None = None,
+        batch_size: int = 64,
+    ) -> None:
+        super().__init__(model, batch_size=batch_size)
+        if score not in get_args(Score):
+            raise InputError(f"score must be one of {', '.join(get_args(Score))}, got {score!r}")
+        if score == "latent" and not isinstance(model, VariationalAutoEncoder):
+            raise InputError("only a variational auto-encoder has a latent loss; choose another score")
+        if not np.isfinite(beta):
+            raise InputError(f"beta is {beta}; give a finite number")
+        self.score: Score = score
+        self.beta = beta
+        self.layers = layers if isinstance(layers, str) else list(layers)
+        self.neighbours = neighbours
+        self.memory = memory
+        #: The instrument that reads the gradients of the constrained parameters.
+        self.meter = Gradiometer(model, Reconstruction(), self.layers, memory=memory)
+        self.training: dict[str, Any] = {}  #: How the auto-encoder was trained, as far as it is known.
+        self._density = NeighbourDensity(neighbours)
+        self._tails: dict[Score, Tail] = {}
+        self._reference = None if reference is None else self._directions(reference)
+
+    @classmethod
+    def of(cls, trained: Trained, **settings: Any) -> GradCon:
+        """The detector of a training, with its reference.
+
+        Args:
+            trained: What `train` returned.
+            settings: Further arguments of the constructor.
+
+        Returns:
+            The detector, to be fitted.
+        """
+        layers = trained.record["recipe"]["constraint"]["layers"]
+        detector = cls(trained.network, trained.reference, **{"layers": layers, **settings})
+        detector.training = {name: value for name, value in trained.record.items() if name != "epochs"}
+        return detector
+
+    def again(self, **settings: Any) -> GradCon:
+        """A detector on the same auto-encoder and reference, to be fitted to other images or scored otherwise.
+
+        Args:
+            settings: Arguments of the constructor that differ.
+        """
+        kept = {name: getattr(self, name) for name in ("score", "beta", "neighbours", "memory", "batch_size")}
+        detector = GradCon(self.model, self.reference, layers=self.layers, **{**kept, **settings})
+        detector.training = self.training
+        return detector
+
+    @property
+    def reference(self) -> dict[str, Tensor]:
+        """The reference gradient of each constrained parameter as a unit vector, by name.
+
+        Raises:
+            NotFittedError: The detector was made without one.
+        """
+        if self._reference is None:
+            raise NotFittedError(
+                "there is no reference gradient, without which a score means nothing; give that of the training, or "
+                "mean_gradient(model, known) for an auto-encoder that was trained without the constraint"
+            )
+        return self._reference
+
+    def typical(self) -> Floats:
+        """Median squared length of the gradient of each constrained parameter among the known images (L,).
+
+        Raises:
+            NotFittedError: Before fit.
+        """
+        if self._known is None:
+            raise NotFittedError("what is typical is learnt from known images; call fit first")
+        medians: Floats = np.exp(self._known.reference.median[-len(self.reference) :])
+        return medians
+
+    def _measure(self, inputs: Inputs) -> Measurement:
+        if not isinstance(inputs, Tensor):
+            raise InputError(f"an auto-encoder takes images (B, K, H, W), got a {type(inputs).__name__} of tensors")
+        products, squares = self.meter.alignments(inputs, self.reference)
+        columns = [reconstruction_loss(inputs.double(), products.outputs.double()).unsqueeze(1)]
+        names = ["reconstruction loss"]
+        if isinstance(self.model, VariationalAutoEncoder):
+            with torch.no_grad():
+                # The difference of nearly equal numbers: a collapsed code would come out a hair below zero in float32.
+                mean, log_variance = (part.double() for part in self.model.distribution(inputs))
+                columns.append(latent_loss(mean, log_variance).clamp_min(0).unsqueeze(1))
+            names.append("latent loss")
+        lengths = squares.values.sqrt()
+        # A gradient without length has no direction: its cosine is 0.
+        cosines = torch.where(lengths > 0, products.values / lengths.clamp_min(torch.finfo(lengths.dtype).tiny), 0.0)
+        columns += [cosines.clamp(-1, 1), squares.values]
+        names += [f"cosine of {name}" for name in products.parameters]
+        names += [f"gradient of {name}" for name in squares.parameters]
+        statistics = torch.cat([column.cpu() for column in columns], 1).numpy()
+        return Measurement(None, statistics.astype(np.float64, copy=False), tuple(names))
+
+    def _score(self, statistics: Floats) -> Floats:
+        return self.score_by(self.score, statistics)
+
+    def statistics(self, x: Any) -> Floats:
+        """What the scores are made from, so that several of them can be had from one pass.
+
+        Args:
+            x: Images, in any form that `fit` takes.
+
+        Returns:
+            (B, F) float64: reconstruction loss, latent loss of a variational network, and for each constrained
+            parameter the cosine and the squared length of its gradient.
+
+        Raises:
+            InputError: As for predict.
+            ModelError: As for predict.
+        """
+        return np.concatenate([m.statistics for _, m in self._measurements(x, "inputs", self._expected())])
+
+    def score_by(self, score: Score, statistics: Floats) -> Floats:
+        """Any of the scores (B,) from the statistics (B, F).
+
+        Args:
+            score: `density` and `fused` need a detector that was fitted for `fused`.
+            statistics: As `statistics` gives them.
+        """
+        count = len(self.reference)
+        scores: Floats
+        if score == "fused":
+            # Independent p-values are put together by the sum of their logs (Fisher, 1925).
+            scores = np.sum([self._tails[one].surprise(self.score_by(one, statistics)) for one in MEMBERS], axis=0)
+        elif score == "reconstruction":
+            scores = statistics[:, 0]
+        elif score == "latent":
+            scores = statistics[:, 1]
+        elif score == "density":
+            scores = self._density.score(self._shape(statistics))
+        else:
+            scores = -statistics[:, -2 * count : -count].mean(1)
+            if score == "combined":
+                scores = statistics[:, 0] + self.beta * scores
+        return scores
+
+    def _shape(self, statistics: Floats) -> Floats:
+        """Non-negative statistics of the density: the losses, the angle and the squared length of each gradient."""
+        count = len(self.reference)
+        angles = np.arccos(statistics[:, -2 * count : -count])
+        return np.concatenate([statistics[:, : -2 * count], angles, statistics[:, -count:]], axis=1)
+
+    def _learn(self, known: Samples, challenges: Samples | None) -> None:
+        statistics = known.statistics
+        if self.score == "fused":
+            # What a member was fitted on does not surprise it, so a quarter is kept for the p-values.
+            fitted, kept = _divided(known)
+            self._density = NeighbourDensity(self.neighbours).fit(self._shape(statistics[fitted]))
+            self._tails = {one: Tail(self.score_by(one, statistics[kept])) for one in MEMBERS}
+        elif self.score == "density":
+            self._density = NeighbourDensity(self.neighbours).fit(self._shape(statistics))
+
+    def _profile(self, statistics: Floats) -> Floats:
+        count = len(self.reference)
+        logs = np.log(np.maximum(statistics, np.finfo(np.float64).tiny))
+        logs[:, -2 * count : -count] = statistics[:, -2 * count : -count]
+        return logs
+
+    def _profile_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        return names
+
+    def _parameters(self) -> dict[str, Any]:
+        names = ("score", "beta", "layers", "neighbours", "memory")
+        return super()._parameters() | {name: encode(getattr(self, name)) for name in names}
+
+    def _state(self) -> dict[str, Array]:
+        state: dict[str, Array] = {f"{_REFERENCE}{name}": v.cpu().numpy() for name, v in self.reference.items()}
+        if self._holds_model():
+            state |= {f"{_NETWORK}{name}": v.detach().cpu().numpy() for name, v in self.model.state_dict().items()}
+        if self.score in _LEARNT:
+            state |= {f"{_DENSITY}{name}": value for name, value in self._density.state().items()}
+        return state | {f"{_TAIL}{name}": tail.scores for name, tail in self._tails.items()}
+
+    def _restore(self, state: Mapping[str, Array]) -> None:
+        found = {n.removeprefix(_REFERENCE): torch.tensor(v) for n, v in state.items() if n.startswith(_REFERENCE)}
+        self._reference = self._directions(found)
+        density = {n.removeprefix(_DENSITY): v for n, v in state.items() if n.startswith(_DENSITY)}
+        if self.score in _LEARNT:
+            self._density = NeighbourDensity.restore(density)
+        tails = {n.removeprefix(_TAIL): a.astype(np.float64) for n, a in state.items() if n.startswith(_TAIL)}
+        self._tails = {one: Tail(tails[one]) for one in MEMBERS} if self.score == "fused" else {}
+
+    def _describe(self) -> dict[str, Any]:
+        described: dict[str, Any] = {"training": self.training}
+        for kind, network in NETWORKS.items():
+            if type(self.model) is network:
+                described["network"] = {"kind": kind, "channels": self.model.channels, "size": list(self.model.extent)}
+        return described
+
+    def _holds_model(self) -> bool:
+        return type(self.model) in NETWORKS.values()
+
+    @classmethod
+    def _rebuild(cls, artefact: Artefact) -> nn.Module:
+        if not artefact.header.get("holds_model"):
+            raise ArtefactError("the file does not hold its auto-encoder, which is one of yours; give it")
+        about = artefact.get("about")["network"]
+        prefix = f"state.{_NETWORK}"
+        weights = {n.removeprefix(prefix): torch.tensor(a) for n, a in artefact.tensors.items() if n.startswith(prefix)}
+        network = make_network(about["kind"], about["channels"], tuple(about["size"]), seed=0)
+        load_weights(network, weights, "the file of the detector")
+        return network.eval()
+
+    def _recall(self, described: Mapping[str, Any]) -> None:
+        self.training = dict(described.get("training", {}))
+
+    def _directions(self, reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The unit vectors of a reference, after checking that there is one for each parameter."""
+        wanted = constrained(self.model, self.layers)
+        missing, strange = sorted({*wanted} - {*reference}), sorted({*reference} - {*wanted})
+        if missing or strange:
+            what = f"lacks {missing[0]!r}" if missing else f"holds {strange[0]!r}, which is not among the layers"
+            raise InputError(f"the reference {what}; give the mean gradient of each of {', '.join(wanted)}")
+        units = {}
+        for name, parameter in wanted.items():
+            vector = torch.as_tensor(reference[name]).detach().double()
+            if vector.shape != parameter.shape or not bool(torch.isfinite(vector).all()):
+                raise InputError(
+                    f"the reference of {name!r} must be finite and of shape {tuple(parameter.shape)}, got "
+                    f"{tuple(vector.shape)}"
+                )
+            length = vector.norm()
+            # What a file holds has unit length already, and must come out of it to the last bit.
+            units[name] = (vector if length == 0 or abs(length - 1) < _UNIT else vector / length).to(parameter)
+        if not any(bool(unit.any()) for unit in units.values()):
+            raise ModelError("the reference is zero in every layer, so it has no direction; train for one step or more")
+        return units
+
+
+def _divided(known: Samples) -> tuple[Array, Array]:
+    """Rows of three quarters of the base images, and of the others; always the same."""
+    groups = np.arange(len(known)) if known.groups is None else known.groups
+    bases = np.unique(groups)
+    chosen = np.random.default_rng(0).permutation(bases)[: max(1, len(bases) // 4)]
+    kept = np.isin(groups, chosen)
+    return np.flatnonzero(~kept), np.flatnonzero(kept)
+
+
+def mean_gradient(
+    model: nn.Module, known: Any, layers: str | Sequence[str] = DECODER, *, batch_size: int = 64
+) -> dict[str, Tensor]:
+    """The mean gradient of the reconstruction loss over normal images: a reference without constrained training.
+
+    Args:
+        model: Auto-encoder in eval mode.
+        known: Normal images, in any form that `fit` takes.
+        layers: Globs of the parameters.
+        batch_size: Images that go through the model at once.
+
+    Returns:
+        One tensor for each parameter, by name.
+    """
+    meter = Gradiometer(model, Reconstruction(), layers)
+    device, dtype = place_of(model)
+    sums: dict[str, Tensor] = {}
+    count = 0
+    for batch in batches(known, batch_size, "known images"):
+        count += len(batch)
+        for name, gradients in meter.gradients(move(batch.inputs, device, dtype)).items():
+            sums[name] = sums.get(name, torch.zeros_like(gradients[0])) + gradients.sum(0)
+    return {name: total / count for name, total in sums.items()}

@@ -1,0 +1,44 @@
+"""One class normal: the published table, and the same for grey images."""
+
+from __future__ import annotations
+
+from gradiometer.benchmarks.gradcon.cases import Classes, trained
+from gradiometer.benchmarks.gradcon.scoring import Scorer, scores_of
+from gradiometer.benchmarks.gradcon.settings import Bench
+
+OTHERS = "other classes"
+
+
+def run(bench: Bench, name: str) -> None:
+    """Train and score one network for each model, seed and class of a data set.
+
+    Args:
+        bench: Settings and records.
+        name: Name of the data set.
+    """
+    settings = bench.settings
+    for seed in settings.seeds:
+        classes = Classes(settings.data_root, name, seed=seed, limit=settings.limit)
+        labels = settings.labels or tuple(range(len(classes.names)))
+        total = len(labels) * len(settings.models)
+        for number, (model, label) in enumerate((model, label) for model in settings.models for label in labels):
+            bench.say(f"{name}, seed {seed}", number, total)
+            known = f"{name}/{classes.names[label]}"
+            missing = bench.missing(known, OTHERS, model, scores_of(model), seed)
+            if not missing:
+                continue
+            case = classes.case(label)
+            recipe = settings.recipe(model, seed, case.train[0].numel())
+            scorer = Scorer.of(
+                trained(case.train, case.validation, recipe, settings.networks), model, case.train, settings.fit_images
+            )
+            (normal, first), (abnormal, second) = (scorer.statistics(part) for part in (case.normal, case.abnormal))
+            scorer.write(
+                bench,
+                (known, OTHERS),
+                missing,
+                (case.normal, normal),
+                (case.abnormal, abnormal),
+                first + second,
+            )
+        bench.say(f"{name}, seed {seed}", total, total)

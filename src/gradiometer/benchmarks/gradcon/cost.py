@@ -1,0 +1,119 @@
+"""What the constraint costs in training, and what a score costs in batches and one by one."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gradiometer.anomaly import AnomalyRecipe, Constraint, GradCon, make_network, train
+from gradiometer.benchmarks.gradcon import measures
+from gradiometer.benchmarks.gradcon.measures import Measure
+from gradiometer.benchmarks.gradcon.settings import Bench
+
+_IMAGES = 1000
+_STEPS_EPOCHS = 4
+_ROUNDS = 5
+
+
+def run(bench: Bench) -> None:
+    """Measure on random images of 3 x 28 x 28, which cost what real ones cost.
+
+    Each figure is the median of several rounds, with the fastest and the slowest as its ends.
+
+    Args:
+        bench: Settings and records.
+    """
+    count = min(bench.settings.limit or _IMAGES, _IMAGES)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 3, 28, 28), dtype=torch.uint8, generator=generator)
+    for number, kind in enumerate(("cae", "vae")):
+        bench.say("costs", number, 3)
+        for alpha in (0.0, 0.03):
+            _training(bench, kind, alpha, images)
+    bench.say("costs", 2, 3)
+    _scoring(bench, images)
+    bench.say("costs", 3, 3)
+
+
+def _training(bench: Bench, kind: str, alpha: float, images: Tensor) -> None:
+    name = f"{kind}+grad" if alpha else kind
+    network = make_network(kind, 3, 28, seed=0)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    _write(bench, name, "parameters", [float(parameters)], "parameters", len(images))
+    recipe = AnomalyRecipe(
+        network="vae" if kind == "vae" else "cae",
+        constraint=Constraint(alpha=alpha),
+        epochs=_STEPS_EPOCHS,
+        batch_size=50,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        record = train(images, images[:50], recipe, Path(folder)).record
+    # The first epoch warms up; validation and checkpoint count as they do in any training.
+    seconds = [1000 * figures["seconds"] / len(images) for figures in record["epochs"][1:]]
+    _write(bench, name, "training, an image and epoch", seconds, "ms", len(images))
+
+
+def _scoring(bench: Bench, images: Tensor) -> None:
+    network = make_network("cae", 3, 28, seed=0).eval()
+    named = dict(network.named_parameters())
+    reference = {n: torch.randn_like(p) for n, p in named.items() if n.startswith("decoder") and n.endswith("weight")}
+    detector = GradCon(network, reference).fit(images.numpy())
+    pixels = images.float() / 255
+    weights = [named[name] for name in reference]
+    directions = [detector.reference[name].reshape(1, -1) for name in reference]
+
+    def loop() -> Tensor:
+        scores = []
+        for image in pixels.split(1):
+            loss = F.mse_loss(network(image), image)
+            gradients = torch.autograd.grad(loss, weights)
+            cosines = [F.cosine_similarity(g.reshape(1, -1), r) for g, r in zip(gradients, directions, strict=True)]
+            scores.append(loss.item() - detector.beta * torch.cat(cosines).mean().item())
+        return torch.tensor(scores, dtype=torch.float64)
+
+    batched, alone = detector.predict(images.numpy()), loop()
+    _write(
+        bench,
+        "scores, batched against one by one",
+        "largest difference",
+        [float((batched - alone).abs().max())],
+        "",
+        len(images),
+    )
+    with torch.no_grad():
+        forward = _timed(lambda: [network(part) for part in pixels.split(detector.batch_size)], len(images))
+    _write(bench, "forward pass alone", "scoring, an image", forward, "ms", len(images))
+    _write(
+        bench,
+        "batched",
+        "scoring, an image",
+        _timed(lambda: detector.predict(images.numpy()), len(images)),
+        "ms",
+        len(images),
+    )
+    _write(bench, "one by one", "scoring, an image", _timed(loop, len(images)), "ms", len(images))
+
+
+def _timed(call: Callable[[], object], images: int) -> list[float]:
+    """Milliseconds for one image, round by round, after one that warms up."""
+    call()
+    found = []
+    for _ in range(_ROUNDS):
+        started = time.perf_counter()
+        call()
+        found.append(1000 * (time.perf_counter() - started) / images)
+    return found
+
+
+def _write(bench: Bench, subject: str, figure: str, values: list[float], unit: str, images: int) -> None:
+    measure = Measure(
+        "cost", subject, figure, float(np.median(values)), min(values), max(values), unit, 0, {"images": images}
+    )
+    measures.append(bench.settings.out / "measures.jsonl", measure)

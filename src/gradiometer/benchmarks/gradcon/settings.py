@@ -1,0 +1,189 @@
+"""What `gradiometer benchmark gradcon` runs, and with which networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gradiometer.anomaly import AnomalyRecipe, Constraint
+from gradiometer.benchmarks import records
+from gradiometer.benchmarks.evidence import Progress
+from gradiometer.benchmarks.metrics import Floats, evaluate
+from gradiometer.benchmarks.records import Record
+from gradiometer.errors import InputError
+
+BENCHMARK = "gradcon"
+PARTS = ("cifar10", "mnist", "fashion_mnist", "condition", "tiles", "cost")
+MODELS = ("cae", "cae+grad", "vae", "vae+grad")
+
+
+@dataclass(frozen=True)
+class GradConSettings:
+    """Settings of `gradiometer benchmark gradcon`.
+
+    Attributes:
+        data_root: Folder with the data sets, NAME.npz each, in the layout of MedMNIST.
+        out: Folder for the records, the tables and the figure.
+        cache: Folder for the trained networks; `out / networks` when None.
+        parts: What to run: the data sets of which each class is normal once, `condition` (traffic signs under
+            corruptions), `tiles` (magnetic tiles with defects) and `cost`.
+        models: Networks: `cae`, `cae+grad`, `vae`, `vae+grad`.
+        labels: Numbers of the classes that are normal once; all when empty.
+        signs: Data set of the part `condition`: signs in splits `train` and `test`.
+        seeds: Seeds of splits, weights and order; each is a training.
+        epochs: Passes over the training images.
+        tile_size: Height and width of the tiles, in pixels.
+        fit_images: Training images that densities are fitted on.
+        limit: At most so many test images of every set, for a quick look.
+        draws: Bootstrap resamples behind each interval.
+    """
+
+    data_root: Path
+    out: Path = Path("gradcon")
+    cache: Path | None = None
+    parts: tuple[str, ...] = PARTS
+    models: tuple[str, ...] = MODELS
+    labels: tuple[int, ...] = ()
+    signs: str = "gtsrb"
+    seeds: tuple[int, ...] = (0,)
+    epochs: int = 40
+    tile_size: int = 64
+    fit_images: int = 2000
+    limit: int | None = None
+    draws: int = 1000
+
+    def __post_init__(self) -> None:
+        """Check the names.
+
+        Raises:
+            InputError: A part or a model is unknown.
+        """
+        for what, given, known in (("part", self.parts, PARTS), ("model", self.models, MODELS)):
+            for name in given:
+                if name not in known:
+                    raise InputError(f"there is no {what} {name!r}; choose from {', '.join(known)}")
+
+    @property
+    def networks(self) -> Path:
+        """Where trained networks are kept."""
+        return self.cache or self.out / "networks"
+
+    @property
+    def records(self) -> Path:
+        """The file of the result records."""
+        return self.out / "records.jsonl"
+
+    def recipe(self, model: str, seed: int, values: int) -> AnomalyRecipe:
+        """How a network is trained.
+
+        Args:
+            model: One of `MODELS`.
+            seed: Of weights and order.
+            values: Values in an image. The latent loss of a VAE is the sum over its latent vector beside the *mean*
+                squared error, as in much published code; of the readings that we tried it is the one whose figures
+                come near the published ones.
+        """
+        network, _, constrained = model.partition("+")
+        return AnomalyRecipe(
+            network="vae" if network == "vae" else "cae",
+            constraint=Constraint(alpha=0.03 if constrained else 0.0),
+            epochs=self.epochs,
+            latent_weight=float(values) if network == "vae" else 1.0,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all parts share: the settings, and the records that are there.
+
+    Attributes:
+        settings: What to run.
+        progress: Told what is being done.
+        finished: Called with each new record.
+    """
+
+    settings: GradConSettings
+    progress: Progress | None = None
+    finished: Callable[[Record], None] | None = None
+
+    def say(self, what: str, done: int, total: int) -> None:
+        """Report progress, if anybody listens."""
+        if self.progress is not None:
+            self.progress(what, done, total)
+
+    def missing(self, known: str, challenge: str, model: str, detectors: Sequence[str], seed: int) -> list[str]:
+        """Detectors that have no record yet under these settings."""
+        there = records.read(self.settings.records) if self.settings.records.exists() else []
+        wanted = self._notes()
+        found = {
+            record.detector
+            for record in there
+            if (record.known, record.challenge, record.model, record.seed) == (known, challenge, model, seed)
+            and {name: record.settings.get(name) for name in wanted} == wanted
+        }
+        return [name for name in detectors if name not in found]
+
+    def record(
+        self,
+        *,
+        known: str,
+        challenge: str,
+        model: str,
+        detector: str,
+        seed: int,
+        scores: tuple[Floats, Floats],
+        control: bool,
+        counts: dict[str, int],
+        weights: str,
+        data: dict[str, str],
+        seconds: float,
+        notes: dict[str, Any],
+    ) -> Record:
+        """Measure one detector on one challenge, and write it down.
+
+        Args:
+            known: Name of the normal images.
+            challenge: Name of the abnormal ones.
+            model: Name of the network, or of the reference method.
+            detector: Name of the score.
+            seed: Of training and bootstrap.
+            scores: Outlier scores of normal and of abnormal test images.
+            control: Whether the score needs no gradient.
+            counts: Numbers of images by use.
+            weights: Hash of the weights of the network.
+            data: Hashes of the images by use.
+            seconds: Time for scoring.
+            notes: Further settings.
+        """
+        found = Record(
+            benchmark=BENCHMARK,
+            kind="detection",
+            model=model,
+            known=known,
+            challenge=challenge,
+            detector=detector,
+            protocol="known-only",
+            control=control,
+            metrics=evaluate(*scores, seed=seed, draws=self.settings.draws),
+            counts=counts,
+            seed=seed,
+            draws=self.settings.draws,
+            confidence=0.95,
+            weights_sha256=weights,
+            data_sha256=data,
+            versions=records.versions(),
+            environment=records.environment(),
+            seconds=seconds,
+            settings={**self._notes(), **notes},
+        )
+        records.append(self.settings.records, found)
+        if self.finished is not None:
+            self.finished(found)
+        return found
+
+    def _notes(self) -> dict[str, Any]:
+        settings = self.settings
+        return {"epochs": settings.epochs, "fit_images": settings.fit_images, "limit": settings.limit}

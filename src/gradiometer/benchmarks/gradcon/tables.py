@@ -1,0 +1,266 @@
+"""Tables of the GradCon benchmark, rendered from its records beside the published figures."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from gradiometer.benchmarks.gradcon.classes import OTHERS
+from gradiometer.benchmarks.gradcon.measures import Measure
+from gradiometer.benchmarks.gradcon.tiles import NAME as TILES
+from gradiometer.benchmarks.metrics import Interval
+from gradiometer.benchmarks.records import Record
+from gradiometer.benchmarks.tables import Cell, Head, Table, to_markdown
+
+VALIDATION = ("bird", "cat", "deer", "frog", "horse")
+"""Classes of CIFAR-10 on which `fused` was chosen: a random five, `numpy.random.default_rng(0).permutation(10)[:5]`."""
+
+_DRAWN = ("reconstruction", "gradient")
+_PUBLISHED = "published"
+_AVERAGE = "average"
+Value = Interval | float
+
+
+@dataclass(frozen=True)
+class Published:
+    """The published table.
+
+    Attributes:
+        source: Where it is from.
+        epochs: Passes over the training images.
+        rows: AUROC of each class, by name of the network and of the score.
+    """
+
+    source: str
+    epochs: int
+    rows: dict[tuple[str, str], dict[str, float]]
+
+
+@cache
+def published() -> Published:
+    """The published figures for CIFAR-10, which are not ours."""
+    text = resources.files("gradiometer.benchmarks.gradcon").joinpath("published.json").read_text(encoding="utf-8")
+    entries: dict[str, Any] = json.loads(text)
+    rows = {
+        (row["model"], row["score"]): dict(zip(entries["classes"], row["auroc"], strict=True))
+        for row in entries["rows"]
+    }
+    return Published(entries["source"], entries["epochs"], rows)
+
+
+def to_page(records: Sequence[Record], measures: Sequence[Measure]) -> str:
+    """All tables in Markdown, each under its title.
+
+    Args:
+        records: Result records.
+        measures: Figures of pixels and costs.
+    """
+    made: list[Table] = []
+    classes = [record for record in records if record.challenge == OTHERS]
+    for name in dict.fromkeys(record.known.partition("/")[0] for record in classes):
+        chosen = [record for record in classes if record.known.startswith(f"{name}/")]
+        made.append(_class_table(name, chosen))
+        if name == "cifar10":
+            made.append(_halves_table(chosen))
+    tiles = [record for record in records if record.known == TILES]
+    others = [record for record in records if record.challenge != OTHERS and record.known != TILES]
+    signs = list(dict.fromkeys(record.known for record in others))
+    made += [_condition_table(known, [record for record in others if record.known == known]) for known in signs]
+    if tiles:
+        made.append(_kinds_table(tiles))
+    if any(measure.part == "tiles" for measure in measures):
+        made.append(_pixel_table([measure for measure in measures if measure.part == "tiles"]))
+    if any(measure.part == "cost" for measure in measures):
+        made.append(_cost_table([measure for measure in measures if measure.part == "cost"]))
+    return "\n".join(f"**{table.title}**\n\n{to_markdown(table)}" for table in made)
+
+
+def _class_table(name: str, records: Sequence[Record]) -> Table:
+    """AUROC of each normal class, one row for each network, score and number of epochs; published rows beside ours."""
+    classes = list(dict.fromkeys(record.known.partition("/")[2] for record in records))
+    source = published()
+    rows: list[tuple[str, tuple[Cell, ...]]] = []
+    for (model, detector), epochs in _rows(records):
+        title = f"{model}, {detector}, {epochs} epochs"
+        found = _by_class(records, model, detector, epochs)
+        rows.append((title, _cells([found.get(one) for one in classes])))
+        theirs = source.rows.get((model, detector), {})
+        last = not any(pair == (model, detector) and more > epochs for pair, more in _rows(records))
+        if name == "cifar10" and theirs and last:
+            rows.append((f"*{model}, {detector}, {_PUBLISHED}*", _cells([theirs.get(one) for one in classes])))
+    seeds = sorted({record.seed for record in records})
+    title = (
+        f"{name}, one class normal: AUROC in percent, with 95 % bootstrap interval over images; "
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    )
+    if name == "cifar10":
+        title += f". Published rows ({source.epochs} epochs): {source.source}"
+    return Table(title, "network, score", tuple(Head(one) for one in (*classes, _AVERAGE)), tuple(rows))
+
+
+def _halves_table(records: Sequence[Record]) -> Table:
+    """Averages over the classes on which a score was chosen, and over the others."""
+    classes = list(dict.fromkeys(record.known.partition("/")[2] for record in records))
+    halves = [one for one in classes if one in VALIDATION], [one for one in classes if one not in VALIDATION]
+    rows = []
+    for (model, detector), epochs in _rows(records):
+        found = _by_class(records, model, detector, epochs)
+        cells = [_average([found.get(one) for one in half]) for half in (*halves, classes)]
+        rows.append((f"{model}, {detector}, {epochs} epochs", tuple(_cell(value) for value in cells)))
+    heads = (f"validation classes ({', '.join(halves[0])})", f"the others ({', '.join(halves[1])})", "all")
+    title = "cifar10: `fused` was chosen on the validation classes; AUROC in percent, averages over classes"
+    return Table(title, "network, score", tuple(map(Head, heads)), tuple(rows))
+
+
+def _condition_table(known: str, records: Sequence[Record]) -> Table:
+    """Mean AUROC over the levels of each corruption."""
+    kinds = list(dict.fromkeys(record.challenge.rpartition(".")[0] for record in records))
+    rows = []
+    for (model, detector), epochs in _rows(records):
+        values: list[Value | None] = []
+        for kind in kinds:
+            chosen = [
+                record.metrics.auroc
+                for record in records
+                if _is(record, model, detector, epochs) and record.challenge.rpartition(".")[0] == kind
+            ]
+            values.append(_average(list(chosen)))
+        rows.append((f"{model}, {detector}, {epochs} epochs", _cells(values)))
+    title = f"{known}: clean against corrupted, AUROC in percent, mean over the levels 1 to 5"
+    return Table(title, "network, score", tuple(Head(one) for one in (*kinds, _AVERAGE)), tuple(rows))
+
+
+def curves(records: Sequence[Record], model: str = "cae+grad") -> dict[str, dict[str, list[float]]]:
+    """AUROC of reconstruction and gradient by corruption and level, for the figure; the longest training counts.
+
+    Args:
+        records: Result records.
+        model: Name of the network.
+    """
+    chosen = [r for r in records if r.model == model and r.known != TILES and r.challenge != OTHERS]
+    longest = max((record.settings["epochs"] for record in chosen), default=0)
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for record in chosen:
+        if record.settings["epochs"] == longest and record.detector in _DRAWN:
+            kind, _, level = record.challenge.rpartition(".")
+            lines = found.setdefault(kind, {name: {} for name in _DRAWN})
+            lines[record.detector].setdefault(level, []).append(record.metrics.auroc.value)
+    return {
+        kind: {name: [statistics.fmean(levels[one]) for one in sorted(levels)] for name, levels in lines.items()}
+        for kind, lines in found.items()
+    }
+
+
+def _kinds_table(records: Sequence[Record]) -> Table:
+    """AUROC of each kind of defect."""
+    kinds = list(dict.fromkeys(record.challenge for record in records))
+    rows = []
+    for (model, detector), epochs in _rows(records):
+        found = _pooled(records, model, detector, epochs, lambda record: record.challenge)
+        trained = f", {epochs} epochs" if model.startswith(("cae", "vae")) else ""
+        rows.append((f"{model}, {detector}{trained}", _cells([found.get(kind) for kind in kinds])))
+    title = "magnetic tiles, free against defective: AUROC in percent, with 95 % bootstrap interval over images"
+    return Table(title, "method, score", tuple(Head(one) for one in (*kinds, _AVERAGE)), tuple(rows))
+
+
+def _pixel_table(measures: Sequence[Measure]) -> Table:
+    figures = list(dict.fromkeys(measure.figure for measure in measures))
+    subjects = list(dict.fromkeys(measure.subject for measure in measures))
+    found = {(m.subject, m.figure): Interval(m.value, m.low, m.high) for m in measures}
+    rows = [(one, tuple(_cell(found.get((one, figure))) for figure in figures)) for one in subjects]
+    first = measures[0].settings
+    title = (
+        f"magnetic tiles: marked pixels that maps find, in percent, with 95 % bootstrap interval over "
+        f"{first['images']} images with {first['regions']} regions"
+    )
+    return Table(title, "map", tuple(map(Head, figures)), tuple(rows))
+
+
+def _cost_table(measures: Sequence[Measure]) -> Table:
+    rows = [
+        (
+            f"{measure.subject}: {measure.figure}",
+            (Cell(_number(measure.value), _span(measure)), Cell(measure.unit)),
+        )
+        for measure in measures
+    ]
+    environment = measures[-1].environment
+    title = (
+        f"Costs, median and range, {environment['threads']} thread(s) of {environment['cores']} cores "
+        f"({environment['machine']})"
+    )
+    return Table(title, "what", (Head("value"), Head("unit")), tuple(rows))
+
+
+def _rows(records: Sequence[Record]) -> list[tuple[tuple[str, str], int]]:
+    """Network, score and epochs of each row: networks and scores in the order of the records, epochs ascending."""
+    found: dict[tuple[str, str], set[int]] = {}
+    for record in records:
+        found.setdefault((record.model, record.detector), set()).add(int(record.settings["epochs"]))
+    return [(pair, epochs) for pair, several in found.items() for epochs in sorted(several)]
+
+
+def _is(record: Record, model: str, detector: str, epochs: int) -> bool:
+    return (record.model, record.detector, record.settings["epochs"]) == (model, detector, epochs)
+
+
+def _by_class(records: Sequence[Record], model: str, detector: str, epochs: int) -> dict[str, Value]:
+    return _pooled(records, model, detector, epochs, lambda record: record.known.partition("/")[2])
+
+
+def _pooled(
+    records: Sequence[Record], model: str, detector: str, epochs: int, name: Callable[[Record], str]
+) -> dict[str, Value]:
+    """AUROC by name; over several seeds the mean, between the lowest and the highest seed."""
+    seeds: dict[str, dict[int, Interval]] = {}
+    for record in records:
+        if _is(record, model, detector, epochs):
+            seeds.setdefault(name(record), {})[record.seed] = record.metrics.auroc
+    found: dict[str, Value] = {}
+    for one, intervals in seeds.items():
+        values = [interval.value for interval in intervals.values()]
+        if len(values) == 1:
+            found[one] = next(iter(intervals.values()))
+        else:
+            found[one] = Interval(statistics.fmean(values), min(values), max(values))
+    return found
+
+
+def _average(values: Sequence[Value | None]) -> Value | None:
+    """Mean of figures, or nothing when one is missing. The half-widths of independent figures add up in squares."""
+    present = [value for value in values if value is not None]
+    if len(present) != len(values) or not present:
+        return None
+    if not all(isinstance(value, Interval) for value in present):
+        return statistics.fmean(value.value if isinstance(value, Interval) else value for value in present)
+    intervals = [value for value in present if isinstance(value, Interval)]
+    mean = statistics.fmean(interval.value for interval in intervals)
+    below = sum((interval.value - interval.low) ** 2 for interval in intervals) ** 0.5 / len(intervals)
+    above = sum((interval.high - interval.value) ** 2 for interval in intervals) ** 0.5 / len(intervals)
+    return Interval(mean, mean - below, mean + above)
+
+
+def _cells(values: Sequence[Value | None]) -> tuple[Cell, ...]:
+    """A cell for each value, and one for their average."""
+    return tuple(_cell(value) for value in (*values, _average(values)))
+
+
+def _cell(value: Value | None) -> Cell:
+    if value is None:
+        return Cell("-")
+    if isinstance(value, float):
+        return Cell(f"{100 * value:.1f}")
+    return Cell(f"{100 * value.value:.1f}", f"{100 * value.low:.1f}–{100 * value.high:.1f}")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _span(measure: Measure) -> str:
+    return "" if measure.low == measure.high else f"{_number(measure.low)}–{_number(measure.high)}"

@@ -1,0 +1,202 @@
+"""The benchmark of GradCon on small data sets that are made here, and once on real ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gradiometer.anomaly import AnomalyRecipe, pixels_hash
+from gradiometer.benchmarks import gradcon, records
+from gradiometer.benchmarks.gradcon import measures, tables
+from gradiometer.benchmarks.gradcon.cases import Classes, resized, trained
+from gradiometer.benchmarks.gradcon.references import Components, Neighbours
+from gradiometer.benchmarks.gradcon.settings import GradConSettings
+from gradiometer.errors import InputError
+from gradiometer.reports import figures
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three data sets: stripes of three directions, signs, and tiles with dents."""
+    folder = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 180), ("test", 60)):
+        labels = np.arange(count) % 3
+        images = generator.integers(0, 80, (count, 28, 28)).astype(np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            {0: image[::3], 1: image[:, ::3], 2: image}[int(label)][...] += 150
+        arrays |= {f"{split}_images": images, f"{split}_labels": labels}
+    np.savez(folder / "cifar10.npz", **arrays, class_names=np.array(["rows", "columns", "bright"]))
+    np.savez(folder / "signs.npz", **{name: a for name, a in arrays.items() if "images" in name})
+    tiles = generator.integers(90, 110, (140, 64, 64)).astype(np.uint8)
+    masks = np.zeros(tiles.shape, dtype=bool)
+    masks[100:, 20:30, 30:40] = True
+    tiles[masks] = 250
+    np.savez(
+        folder / "magnetic_tile.npz",
+        test_images=tiles,
+        test_labels=np.r_[np.zeros(100, int), np.ones(40, int)],
+        test_masks=np.packbits(masks, axis=-1),
+        class_names=np.array(["Free", "Dent"]),
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(root: Path, tmp_path_factory: pytest.TempPathFactory) -> GradConSettings:
+    return GradConSettings(
+        root,
+        tmp_path_factory.mktemp("gradcon"),
+        parts=("cifar10", "condition", "tiles"),
+        models=("cae+grad",),
+        signs="signs",
+        epochs=1,
+        tile_size=16,
+        draws=10,
+    )
+
+
+@pytest.fixture(scope="module")
+def page(settings: GradConSettings) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        # The recipe's batch of 64 is more than a class of this data set has.
+        patch.setattr(GradConSettings, "recipe", lambda self, model, seed, values: _recipe(self, seed))
+        text = gradcon.run(settings)
+        seen: list[object] = []
+        assert gradcon.run(settings, finished=seen.append) == text
+        assert seen == []  # everything was there
+    return text
+
+
+def _recipe(settings: GradConSettings, seed: int) -> AnomalyRecipe:
+    return AnomalyRecipe(epochs=settings.epochs, batch_size=16, seed=seed)
+
+
+def test_every_cell_has_a_record_with_seed_hashes_and_interval(settings: GradConSettings, page: str) -> None:
+    found = records.read(settings.records)
+    scores = {"reconstruction", "gradient", "combined", "fused"}
+    classes = [record for record in found if record.known.startswith("cifar10/")]
+    assert {(record.known, record.detector) for record in classes} == {
+        (f"cifar10/{name}", score) for name in ("rows", "columns", "bright") for score in scores
+    }
+    assert {record.challenge for record in found if record.known == "signs"} >= {"gaussian_noise.1", "gaussian_blur.5"}
+    assert {record.model for record in found if record.known == "magnetic_tile"} == {
+        "cae+grad", Components.name, Neighbours.name
+    }  # fmt: skip
+    for record in found:
+        assert record.metrics.auroc.low <= record.metrics.auroc.value <= record.metrics.auroc.high
+        assert record.data_sha256["normal"]
+        assert record.settings["epochs"] == 1
+        assert record.control == (record.detector in ("reconstruction", "spot"))
+
+
+def test_the_tables_are_rendered_from_the_records(settings: GradConSettings, page: str) -> None:
+    found = records.read(settings.records)
+    assert page == (settings.out / "tables.md").read_text(encoding="utf-8")
+    assert page == tables.to_page(found, measures.read(settings.out / "measures.jsonl"))
+    one = next(record for record in found if record.known == "cifar10/rows" and record.detector == "combined")
+    row = next(line for line in page.splitlines() if line.startswith("| cae+grad, combined, 1 epochs"))
+    assert row.split("|")[2].split()[0] == f"{100 * one.metrics.auroc.value:.1f}"
+    assert "| PCA reconstruction |" in page
+
+
+def test_the_figure_has_the_curves_of_the_records(settings: GradConSettings, page: str) -> None:
+    found = records.read(settings.records)
+    curves = tables.curves(found)
+    assert list(curves["gaussian_blur"]) == ["reconstruction", "gradient"]
+    one = next(r for r in found if r.challenge == "gaussian_blur.2" and r.detector == "gradient")
+    assert curves["gaussian_blur"]["gradient"][1] == one.metrics.auroc.value
+    assert len(curves["gaussian_noise"]["reconstruction"]) == 5
+    svg = figures.levels(curves, prefix="x")
+    assert f"gaussian_blur, gradient: {curves['gaussian_blur']['gradient'][0]:.2f}" in svg
+    with pytest.raises(InputError, match="two scores"):
+        figures.levels({"fog": {"reconstruction": [0.5]}}, prefix="x")
+
+
+def test_the_published_averages_are_those_of_the_published_rows() -> None:
+    averages = {
+        ("cae", "reconstruction"): 0.564, ("cae+grad", "reconstruction"): 0.554, ("cae+grad", "gradient"): 0.661,
+        ("vae", "reconstruction"): 0.526, ("vae", "latent"): 0.583, ("vae+grad", "reconstruction"): 0.528,
+        ("vae+grad", "latent"): 0.550, ("vae+grad", "gradient"): 0.647,
+    }  # fmt: skip
+    rows = tables.published().rows
+    assert {name: pytest.approx(np.mean(list(row.values())), abs=6e-4) for name, row in rows.items()} == averages
+
+
+def test_a_bright_dent_is_found_in_place(settings: GradConSettings, page: str) -> None:
+    found = {(m.subject, m.figure): m for m in measures.read(settings.out / "measures.jsonl")}
+    assert found["PCA reconstruction", "pixel AUROC"].value > 0.95
+    assert found["cae+grad, reconstruction", "pixel AUROC"].value > 0.9
+    assert found["cae+grad, reconstruction", "PRO"].settings["regions"] == 40
+
+
+def test_a_class_is_divided_as_published(root: Path) -> None:
+    classes = Classes(root, "cifar10", seed=1)
+    case = classes.case(0)
+    assert (len(case.train), len(case.validation)) == (54, 6)
+    assert len(case.normal) == len(case.abnormal) == 20
+    again, other = classes.case(0), Classes(root, "cifar10", seed=2).case(0)
+    assert pixels_hash(again.train) == pixels_hash(case.train) != pixels_hash(other.train)
+    # Rows are bright in every third line, and nothing else is.
+    lines = case.normal[:, 0].float().mean(2)[:, ::3].mean(1) - case.normal[:, 0].float().mean((1, 2))
+    assert (lines > 50).all()
+
+
+def test_images_are_resized_by_lanczos_without_loss_of_a_fitting_one() -> None:
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = Image.fromarray(images[1].permute(1, 2, 0).numpy()).resize((28, 28), Image.Resampling.LANCZOS)
+    assert np.array_equal(resized(images)[1].permute(1, 2, 0).numpy(), np.asarray(expected))
+    assert resized(images, 32) is images
+    assert resized(images[:, :1], 28).shape == (2, 1, 28, 28)
+
+
+def test_a_longer_training_continues_a_shorter_one(root: Path, tmp_path: Path) -> None:
+    case = Classes(root, "cifar10").case(0)
+    recipe = AnomalyRecipe(epochs=2, batch_size=16)
+    whole = trained(case.train, case.validation, recipe, tmp_path / "whole")
+    epochs: list[float] = []
+    trained(case.train, case.validation, replace(recipe, epochs=1), tmp_path / "parts")
+    parts = trained(
+        case.train, case.validation, recipe, tmp_path / "parts", lambda figures: epochs.append(figures["epoch"])
+    )
+    assert epochs == [2]
+    for one, other in zip(whole.reference.values(), parts.reference.values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_references_leave_nothing_of_what_they_know() -> None:
+    known = np.random.default_rng(0).random((8, 1, 4, 4))
+    np.testing.assert_allclose(Components(50).fit(known).maps(known), 0, atol=1e-12)
+    np.testing.assert_allclose(Neighbours(1).fit(known).maps(known), 0, atol=1e-12)
+    assert Components(2).fit(known).maps(known + 1).shape == (8, 4, 4)
+
+
+def test_parts_and_models_that_do_not_exist_are_refused(root: Path) -> None:
+    with pytest.raises(InputError, match="no part 'moon'"):
+        GradConSettings(root, parts=("moon",))
+    with pytest.raises(InputError, match="no model 'gan'"):
+        GradConSettings(root, models=("gan",))
+
+
+def test_costs_are_measured(root: Path, tmp_path: Path) -> None:
+    gradcon.run(GradConSettings(root, tmp_path, parts=("cost",), limit=60))
+    found = {(m.subject, m.figure): m for m in measures.read(tmp_path / "measures.jsonl")}
+    assert found["cae", "parameters"].value == 232_771
+    assert found["scores, batched against one by one", "largest difference"].value < 1e-6
+    assert found["cae+grad", "training, an image and epoch"].value > 0
+
+
+def test_real_digits_that_are_no_ones_stand_out(data_root: Path, tmp_path: Path) -> None:
+    settings = GradConSettings(
+        data_root, tmp_path, parts=("mnist",), models=("cae+grad",), labels=(1,), epochs=15, draws=10, limit=400
+    )
+    gradcon.run(settings)
+    found = {record.detector: record.metrics.auroc.value for record in records.read(settings.records)}
+    assert found["reconstruction"] > 0.85
+    assert found["fused"] > 0.85

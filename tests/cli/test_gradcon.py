@@ -1,0 +1,148 @@
+"""GradCon by the commands alone, on real digits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gradiometer import data
+from gradiometer.anomaly import GradCon
+from gradiometer.cli import main
+from gradiometer.detectors import storage
+from tests.cli.conftest import Run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of small zeros to fours, by the command."""
+    folder = tmp_path_factory.mktemp("gradcon")
+    words = f"train gradcon --known digits@0-50 --epochs 3 --batch-size 32 --out {folder / 'run'}"
+    assert main(words.split()) == 0
+    return folder / "run"
+
+
+def rows(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_one_file_is_a_fitted_and_calibrated_detector(trained: Path) -> None:
+    artefact = storage.read(trained / "gradcon.safetensors")
+    about = artefact.header["about"]
+    assert about["network"] == {"kind": "cae", "channels": 1, "size": [8, 8]}
+    assert about["training"]["recipe"]["constraint"]["alpha"] == 0.03
+    assert artefact.header["parameters"]["beta"] == 0.12
+    assert artefact.header["false_alarm_rate"] == 0.05
+    record = json.loads((trained / "record.json").read_text())
+    assert record["images"] == {"train": 720, "validation": 90}
+    assert [figures["epoch"] for figures in record["epochs"]] == [1, 2, 3]
+
+
+def test_training_goes_on_where_it_was(trained: Path, run: Run, tmp_path: Path) -> None:
+    before = (trained / "gradcon.safetensors").read_bytes()
+    said = run("train", "gradcon", "--known", "digits@0-50", "--epochs", 3, "--batch-size", 32, "--out", trained)
+    assert said.code == 0
+    assert "epoch 1" not in said.err
+    assert (trained / "gradcon.safetensors").read_bytes() == before
+    other = run("train", "gradcon", "--known", "digits@0-50", "--alpha", 0.1, "--batch-size", 32, "--out", trained)
+    assert other.code == 1
+    assert "another constraint" in other.err
+
+
+def test_a_folder_is_scored_with_a_broken_file_in_it(trained: Path, run: Run, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, image in enumerate(data.load("digits").images[-12:, 0].numpy()):
+        Image.fromarray(image).save(photos / f"{number:02}.png")
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(photos / "white.png")
+    (photos / "03.png").write_bytes(b"no image")
+    out = tmp_path / "scores.jsonl"
+    said = run("score", "--detector", trained / "gradcon.safetensors", "--images", photos, "--out", out)
+    assert said.code == 0, said.err
+    found = {Path(str(row["name"])).name: row for row in rows(out)}
+    assert found["03.png"]["error"] is not None
+    assert found["white.png"]["trustworthy"] is False
+    assert found["white.png"]["prediction"] is None
+    assert "reconstruction loss" in str(found["white.png"]["reason"])
+    with pytest.warns(UserWarning, match="1 of 13"):
+        readable = data.load(photos)
+    expected = GradCon.load(trained / "gradcon.safetensors").predict(readable).tolist()
+    assert [row["score"] for row in found.values() if row["error"] is None] == expected
+
+
+def test_it_is_fitted_calibrated_and_explained_like_any_detector(trained: Path, run: Run, tmp_path: Path) -> None:
+    fitted = tmp_path / "fused.safetensors"
+    said = run(
+        "fit",
+        "--detector",
+        "gradcon",
+        "--model",
+        trained,
+        "--known",
+        "digits@0-50",
+        "--score",
+        "fused",
+        "--out",
+        fitted,
+    )
+    assert said.code == 0, said.err
+    assert run("calibrate", "--detector", fitted, "--held-out", "digits@50-80").code == 0
+    said = run("explain", "--detector", fitted, "--images", "digits@80-100", "--limit", 2)
+    assert said.code == 0
+    assert "trustworthy (p = " in said.out
+    assert "decoder." in said.out
+    assert "class" not in said.out
+    refused = run(
+        "fit",
+        "--detector",
+        "gradcon",
+        "--model",
+        trained,
+        "--known",
+        "digits",
+        "--challenges",
+        "digits",
+        "--out",
+        fitted,
+    )
+    assert refused.code == 1
+    assert "learns nothing from challenges" in refused.err
+
+
+def test_too_few_images_for_the_rate_are_said_and_not_hidden(run: Run, tmp_path: Path) -> None:
+    words = ("train", "gradcon", "--known", "digits", "--limit", 100, "--epochs", 1, "--out", tmp_path / "few")
+    said = run(*words)
+    assert said.code == 0, said.err
+    assert "too few images for a false-alarm rate of 0.05" in said.err
+    refused = run(*words[:5], 10, *words[6:-1], tmp_path / "fewer")
+    assert refused.code == 1
+    assert "less than one batch" in refused.err
+
+
+def test_a_score_that_the_network_does_not_have_is_noticed_before_training(run: Run, tmp_path: Path) -> None:
+    said = run("train", "gradcon", "--known", "digits", "--score", "latent", "--out", tmp_path / "run")
+    assert said.code == 1
+    assert "only a variational auto-encoder has a latent loss" in said.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_of_mixed_sizes_are_refused(run: Run, tmp_path: Path) -> None:
+    for side in (8, 9):
+        for number in range(3):
+            Image.fromarray(np.zeros((side, side), np.uint8)).save(tmp_path / f"{side}-{number}.png")
+    said = run("train", "gradcon", "--known", tmp_path, "--out", tmp_path / "run")
+    assert said.code == 1
+    assert "size" in said.err
+
+
+def test_suspicious_images_get_a_page(trained: Path, run: Run, tmp_path: Path) -> None:
+    words = ("explain", "--detector", trained / "gradcon.safetensors", "--images", "digits@80-100", "--limit", 40)
+    said = run(*words, "--known", "digits@50-80", "--page", tmp_path / "page.html")
+    assert said.code == 0, said.err
+    assert "least normal of 40 images" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    refused = run(*words, "--page", tmp_path / "page.html")
+    assert refused.code == 1
+    assert "--known" in refused.err
