@@ -25,7 +25,7 @@ from gradiometer.errors import (
 
 if TYPE_CHECKING:
     from gradiometer import data, detectors, models
-    from gradiometer.detectors import MSP, Energy, NormalizedMahalanobis, Purview, Verdict
+    from gradiometer.detectors import MSP, Energy, Guard, NormalizedMahalanobis, Purview, Verdict
     from gradiometer.gradients import (
         ConfoundingLabel,
         ContrastClasses,
@@ -47,6 +47,7 @@ __all__ = [
     "Energy",
     "Gradiometer",
     "GradiometerError",
+    "Guard",
     "InputError",
     "ModelError",
     "NormalizedMahalanobis",
@@ -78,7 +79,7 @@ _HOMES: Final = {
         ),
         "gradiometer.gradients",
     ),
-    **dict.fromkeys(("MSP", "Energy", "NormalizedMahalanobis", "Purview", "Verdict"), "gradiometer.detectors"),
+    **dict.fromkeys(("MSP", "Energy", "Guard", "NormalizedMahalanobis", "Purview", "Verdict"), "gradiometer.detectors"),
 }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradiometer import Purview
+from gradiometer import Guard
 from gradiometer.cli import main
 from gradiometer.detectors import storage
 from gradiometer.errors import ModelError
@@ -71,7 +71,7 @@ def test_artefact_of_another_model(workshop: Workshop, run: Run, tmp_path: Path)
 
 def test_artefact_that_python_saved_does_not_name_its_model(workshop: Workshop, run: Run, tmp_path: Path) -> None:
     model = stored.read(workshop.model / stored.WEIGHTS).eval()
-    Purview(model).fit(torch.rand(40, 1, 8, 8)).save(tmp_path / "mine.safetensors")
+    Guard(model).fit(torch.rand(60, 1, 8, 8)).save(tmp_path / "mine.safetensors")
     words = ["explain", "--detector", tmp_path / "mine.safetensors", "--images", workshop.archive]
     refused(run(*words), "name it with --model")
     assert run(*words, "--model", workshop.model).code == 0
@@ -186,14 +186,14 @@ def test_interruption_is_130_and_the_same_command_continues(
     workshop: Workshop, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["score", "--detector", workshop.detector, "--images", workshop.photos, "--out"]
-    judge, calls = Purview.judge, iter(range(1, 99))
+    judge, calls = Guard.judge, iter(range(1, 99))
 
-    def interrupted(self: Purview, x: object) -> object:
+    def interrupted(self: Guard, x: object) -> object:
         if next(calls) == 2:
             raise KeyboardInterrupt
         return judge(self, x)
 
-    monkeypatch.setattr(Purview, "judge", interrupted)
+    monkeypatch.setattr(Guard, "judge", interrupted)
     said = run(*words, tmp_path / "s.jsonl")
     assert said.code == 130
     assert "run the same command again to continue" in said.err

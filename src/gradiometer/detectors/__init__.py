@@ -8,6 +8,9 @@ from gradiometer.detectors.calibration import Calibration, FalseAlarms, false_al
 from gradiometer.detectors.control import Control
 from gradiometer.detectors.decision import DecisionNetwork
 from gradiometer.detectors.density import NeighbourDensity
+from gradiometer.detectors.fusion import Fusion
+from gradiometer.detectors.guard import Guard
+from gradiometer.detectors.opinions import Opinions
 from gradiometer.detectors.profile import Profile
 from gradiometer.detectors.purview import Purview
 from gradiometer.detectors.registry import load, register, registered
@@ -22,9 +25,12 @@ __all__ = [
     "Detector",
     "Energy",
     "FalseAlarms",
+    "Fusion",
+    "Guard",
     "Measurement",
     "NeighbourDensity",
     "NormalizedMahalanobis",
+    "Opinions",
     "Profile",
     "Purview",
     "Samples",
