@@ -164,7 +164,8 @@ def test_options_that_need_the_workshop(workshop: Workshop, run: Run, tmp_path: 
     refused(run("explain", "--detector", workshop.detector, "--images", workshop.photos, "--top", 0), "top is 0")
     fit = ["fit", "--model", workshop.model, "--known", "digits@0-40", "--out", tmp_path / "g"]
     refused(run(*fit, "--detector", "msp", "--challenges", workshop.archive), "leave --challenges out")
-    refused(run(*fit, "--parameters", "nothing*"), "nothing*")
+    refused(run(*fit, "--parameters", "nothing*"), "--parameters is for --detector purview", "this is guard")
+    refused(run(*fit, "--detector", "purview", "--parameters", "nothing*"), "nothing*")
     refused(run(*fit[:-1], tmp_path / "nowhere" / "g"), "make it first")
     train = ["train", "--architecture", "digits-cnn", "--out", tmp_path / "m", "--known"]
     refused(run(*train, workshop.archive), "no labels")

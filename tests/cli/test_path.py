@@ -132,7 +132,7 @@ def test_calibrate_in_place_and_at_another_rate(workshop: Workshop, run: Run, tm
     assert "predicted class" in said.out
 
 
-@pytest.mark.parametrize("kind", ["msp", "energy", "mahalanobis"])
+@pytest.mark.parametrize("kind", ["msp", "energy", "mahalanobis", "odin", "knn", "vim", "react", "gradnorm"])
 def test_the_baselines_go_the_same_way(kind: str, workshop: Workshop, run: Run, tmp_path: Path) -> None:
     guard = tmp_path / "guard.safetensors"
     assert run("fit", "--detector", kind, "--model", workshop.model, "--known", "digits@0-40", "--out", guard).code == 0

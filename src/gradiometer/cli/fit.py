@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from gradiometer.data import Images
     from gradiometer.detectors import Detector
 
+_Kind = Literal[
+    "guard", "purview", "msp", "energy", "mahalanobis", "odin", "knn", "vim", "react", "gradnorm", "exgrad", "gradtrust"
+]
+
 _GUARD = "guard and purview"
 _PURVIEW = "purview"
 
@@ -31,7 +35,7 @@ class Options(Reading):
     model: str = option(MODEL)
     known: str = option(f"images that the model was trained for, best the training images: {FORMS}")
     out: str = option("file of the fitted detector, ending in .safetensors")
-    detector: Literal["guard", "purview", "msp", "energy", "mahalanobis"] | None = option(
+    detector: _Kind | None = option(
         "guard asks several members, purview reads norms, the others are baselines on logits and features; guard when "
         "absent, or purview if there are challenges",
         None,
@@ -123,10 +127,17 @@ def _make(kind: str, options: Options, model: nn.Module) -> Detector:
             memory=options.memory,
             batch_size=options.batch_size,
         )
-    kinds: dict[str, type[detectors.MSP | detectors.Energy | detectors.NormalizedMahalanobis]] = {
+    kinds: dict[str, Callable[..., Detector]] = {
         "msp": detectors.MSP,
         "energy": detectors.Energy,
         "mahalanobis": detectors.NormalizedMahalanobis,
+        "odin": detectors.ODIN,
+        "knn": detectors.KNN,
+        "vim": detectors.ViM,
+        "react": detectors.ReAct,
+        "gradnorm": detectors.GradNorm,
+        "exgrad": detectors.ExGrad,
+        "gradtrust": detectors.GradTrust,
     }
     return kinds[kind](model, batch_size=options.batch_size)
 

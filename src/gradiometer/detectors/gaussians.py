@@ -28,8 +28,8 @@ class ClassGaussians:
     Attributes:
         classes: Labels of the K classes that were present, ascending.
         centre: Overall mean (D,), which keeps the arithmetic exact.
-        root: (D, D) with `root @ root.T` the inverse covariance.
-        means: The class means in the new coordinates (K, D).
+        root: (D, E) with `root @ root.T` the inverse covariance, E = D unless directions are left out.
+        means: The class means in the new coordinates (K, E).
 
     Example:
         >>> values = np.random.default_rng(0).normal(size=(300, 2)) + np.repeat([[0.0, 0.0], [9.0, 0.0]], 150, 0)
@@ -44,19 +44,27 @@ class ClassGaussians:
     means: Floats
 
     @classmethod
-    def fit(cls, values: Floats, labels: Integers) -> ClassGaussians:
+    def fit(cls, values: Floats, labels: Integers, *, shrink: bool = True) -> ClassGaussians:
         """Learn from values (N, D) and labels (N,); a class without a sample has no mean.
 
         Args:
             values: Finite, (N, D).
             labels: Class of each row.
+            shrink: Whether the covariance is shrunk. The empirical one leaves out directions without variance, as its
+                pseudo-inverse does.
         """
         classes, positions = np.unique(labels, return_inverse=True)
         centre = values.mean(0)
         centred = values - centre
         means = np.stack([centred[positions == k].mean(0) for k in range(len(classes))])
-        covariance = LedoitWolf(assume_centered=True).fit(centred - means[positions]).covariance_
+        within = centred - means[positions]
+        covariance = (
+            LedoitWolf(assume_centered=True).fit(within).covariance_ if shrink else within.T @ within / len(values)
+        )
         variances, directions = np.linalg.eigh(covariance)
+        if not shrink:
+            kept = variances > len(variances) * np.finfo(np.float32).eps * variances.max()
+            variances, directions = variances[kept], directions[:, kept]
         root = directions / np.sqrt(np.maximum(variances, _SMALLEST))
         return cls(classes.astype(np.int64), centre, root, means @ root)
 

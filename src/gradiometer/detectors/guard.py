@@ -17,6 +17,7 @@ from gradiometer.detectors.checks import Output
 from gradiometer.detectors.fusion import Fusion
 from gradiometer.detectors.inputs import Inputs, rows, take
 from gradiometer.detectors.known import Known
+from gradiometer.detectors.layers import layer_of, spread
 from gradiometer.detectors.members import (
     FeatureDistance,
     LayerDistance,
@@ -118,19 +119,19 @@ class Guard(Detector):
         if self.gradients:
             readings = self._meter.squared_norms(inputs, activations=True, means=self._chosen)
             parts = [readings.activations, readings.values]
-            names = [f"activation into {_layer(name)}" for name in readings.layers]
+            names = [f"activation into {layer_of(name)}" for name in readings.layers]
             names += [f"gradient of {name}" for name in readings.parameters]
         else:
             readings = self._meter.activation_norms(inputs, means=self._chosen)
             parts = [readings.values]
-            names = [f"activation into {_layer(name)}" for name in readings.parameters]
+            names = [f"activation into {layer_of(name)}" for name in readings.parameters]
         pooled = [readings.means[name] for name in self._chosen]
         values = [readings.outputs.float(), *pooled, *(part for part in parts if part is not None)]
         blocks = [value.cpu().double().numpy().reshape(rows(inputs), -1) for value in values]
         return Measurement(
             readings.outputs,
             np.concatenate(blocks, axis=1),
-            ("logits", *(f"inputs of {_layer(name)}" for name in self._chosen), *names),
+            ("logits", *(f"inputs of {layer_of(name)}" for name in self._chosen), *names),
             tuple(block.shape[1] for block in blocks[: 1 + len(pooled)]),
         )
 
@@ -188,38 +189,6 @@ class Guard(Detector):
         if self._fusion is None:
             raise NotFittedError("the detector has learnt nothing yet; call fit(known) first")
         return self._fusion
-
-
-def spread(layers: Sequence[str], chosen: int | Sequence[str]) -> tuple[str, ...]:
-    """Choose some layers.
-
-    Args:
-        layers: Names of the weights of all layers, in the order of their use.
-        chosen: How many, or the names of some weights or layers.
-
-    Returns:
-        Names of weights, in the order of their use; the last layer is always among them.
-
-    Raises:
-        InputError: A layer that is named is not there.
-
-    Example:
-        >>> spread(("stem.weight", "a.weight", "b.weight", "c.weight", "head.weight"), 3)
-        ('a.weight', 'c.weight', 'head.weight')
-    """
-    if isinstance(chosen, int):
-        inner = layers[1:] or layers
-        places = np.linspace(len(inner) - 1, 0, min(chosen, len(inner))).round().astype(int)
-        return tuple(inner[place] for place in sorted({*places.tolist()}))
-    missing = [name for name in chosen if name not in layers and f"{name}.weight" not in layers]
-    if missing:
-        shown = ", ".join(_layer(name) for name in layers)
-        raise InputError(f"the model uses no layer {missing[0]!r}; there are: {shown}")
-    return tuple(name for name in layers if name in chosen or _layer(name) in chosen or name == layers[-1])
-
-
-def _layer(weight: str) -> str:
-    return weight.removesuffix(".weight")
 
 
 def _members(neighbours: int) -> tuple[Member, ...]:
