@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from gradiometer.data import Images
     from gradiometer.detectors import Detector
 
-_Kind = Literal[
-    "guard", "purview", "msp", "energy", "mahalanobis", "odin", "knn", "vim", "react", "gradnorm", "exgrad", "gradtrust"
-]
-
 _GUARD = "guard and purview"
 _PURVIEW = "purview"
 
@@ -35,7 +31,23 @@ class Options(Reading):
     model: str = option(MODEL)
     known: str = option(f"images that the model was trained for, best the training images: {FORMS}")
     out: str = option("file of the fitted detector, ending in .safetensors")
-    detector: _Kind | None = option(
+    detector: (
+        Literal[
+            "guard",
+            "purview",
+            "msp",
+            "energy",
+            "mahalanobis",
+            "odin",
+            "knn",
+            "vim",
+            "react",
+            "gradnorm",
+            "exgrad",
+            "gradtrust",
+        ]
+        | None
+    ) = option(
         "guard asks several members, purview reads norms, the others are baselines on logits and features; guard when "
         "absent, or purview if there are challenges",
         None,

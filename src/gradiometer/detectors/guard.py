@@ -31,7 +31,7 @@ from gradiometer.detectors.opinions import Opinions
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement, Samples
 from gradiometer.errors import InputError, NotFittedError
-from gradiometer.gradients import Gradiometer, Loss, Objective, UniformTarget
+from gradiometer.gradients import ConfoundingLabel, Gradiometer, Loss, Objective
 from gradiometer.models.hashing import weights_hash
 
 Array = npt.NDArray[np.generic]
@@ -55,7 +55,7 @@ class Guard(Detector):
         model: Classifier in eval mode that maps inputs to logits (B, C).
         gradients: Whether the norms include those of the gradients of every parameter tensor. Without them nothing is
             backpropagated, and everything else is the same.
-        objective: What is backpropagated; `UniformTarget()` when None.
+        objective: What is backpropagated; `ConfoundingLabel(reading="softmax")` when None, as in Purview.
         layers: Of which layers the inputs are looked at: a number of layers, or their names. A number spreads that many
             evenly over the linear and convolution layers in the order in which the network uses them, without the very
             first, whose input is the image, and always with the last, whose input are the features.
@@ -102,7 +102,7 @@ class Guard(Detector):
         if not layers or (isinstance(layers, int) and layers < 1):
             raise InputError(f"layers is {layers!r}; give 1 or more, or the names of some")
         self.gradients = gradients
-        self.objective: Objective | Loss = UniformTarget() if objective is None else objective
+        self.objective: Objective | Loss = ConfoundingLabel(reading="softmax") if objective is None else objective
         self.layers = layers if isinstance(layers, int) else list(layers)
         self.neighbours = neighbours
         self.seed = seed
@@ -140,7 +140,7 @@ class Guard(Detector):
         if labels.max() >= known.classes:
             raise InputError(f"label {labels.max()} is outside 0 to {known.classes - 1}, the classes of the model")
         self._widths = known.widths
-        fusion = Fusion(_members(self.neighbours), self.seed)
+        fusion = Fusion(guard_members(self.neighbours), self.seed)
         self._fusion = fusion.fit(self._views(known.statistics), labels, known.groups)
 
     def _score(self, statistics: Floats) -> Floats:
@@ -171,7 +171,7 @@ class Guard(Detector):
 
     def _restore(self, state: Mapping[str, Array]) -> None:
         self._widths = tuple(int(width) for width in state["widths"])
-        self._fusion = Fusion(_members(self.neighbours), self.seed)
+        self._fusion = Fusion(guard_members(self.neighbours), self.seed)
         self._fusion.restore(state)
 
     def _parameters(self) -> dict[str, Any]:
@@ -191,5 +191,6 @@ class Guard(Detector):
         return self._fusion
 
 
-def _members(neighbours: int) -> tuple[Member, ...]:
+def guard_members(neighbours: int) -> tuple[Member, ...]:
+    """The members of Guard, with the k of the density of the norms."""
     return FeatureDistance(), LogitDistance(), LogitEnergy(), LayerDistance(), NormDistance(neighbours)
