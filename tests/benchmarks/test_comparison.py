@@ -48,8 +48,8 @@ def test_every_detector_and_protocol_has_a_record(filled):
         ("GradNorm", "known-only", False),
         ("Purview", "known-only", False),
         ("Control", "known-only", True),
-        ("Guard", "known-only", False),
-        ("Guard, no gradients", "known-only", True),
+        ("Guard", "known-only", True),
+        ("Guard with gradients", "known-only", False),
         ("Purview", "matched", False),
         ("Control", "matched", True),
     ]
@@ -73,7 +73,7 @@ def test_every_detector_and_protocol_has_a_record(filled):
         ("Purview", Purview),
         ("Control", ControlDetector),
         ("Guard", Guard),
-        ("Guard, no gradients", partial(Guard, gradients=False)),
+        ("Guard with gradients", partial(Guard, gradients=True)),
     ],
 )
 def test_shared_readings_give_the_scores_of_the_detector_itself(filled, model, name, make):

@@ -177,7 +177,7 @@ class Small(Benchmark):
 
 def test_our_detectors_run_in_the_benchmark_of_pytorch_ood(network, digits, noisy):
     benchmark = Small(digits, noisy)
-    detectors = [Guard(network), Guard(network, gradients=False)]
+    detectors = [Guard(network), Guard(network, gradients=True)]
     detectors += [make(name, network) for name in MAKERS if name not in MATCHED]
     loader = DataLoader(benchmark.train_set(), batch_size=64)
     with warnings.catch_warnings():

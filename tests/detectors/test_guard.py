@@ -100,8 +100,8 @@ def test_the_score_is_the_sum_over_the_members(gradients, model, digits):
 
 
 def test_the_twin_reads_no_gradients_and_is_otherwise_the_same(model, digits):
-    names = Guard(model).fit(digits.fit).explain(digits.test[0][:2]).names
-    twin = Guard(model, gradients=False).fit(digits.fit).explain(digits.test[0][:2]).names
+    names = Guard(model, gradients=True).fit(digits.fit).explain(digits.test[0][:2]).names
+    twin = Guard(model).fit(digits.fit).explain(digits.test[0][:2]).names
     assert names[: len(twin)] == twin
     assert all(name.startswith("gradient of ") for name in names[len(twin) :])
     assert not any("gradient" in name for name in twin)

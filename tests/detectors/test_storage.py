@@ -31,7 +31,7 @@ def detectors(model, digits):
     shifted = 1 - images
     kinds = (MSP, Energy, NormalizedMahalanobis, Control, Purview, Guard)
     made = {kind.__name__: kind(model).fit(digits.fit) for kind in kinds}
-    made["forward only"] = Guard(model, gradients=False).fit(digits.fit)
+    made["with gradients"] = Guard(model, gradients=True).fit(digits.fit)
     made["matched"] = Purview(model, gradients.UniformTarget(), seed=3).fit(digits.fit, challenges=shifted)
     for detector in made.values():
         detector.calibrate(digits.held_out)

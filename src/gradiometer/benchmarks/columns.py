@@ -157,8 +157,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("GradNorm", on_head(GradNorm)),
     Entry("Purview", _density(gradients=True)),
     Entry("Control", _density(gradients=False), control=True),
-    Entry("Guard", _guard(gradients=True)),
-    Entry("Guard, no gradients", _guard(gradients=False), control=True),
+    Entry("Guard", _guard(gradients=False), control=True),
+    Entry("Guard with gradients", _guard(gradients=True)),
 )
 """All known-only detectors, in the order of a table. One more is one entry."""
 

@@ -64,7 +64,7 @@ class Options(Reading):
     )
     parameters: tuple[str, ...] = option("names of the parameters to read, * and ? allowed", ("*",), group=_PURVIEW)
     activations: bool = option("read activation norms as well", True, group=_PURVIEW)
-    gradients: bool = option("let guard read gradient norms beside activation norms", True, group=_GUARD)
+    gradients: bool = option("let guard read gradient norms beside activation norms", False, group=_GUARD)
     neighbours: int = option("k of the density of known images", 10, group=_GUARD)
     seed: int = option("of the division of known images, or of the decision network", 0, group=_GUARD)
     memory: str | None = option("working memory of the gradients, such as 512MiB", None, group=_GUARD)

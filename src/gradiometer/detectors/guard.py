@@ -40,21 +40,22 @@ Floats = npt.NDArray[np.float64]
 
 @register
 class Guard(Detector):
-    """Known-only detector that asks five members, from one forward and at most one backward pass.
+    """Known-only detector that asks five members, from one forward pass, and one backward pass if wanted.
 
     The members look at the penultimate features, at the logits (how usual they are, and their energy), at the pooled
-    inputs of several layers, and at the norms of activations and gradients. Each gives a p-value among held-out known
+    inputs of several layers, and at the norms of activations (and gradients). Each gives a p-value among held-out known
     images, and the score is the sum of their -log p (see `Fusion`); `judge` and `explain` say which members found an
     input strange. The confidence of a verdict, the largest softmax probability, stays the better guide to wrong
     predictions on known images.
 
     Seen: known images only. Their labels are the classes whose means are learnt; without labels, the predictions are
-    taken for them. Cost: one forward and one backward pass, or one forward pass without gradients.
+    taken for them. Cost: one forward pass, and one backward pass with gradients.
 
     Args:
         model: Classifier in eval mode that maps inputs to logits (B, C).
-        gradients: Whether the norms include those of the gradients of every parameter tensor. Without them nothing is
-            backpropagated, and everything else is the same.
+        gradients: Whether the norms include those of the gradients of every parameter tensor, for one backward pass.
+            Everything else is the same, so that either is the control of the other. They were not found to add anything
+            to the sum (docs/science.md has the figures).
         objective: What is backpropagated; `ConfoundingLabel(reading="softmax")` when None, as in Purview.
         layers: Of which layers the inputs are looked at: a number of layers, or their names. A number spreads that many
             evenly over the linear and convolution layers in the order in which the network uses them, without the very
@@ -86,7 +87,7 @@ class Guard(Detector):
     def __init__(
         self,
         model: nn.Module,
-        gradients: bool = True,
+        gradients: bool = False,
         objective: Objective | Loss | None = None,
         layers: int | Sequence[str] = 10,
         neighbours: int = 10,
