@@ -81,7 +81,7 @@ class Fusion:
         """
         bases = np.random.default_rng(self.seed).permutation(np.unique(groups))
         rows = np.isin(groups, bases[: max(1, round(len(bases) * self.held_out))])
-        if min(rows.sum(), (~rows).sum()) < _FEWEST * self.held_out / 2:
+        if min(rows.sum(), (~rows).sum()) < _FEWEST // 6:
             raise InputError(
                 f"{len(bases)} base image(s) leave {int((~rows).sum())} known images to fit and {int(rows.sum())} to "
                 "hold out; give images of more base images"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients import samples
 from gradiometer.gradients.factors import wide
 from gradiometer.gradients.tape import Operation, Tape
@@ -99,3 +100,30 @@ def _joined(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         name: torch.cat([part.get(name, torch.zeros_like(example)) for part in found])
         for name, example in examples.items()
     }
+
+
+def gathered(
+    parameters: Collection[str], parts: Sequence[LayerInputs]
+) -> tuple[tuple[str, ...], Tensor | None, dict[str, Tensor]]:
+    """What was kept of a batch that was read in parts.
+
+    Args:
+        parameters: Names of all parameters, in the order in which the layers are to come.
+        parts: What was kept of each part; none when nothing was asked for.
+
+    Returns:
+        Names of the weights of the L layers, their norms (B, L) float64, and the means by name.
+
+    Raises:
+        InputError: There is no layer of a name whose means were wanted.
+        ModelError: The model uses no layer.
+    """
+    if not parts:
+        return (), None, {}
+    layers = tuple(name for name in parameters if name in parts[0].norms)
+    if not layers:
+        raise ModelError("the model has no linear or convolution layer whose activations could be read")
+    if missing := parts[0].wanted - set(parts[0].means):
+        raise InputError(f"there is no layer {min(missing)!r} to take means of; there are: {', '.join(layers)}")
+    norms = [torch.stack([part.norms[name].double() for name in layers], 1) for part in parts]
+    return layers, torch.cat(norms), {name: torch.cat([part.means[name] for part in parts]) for name in parts[0].means}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients import samples
-from gradiometer.gradients.activations import LayerInputs, one_by_one
+from gradiometer.gradients.activations import LayerInputs, gathered, one_by_one
 from gradiometer.gradients.arguments import chosen_parameters, memory_in_bytes
 from gradiometer.gradients.factors import Factor, Zero, wide
 from gradiometer.gradients.loop import Loop
@@ -186,7 +186,7 @@ class Gradiometer:
                     found = one_by_one(self._parameters, self._forward, part, stop - start, means)
             outputs.append(self._select(raw).detach())
             kept.append(found)
-        names, norms, found_means = self._kept(kept)
+        names, norms, found_means = gathered(self._parameters, kept)
         assert norms is not None
         return Readings(torch.cat(outputs), norms, names, means=found_means)
 
@@ -232,21 +232,8 @@ class Gradiometer:
             found.append(self._statistics(part, stop - start, reduce, power, wanted))
         values = torch.cat([torch.stack([part.values[name] for name in self._parameters], -1) for part in found])
         outputs = torch.cat([part.outputs for part in found])
-        layers, norms, means = self._kept([part.inputs for part in found if part.inputs is not None])
+        layers, norms, means = gathered(self._parameters, [part.inputs for part in found if part.inputs is not None])
         return Readings(outputs, values, self.parameters, norms, layers, means)
-
-    def _kept(self, parts: list[LayerInputs]) -> tuple[tuple[str, ...], Tensor | None, dict[str, Tensor]]:
-        """Names of the layers, norms (B, L) and means of what was kept of a batch in parts."""
-        if not parts:
-            return (), None, {}
-        layers = tuple(name for name in self._parameters if name in parts[0].norms)
-        if not layers:
-            raise ModelError("the model has no linear or convolution layer whose activations could be read")
-        if missing := parts[0].wanted - set(parts[0].means):
-            raise InputError(f"there is no layer {min(missing)!r} to take means of; there are: {', '.join(layers)}")
-        norms = [torch.stack([part.norms[name].double() for name in layers], 1) for part in parts]
-        means = {name: torch.cat([part.means[name] for part in parts]) for name in parts[0].means}
-        return layers, torch.cat(norms), means
 
     def _statistics(
         self, x: Inputs, batch: int, reduce: Reduce, power: int, wanted: Collection[str] | None = None
