@@ -19,6 +19,7 @@ from gradiometer.detectors.guard import spread
 from gradiometer.detectors.members import FeatureDistance, Views
 from gradiometer.detectors.tails import Tail
 from gradiometer.errors import InputError
+from gradiometer.gradients import ContrastClasses
 
 
 def by_hand(model: nn.Module, images: torch.Tensor) -> SimpleNamespace:
@@ -110,6 +111,13 @@ def test_the_twin_reads_no_gradients_and_is_otherwise_the_same(model, digits):
         *(f"inputs of {layer}" for layer in ("3", "8", "10")),
         *(f"activation into {layer}" for layer in ("0", "3", "8", "10")),
     )
+
+
+def test_an_objective_of_several_labels_has_a_column_for_each(model, digits):
+    detector = Guard(model, True, ContrastClasses([0, 3])).fit((digits.fit[0][:90], digits.fit[1][:90]))
+    profile = detector.explain(digits.test[0][:3])
+    assert profile.z.shape == (3, len(profile.names)) == (3, 1 + 3 + 4 + 2 * 12)
+    assert profile.names[-1] == "gradient of 10.bias for contrast 1"
 
 
 def test_the_members_say_what_is_strange():

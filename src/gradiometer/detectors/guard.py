@@ -13,9 +13,9 @@ from torch import nn
 
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output
+from gradiometer.detectors.checks import Output, check_outputs
 from gradiometer.detectors.fusion import Fusion
-from gradiometer.detectors.inputs import Inputs, rows, take
+from gradiometer.detectors.inputs import Inputs, take
 from gradiometer.detectors.known import Known
 from gradiometer.detectors.layers import layer_of, spread
 from gradiometer.detectors.members import (
@@ -27,6 +27,7 @@ from gradiometer.detectors.members import (
     NormDistance,
     Views,
 )
+from gradiometer.detectors.norms import activation_norms, gradient_norms
 from gradiometer.detectors.opinions import Opinions
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement, Samples
@@ -119,21 +120,17 @@ class Guard(Detector):
             self._chosen = spread(self._meter.layers(take(inputs, slice(0, 1))), self.layers)
         if self.gradients:
             readings = self._meter.squared_norms(inputs, activations=True, means=self._chosen)
-            parts = [readings.activations, readings.values]
-            names = [f"activation into {layer_of(name)}" for name in readings.layers]
-            names += [f"gradient of {name}" for name in readings.parameters]
+            norms, names = gradient_norms(readings)
         else:
             readings = self._meter.activation_norms(inputs, means=self._chosen)
-            parts = [readings.values]
-            names = [f"activation into {layer_of(name)}" for name in readings.parameters]
-        pooled = [readings.means[name] for name in self._chosen]
-        values = [readings.outputs.float(), *pooled, *(part for part in parts if part is not None)]
-        blocks = [value.cpu().double().numpy().reshape(rows(inputs), -1) for value in values]
+            norms, names = activation_norms(readings)
+        outputs = check_outputs(readings.outputs, inputs, self.model)
+        blocks = [value.cpu().double().numpy() for value in (outputs, *(readings.means[n] for n in self._chosen))]
         return Measurement(
-            readings.outputs,
-            np.concatenate(blocks, axis=1),
+            outputs,
+            np.concatenate([*blocks, norms], axis=1),
             ("logits", *(f"inputs of {layer_of(name)}" for name in self._chosen), *names),
-            tuple(block.shape[1] for block in blocks[: 1 + len(pooled)]),
+            tuple(block.shape[1] for block in blocks),
         )
 
     def _learn(self, known: Samples, _: Samples | None, /) -> None:
