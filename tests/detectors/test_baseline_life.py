@@ -225,3 +225,21 @@ def test_only_their_detectors_are_adapted(network):
         FromPytorchOod(network, network)
     with pytest.raises(InputError, match="has this life cycle already"):
         FromPytorchOod(network, KNN(network))
+
+
+def test_challenges_reach_a_peer_with_negative_labels(network, digits, noisy):
+    class Peer(pytorch_ood.api.Detector):
+        requires_fit = True
+
+        def fit(self, data_loader):
+            self.labels = torch.cat([labels for _, labels in data_loader])
+            return self
+
+        def predict(self, x):
+            return x.flatten(1).mean(1)
+
+    peer = Peer()
+    images = (x for x in digits.fit[0][:150].split(60))  # comes only once, and is read twice
+    detector = FromPytorchOod(network, peer).fit(images, challenges=(noisy[:40], torch.zeros(40, dtype=torch.long)))
+    assert peer.labels.tolist() == [0] * 150 + [-1] * 40
+    np.testing.assert_allclose(detector.predict(noisy[:5]), noisy[:5].flatten(1).mean(1))

@@ -359,3 +359,29 @@ def test_the_parts_of_uncertainty_add_up():
         uncertainty.of_classes(p * 2)
     with pytest.raises(InputError, match="no variance below 0"):
         uncertainty.of_numbers(means, -variances)
+
+
+def test_positions_are_averaged_wherever_the_channels_are():
+    class Tokens(nn.Module):
+        """(B, T, 6) or, with the sequence first, (T, B, 6) into the first layer."""
+
+        def __init__(self, sequence_first: bool) -> None:
+            super().__init__()
+            self.sequence_first, self.body, self.head = sequence_first, nn.Linear(6, 5), nn.Linear(5, 3)
+
+        def forward(self, x):
+            x = torch.tanh(self.body(x.transpose(0, 1) if self.sequence_first else x))
+            return self.head(x.mean(0 if self.sequence_first else 1))
+
+    torch.manual_seed(0)
+    x, labels = torch.randn(90, 4, 6), torch.arange(90) % 3
+    model = Tokens(sequence_first=False).eval()
+    detector = Mahalanobis(model, layers=["body"]).fit((x, labels))
+    known, means = x.mean(1).double().numpy(), labels.numpy()
+    fitted = EmpiricalCovariance(assume_centered=True)
+    centres = np.stack([known[means == k].mean(0) for k in range(3)])
+    fitted.fit(known - centres[means])
+    expected = np.min([fitted.mahalanobis(known - centre) / 2 for centre in centres], axis=0)
+    np.testing.assert_allclose(detector._measure(x).statistics[:, 0], expected, rtol=1e-3)
+    with pytest.raises(ModelError, match=r"input \(4, 90, 6\) of the layer 'body' does not begin with 90 samples"):
+        Mahalanobis(Tokens(sequence_first=True).eval(), layers=2).fit((x, labels))
