@@ -26,7 +26,7 @@ from gradiometer.errors import (
 if TYPE_CHECKING:
     from gradiometer import anomaly, data, detectors, models
     from gradiometer.anomaly import GradCon
-    from gradiometer.detectors import MSP, Energy, NormalizedMahalanobis, Purview, Verdict
+    from gradiometer.detectors import MSP, Energy, Guard, NormalizedMahalanobis, Purview, Verdict
     from gradiometer.gradients import (
         ConfoundingLabel,
         ContrastClasses,
@@ -49,6 +49,7 @@ __all__ = [
     "GradCon",
     "Gradiometer",
     "GradiometerError",
+    "Guard",
     "InputError",
     "ModelError",
     "NormalizedMahalanobis",
@@ -82,7 +83,7 @@ _HOMES: Final = {
         "gradiometer.gradients",
     ),
     "GradCon": "gradiometer.anomaly",
-    **dict.fromkeys(("MSP", "Energy", "NormalizedMahalanobis", "Purview", "Verdict"), "gradiometer.detectors"),
+    **dict.fromkeys(("MSP", "Energy", "Guard", "NormalizedMahalanobis", "Purview", "Verdict"), "gradiometer.detectors"),
 }
 
 

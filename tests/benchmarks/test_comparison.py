@@ -15,7 +15,20 @@ from gradiometer.benchmarks.comparison import Challenge, Comparison, Settings
 from gradiometer.benchmarks.evidence import Reader
 from gradiometer.benchmarks.metrics import evaluate
 from gradiometer.data import Images
-from gradiometer.detectors import MSP, DecisionNetwork, Energy, NormalizedMahalanobis, Purview
+from gradiometer.detectors import (
+    KNN,
+    MSP,
+    ODIN,
+    DecisionNetwork,
+    Energy,
+    GradNorm,
+    Guard,
+    Mahalanobis,
+    NormalizedMahalanobis,
+    Purview,
+    ReAct,
+    ViM,
+)
 from gradiometer.detectors import Control as ControlDetector
 from gradiometer.errors import InputError, ModelError
 
@@ -25,9 +38,18 @@ def test_every_detector_and_protocol_has_a_record(filled):
     assert columns == [
         ("MSP", "known-only", False),
         ("Energy", "known-only", False),
+        ("ODIN", "known-only", False),
+        ("Mahalanobis", "known-only", False),
+        ("Mahalanobis (layers)", "known-only", False),
         ("Normalised Mahalanobis", "known-only", False),
+        ("KNN", "known-only", False),
+        ("ViM", "known-only", False),
+        ("ReAct", "known-only", False),
+        ("GradNorm", "known-only", False),
         ("Purview", "known-only", False),
         ("Control", "known-only", True),
+        ("Guard", "known-only", True),
+        ("Guard with gradients", "known-only", False),
         ("Purview", "matched", False),
         ("Control", "matched", True),
     ]
@@ -40,9 +62,18 @@ def test_every_detector_and_protocol_has_a_record(filled):
     [
         ("MSP", MSP),
         ("Energy", Energy),
+        ("ODIN", ODIN),
+        ("Mahalanobis", Mahalanobis),
+        ("Mahalanobis (layers)", partial(Mahalanobis, layers=10)),
         ("Normalised Mahalanobis", NormalizedMahalanobis),
+        ("KNN", KNN),
+        ("ViM", ViM),
+        ("ReAct", ReAct),
+        ("GradNorm", GradNorm),
         ("Purview", Purview),
         ("Control", ControlDetector),
+        ("Guard", Guard),
+        ("Guard with gradients", partial(Guard, gradients=True)),
     ],
 )
 def test_shared_readings_give_the_scores_of_the_detector_itself(filled, model, name, make):
@@ -66,7 +97,7 @@ def test_a_matched_detector_is_purview_fitted_with_the_seen_half(filled, model):
     numbered = Images(filled.challenge.images.images, None, filled.challenge.images.names, groups, (), ())
     tested = comparison.tested(filled.challenge)
     seen = np.setdiff1d(np.arange(len(numbered)), tested)
-    parts = filled.scores[5]
+    parts = filled.scores[14]
     detector = Purview(model).fit(
         filled.held_out.select(np.sort(comparison.split.seen)), challenges=numbered.select(seen)
     )
@@ -77,7 +108,17 @@ def test_a_matched_detector_is_purview_fitted_with_the_seen_half(filled, model):
     )
     # Rows come in another order and with other group numbers, so the early stop differs; the task is the same.
     assert parts.protocol == "matched"
-    assert filled.records[5].metrics.auroc.value == pytest.approx(expected.auroc.value, abs=0.05)
+    assert filled.records[14].metrics.auroc.value == pytest.approx(expected.auroc.value, abs=0.05)
+
+
+def test_the_detectors_of_a_table_can_be_chosen(model, digits):
+    settings = Settings("test", "untrained", "digits", draws=100, detectors=("Guard", "MSP"))
+    comparison = Comparison(Reader(model, direct={}), settings, digits["fit"], digits["held_out"])
+    records, _ = comparison.measure(Challenge("known", digits["fit"].select(np.arange(40))))
+    assert [record.detector for record in records[:-2]] == ["MSP", "Guard"]
+    wrong = Settings("test", "untrained", "digits", detectors=("Oracle",))
+    with pytest.raises(InputError, match="no known-only detector 'Oracle'; there are: MSP, Energy"):
+        Comparison(Reader(model, direct={}), wrong, digits["fit"], digits["held_out"])
 
 
 def test_no_image_that_is_tested_was_seen(filled):
@@ -122,6 +163,9 @@ def test_readings_are_kept_for_the_next_run(tmp_path, model, digits, monkeypatch
     kept = again.read(images, "fit")
     np.testing.assert_array_equal(kept.statistics, first.statistics)
     np.testing.assert_array_equal(kept.features, first.features)
+    np.testing.assert_array_equal(kept.logits, first.logits)
+    assert len(kept.layers) == len(first.layers) > 1
+    np.testing.assert_array_equal(kept.direct["ODIN"], first.direct["ODIN"])
     assert kept.parameters == first.parameters
     next(tmp_path.glob("*.safetensors")).write_bytes(b"broken")
     repaired = Reader(model, cache=tmp_path).read(images, "fit")
@@ -141,7 +185,7 @@ def test_a_model_with_something_after_its_last_linear_layer_is_refused(digits):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Tanh()).eval()
     with pytest.raises(ModelError, match="last linear layer"):
         Reader(model).read(digits["fit"].select([0, 1, 2]), "digits")
-    with pytest.raises(ModelError, match="call read first"):
+    with pytest.raises(ModelError, match="known once images have been read"):
         _ = Reader(model).head
 
 
@@ -155,7 +199,7 @@ def test_exhibits_come_from_tested_images(filled):
     shown = exhibits.shown(filled.scores)
     assert [(entry.detector, entry.protocol) for entry in shown] == [
         ("MSP", "known-only"),
-        ("Purview", "known-only"),
+        ("Guard", "known-only"),
         ("Purview", "matched"),
     ]
     sets = exhibits.examples(filled.comparison, [filled.challenge])

@@ -32,7 +32,7 @@ def test_the_table_is_full(run):
     attack = ["FGSM attack"] if importlib.util.find_spec("foolbox") else []
     table = tables.arrange(outcome.records)
     assert [name for name, _ in table.rows] == [*PICTURES, "noise", "blur", *attack, "mean"]
-    assert len(table.columns) == 7
+    assert len(table.columns) == 8
     assert all(cell.text != "-" for _, cells in table.rows for cell in cells)
     assert tuple(records.read(path.with_suffix(".jsonl"))) == outcome.records
     assert told >= {"training the network", "reading digits", "reading letters"}

@@ -61,21 +61,21 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_table_from_files_to_records(settings):
     told, steps = [], []
     outcome = ood.run(settings, progress=lambda *step: steps.append(step), finished=told.append)
-    assert [len(results) for results in told] == [7, 7]
+    assert [len(results) for results in told] == [16, 16]
     assert ("reading turned", 80, 80) in steps
     assert ("fitting Purview to turned", 1, 1) in steps
     kept = records.read(settings.out / "records.jsonl")
     assert tuple(kept) == outcome.records
-    assert [record.kind for record in kept] == ["null"] * 7 + ["detection"] * 14
-    assert {record.challenge for record in kept[7:]} == {"turned", "speckles"}
+    assert [record.kind for record in kept] == ["null"] * 16 + ["detection"] * 32
+    assert {record.challenge for record in kept[16:]} == {"turned", "speckles"}
     assert {record.counts["fit"] for record in kept if record.protocol == "known-only"} == {120}
-    assert {record.metrics.challenge for record in kept[7:14]} == {40}
+    assert {record.metrics.challenge for record in kept[16:32]} == {40}
     assert kept[0].settings["size"] == 12
     assert [entry.name for entry in outcome.examples] == ["known (known)", "turned", "speckles"]
     assert outcome.examples[2].images.shape[1:] == (1, 12, 12)
     # A second run takes the readings of the first and comes to the same figures.
     again = ood.run(ood.OodSettings(**{**vars(settings), "challenges": ("turned",)}))
-    assert [record.metrics for record in again.records] == [record.metrics for record in outcome.records[:14]]
+    assert [record.metrics for record in again.records] == [record.metrics for record in outcome.records[:32]]
 
 
 @pytest.mark.usefixtures("_quick")

@@ -117,3 +117,17 @@ def test_what_is_not_there_cannot_be_shown(record):
         tables.arrange([record()], kind="null")
     with pytest.raises(InputError, match="false-alarm"):
         tables.arrange_false_alarms([record(false_alarms=None)])
+
+
+def test_many_detectors_are_shown_one_in_each_row(record):
+    names = [f"detector {number}" for number in range(12)]
+    found = [record(detector=name, challenge=challenge) for challenge in ("mnist", "scenes") for name in names]
+    table = tables.arrange(found)
+    exchanged = tables.turned(table)
+    assert [head.name for head in exchanged.columns] == ["mnist", "scenes", "mean"]
+    assert [name for name, _ in exchanged.rows] == [f"{name}, known-only" for name in names]
+    assert exchanged.rows[3][1][1] is table.rows[1][1][3]
+    console = rich.console.Console(file=io.StringIO(), width=80)
+    tables.show(found, console, all_figures=False)
+    printed = console.file.getvalue()
+    assert any("detector 7, known-only" in line for line in printed.splitlines())

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradiometer import Purview
+from gradiometer import Guard
 from gradiometer.cli import main
 from gradiometer.detectors import storage
 from gradiometer.errors import ModelError
@@ -71,7 +71,7 @@ def test_artefact_of_another_model(workshop: Workshop, run: Run, tmp_path: Path)
 
 def test_artefact_that_python_saved_does_not_name_its_model(workshop: Workshop, run: Run, tmp_path: Path) -> None:
     model = stored.read(workshop.model / stored.WEIGHTS).eval()
-    Purview(model).fit(torch.rand(40, 1, 8, 8)).save(tmp_path / "mine.safetensors")
+    Guard(model).fit(torch.rand(60, 1, 8, 8)).save(tmp_path / "mine.safetensors")
     words = ["explain", "--detector", tmp_path / "mine.safetensors", "--images", workshop.archive]
     refused(run(*words), "name it with --model")
     assert run(*words, "--model", workshop.model).code == 0
@@ -164,7 +164,8 @@ def test_options_that_need_the_workshop(workshop: Workshop, run: Run, tmp_path: 
     refused(run("explain", "--detector", workshop.detector, "--images", workshop.photos, "--top", 0), "top is 0")
     fit = ["fit", "--model", workshop.model, "--known", "digits@0-40", "--out", tmp_path / "g"]
     refused(run(*fit, "--detector", "msp", "--challenges", workshop.archive), "leave --challenges out")
-    refused(run(*fit, "--parameters", "nothing*"), "nothing*")
+    refused(run(*fit, "--parameters", "nothing*"), "--parameters is for --detector purview", "this is guard")
+    refused(run(*fit, "--detector", "purview", "--parameters", "nothing*"), "nothing*")
     refused(run(*fit[:-1], tmp_path / "nowhere" / "g"), "make it first")
     train = ["train", "--architecture", "digits-cnn", "--out", tmp_path / "m", "--known"]
     refused(run(*train, workshop.archive), "no labels")
@@ -186,14 +187,14 @@ def test_interruption_is_130_and_the_same_command_continues(
     workshop: Workshop, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["score", "--detector", workshop.detector, "--images", workshop.photos, "--out"]
-    judge, calls = Purview.judge, iter(range(1, 99))
+    judge, calls = Guard.judge, iter(range(1, 99))
 
-    def interrupted(self: Purview, x: object) -> object:
+    def interrupted(self: Guard, x: object) -> object:
         if next(calls) == 2:
             raise KeyboardInterrupt
         return judge(self, x)
 
-    monkeypatch.setattr(Purview, "judge", interrupted)
+    monkeypatch.setattr(Guard, "judge", interrupted)
     said = run(*words, tmp_path / "s.jsonl")
     assert said.code == 130
     assert "run the same command again to continue" in said.err

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from gradiometer import Purview, data, detectors, models
+from gradiometer import Guard, data, detectors, models
 from gradiometer.cli import COMMANDS
 from gradiometer.cli import sources as cli_sources
 from gradiometer.cli.command import Command, chosen, make_parser
@@ -26,16 +26,16 @@ def rows(path: Path) -> list[dict[str, object]]:
 
 
 @pytest.fixture(scope="module")
-def in_memory(workshop: Workshop) -> Purview:
+def in_memory(workshop: Workshop) -> Guard:
     """The detector of the workshop, made in Python."""
     model = models.load(str(workshop.model))
     reading = cli_sources.Reading()
-    detector = Purview(model, batch_size=16).fit(cli_sources.load("digits@0-40", reading))
+    detector = Guard(model, batch_size=16).fit(cli_sources.load("digits@0-40", reading))
     return detector.calibrate(cli_sources.load("digits@50-80", reading), 0.05)
 
 
 def test_a_folder_in_a_fresh_process_gives_the_scores_of_python(
-    workshop: Workshop, in_memory: Purview, tmp_path: Path
+    workshop: Workshop, in_memory: Guard, tmp_path: Path
 ) -> None:
     out = tmp_path / "scores.jsonl"
     command = ["score", "--detector", str(workshop.detector), "--images", str(workshop.photos), "--out", str(out)]
@@ -64,7 +64,7 @@ def test_a_folder_in_a_fresh_process_gives_the_scores_of_python(
 
 @pytest.mark.parametrize("source", ["archive", "table"])
 def test_archive_and_table_give_the_scores_of_the_folder(
-    source: str, workshop: Workshop, in_memory: Purview, run: Run, tmp_path: Path
+    source: str, workshop: Workshop, in_memory: Guard, run: Run, tmp_path: Path
 ) -> None:
     path = getattr(workshop, source)
     for suffix in (".csv", ".parquet", ".jsonl"):
@@ -117,7 +117,7 @@ def test_the_artefact_notes_where_it_comes_from(workshop: Workshop) -> None:
     assert storage.read(workshop.fitted).header["origin"]["held_out"] == ""
     # Python reads it as any other.
     loaded = detectors.load(workshop.detector, models.load(str(workshop.model)))
-    assert isinstance(loaded, Purview)
+    assert isinstance(loaded, Guard)
     assert loaded.calibration is not None
 
 
@@ -132,7 +132,7 @@ def test_calibrate_in_place_and_at_another_rate(workshop: Workshop, run: Run, tm
     assert "predicted class" in said.out
 
 
-@pytest.mark.parametrize("kind", ["msp", "energy", "mahalanobis"])
+@pytest.mark.parametrize("kind", ["msp", "energy", "mahalanobis", "odin", "knn", "vim", "react", "gradnorm"])
 def test_the_baselines_go_the_same_way(kind: str, workshop: Workshop, run: Run, tmp_path: Path) -> None:
     guard = tmp_path / "guard.safetensors"
     assert run("fit", "--detector", kind, "--model", workshop.model, "--known", "digits@0-40", "--out", guard).code == 0
@@ -160,7 +160,7 @@ def test_challenges_train_a_decision_network(workshop: Workshop, run: Run, tmp_p
     assert header["parameters"]["parameters"] == ["fc*", "conv1.weight"]
 
 
-def test_explain_names_the_readings_of_python(workshop: Workshop, in_memory: Purview, run: Run) -> None:
+def test_explain_names_the_readings_of_python(workshop: Workshop, in_memory: Guard, run: Run) -> None:
     said = run("explain", "--detector", workshop.detector, "--images", workshop.archive, "--limit", 40, "--top", 2)
     assert said.code == 0, said.err
     profile = in_memory.explain(data.load(workshop.archive))
@@ -188,7 +188,7 @@ def test_explain_without_calibration_says_so(workshop: Workshop, run: Run) -> No
     said = run("explain", "--detector", workshop.fitted, "--images", workshop.archive, "--limit", 1)
     assert said.code == 0
     assert "not calibrated" in said.err
-    assert "gradient of" in said.out
+    assert "activation into" in said.out
 
 
 def test_plan_lists_every_parameter(workshop: Workshop, run: Run) -> None:
@@ -216,7 +216,7 @@ def test_plan_of_a_foreign_model_needs_a_shape(run: Run, tmp_path: Path) -> None
 
 def test_what_print_config_prints_config_reads(workshop: Workshop, run: Run, tmp_path: Path) -> None:
     words = ["fit", "--model", str(workshop.model), "--known", "digits@0-40", "--out", str(tmp_path / "a.safetensors")]
-    words += ["--parameters", "fc*", "conv*", "--neighbours", "3", "--activations", "false"]
+    words += ["--detector", "purview", "--parameters", "fc*", "conv*", "--neighbours", "3", "--activations", "false"]
     printed = run(*words, "--print_config")
     assert printed.code == 0
     assert yaml.safe_load(printed.out)["parameters"] == ["fc*", "conv*"]

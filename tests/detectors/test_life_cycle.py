@@ -20,6 +20,7 @@ from gradiometer.detectors import (
     Control,
     Detector,
     Energy,
+    Guard,
     Measurement,
     NormalizedMahalanobis,
     Purview,
@@ -30,8 +31,8 @@ from gradiometer.detectors import (
 )
 from gradiometer.errors import InputError, ModelError, NotFittedError
 
-ALL = [MSP, Energy, NormalizedMahalanobis, Control, Purview]
-LEARNING = [NormalizedMahalanobis, Control, Purview]
+ALL = [MSP, Energy, NormalizedMahalanobis, Control, Purview, Guard]
+LEARNING = [NormalizedMahalanobis, Control, Purview, Guard]
 each = pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 
 

@@ -19,7 +19,7 @@ from torch import nn
 
 import gradiometer
 from gradiometer import gradients
-from gradiometer.detectors import MSP, Control, Energy, NormalizedMahalanobis, Purview, load, storage
+from gradiometer.detectors import MSP, Control, Energy, Guard, NormalizedMahalanobis, Purview, load, storage
 from gradiometer.errors import ArtefactError, InputError
 
 ROOT = Path(__file__).parents[2]
@@ -29,9 +29,9 @@ ROOT = Path(__file__).parents[2]
 def detectors(model, digits):
     images, _ = digits.fit
     shifted = 1 - images
-    made = {
-        kind.__name__: kind(model).fit(digits.fit) for kind in (MSP, Energy, NormalizedMahalanobis, Control, Purview)
-    }
+    kinds = (MSP, Energy, NormalizedMahalanobis, Control, Purview, Guard)
+    made = {kind.__name__: kind(model).fit(digits.fit) for kind in kinds}
+    made["with gradients"] = Guard(model, gradients=True).fit(digits.fit)
     made["matched"] = Purview(model, gradients.UniformTarget(), seed=3).fit(digits.fit, challenges=shifted)
     for detector in made.values():
         detector.calibrate(digits.held_out)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gradiometer.errors import InputError
 from gradiometer.gradients import Gradiometer
 from tests.zoo import call, specimen
 
@@ -90,3 +91,72 @@ def test_awkward_layers_have_activations_too(name: str) -> None:
     assert readings.activations.shape == (3, len(readings.layers))
     assert len(readings.layers) >= 1
     assert torch.isfinite(readings.activations).all()
+
+
+def means_by_hooks(name: str) -> dict[str, Tensor]:
+    """Mean over positions of the input of every linear and convolution layer, one sample at a time."""
+    chosen = specimen(name)
+    model, inputs = chosen.build(torch.float64), chosen.inputs(3, torch.float64)
+    found: dict[str, list[Tensor]] = {}
+
+    def note(label: str, spatial: int):
+        def hook(module, arguments):
+            channels_last = arguments[0].movedim(-1 - spatial, -1)
+            found.setdefault(label, []).append(channels_last.reshape(-1, channels_last.shape[-1]).mean(0))
+
+        return hook
+
+    for label, module in model.named_modules():
+        if isinstance(module, LAYERS):
+            module.register_forward_pre_hook(note(f"{label}.weight", len(getattr(module, "kernel_size", ()))))
+    with torch.no_grad():
+        for position in range(3):
+            call(model, inputs[position : position + 1])
+    return {label: torch.stack(values) for label, values in found.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_means_equal_hooks(name: str) -> None:
+    chosen, wanted = specimen(name), means_by_hooks(name)
+    meter = Gradiometer(chosen.build(torch.float64), output=chosen.output)
+    inputs = chosen.inputs(3, torch.float64)
+    alone = meter.activation_norms(inputs, means=tuple(wanted))
+    together = meter.squared_norms(inputs, means=tuple(wanted))
+    assert set(alone.means) == set(together.means) == set(wanted)
+    for label, expected in wanted.items():
+        torch.testing.assert_close(alone.means[label], expected)
+        torch.testing.assert_close(together.means[label], expected)
+    in_parts = Gradiometer(chosen.build(torch.float64), output=chosen.output, memory=1)
+    for label, expected in in_parts.squared_norms(inputs, means=tuple(wanted)).means.items():
+        torch.testing.assert_close(expected, wanted[label])
+
+
+def test_layers_come_in_the_order_of_their_use() -> None:
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last, self.middle, self.first = nn.Linear(3, 2), nn.Linear(3, 3), nn.Conv1d(1, 1, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.middle(self.middle(self.first(x.unsqueeze(1)).squeeze(1))))
+
+    meter = Gradiometer(Backwards().eval())
+    assert meter.layers(torch.randn(4, 3)) == ("first.weight", "middle.weight", "last.weight")
+    with pytest.raises(InputError, match=r"no layer 'head.weight' to take means of; there are: last.weight, middle"):
+        meter.squared_norms(torch.randn(4, 3), means=["head.weight"])
+
+
+def test_the_last_use_of_a_layer_gives_its_mean() -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(3, 3), torch.randn(5, 3)
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(torch.tanh(self.layer(x)))
+
+    means = Gradiometer(Twice().eval()).activation_norms(x, means=["layer.weight"]).means["layer.weight"]
+    torch.testing.assert_close(means, torch.tanh(layer(x)).detach())

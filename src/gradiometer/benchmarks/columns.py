@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,62 @@ from gradiometer.benchmarks.evidence import Evidence
 from gradiometer.benchmarks.metrics import Floats
 from gradiometer.benchmarks.protocols import Indices
 from gradiometer.data import Images
-from gradiometer.detectors import MSP, Calibration, Detector, Energy, NeighbourDensity, NormalizedMahalanobis
+from gradiometer.detectors import (
+    KNN,
+    MSP,
+    Calibration,
+    Detector,
+    Energy,
+    Fusion,
+    GradNorm,
+    Mahalanobis,
+    NeighbourDensity,
+    NormalizedMahalanobis,
+    ReAct,
+    ViM,
+)
+from gradiometer.detectors.gaussians import ClassGaussians
+from gradiometer.detectors.guard import guard_members
+from gradiometer.detectors.members import Views
+from gradiometer.errors import InputError
 
 Score = Callable[[Evidence], Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What a known-only detector may learn from.
+
+    Attributes:
+        head: The last linear layer of the model, a model of its own that maps features to logits.
+        labels: Classes (N,) of the known images.
+        groups: Base images (N,).
+        evidence: Their readings.
+        neighbours: k of the densities.
+        seed: Of what a detector draws.
+    """
+
+    head: nn.Linear
+    labels: torch.Tensor | None
+    groups: Indices
+    evidence: Evidence
+    neighbours: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A known-only detector that a table can show.
+
+    Attributes:
+        name: Its name.
+        make: Fits it; what comes out maps readings of N images to outlier scores (N,).
+        control: Whether it reads forward-only statistics, as the control of a gradient detector.
+    """
+
+    name: str
+    make: Callable[[Fit], Score]
+    control: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +93,76 @@ class Column:
     seconds: float
 
 
+def on_head(kind: Callable[[nn.Module], Detector]) -> Callable[[Fit], Score]:
+    """A detector on logits and features: it runs on the last layer as if it were the model, with features as inputs."""
+
+    def make(fit: Fit) -> Score:
+        detector = kind(fit.head)
+        if detector.requires_fit:
+            detector.fit((torch.from_numpy(fit.evidence.features), fit.labels))
+        return lambda evidence: detector.predict(torch.from_numpy(evidence.features)).numpy()
+
+    return make
+
+
+def _direct(name: str) -> Callable[[Fit], Score]:
+    """A detector without a fit that needs the images themselves: the reader has run it already."""
+    return lambda fit: lambda evidence: evidence.direct[name]
+
+
+def _density(gradients: bool) -> Callable[[Fit], Score]:
+    """What Purview and its control score without challenges."""
+
+    def make(fit: Fit) -> Score:
+        density = NeighbourDensity(fit.neighbours).fit(_norms(fit.evidence, gradients))
+        return lambda evidence: density.score(_norms(evidence, gradients))
+
+    return make
+
+
+def _layers(fit: Fit) -> Score:
+    """The published distances of all layers, added up."""
+    labels = _labels(fit)
+    gaussians = [ClassGaussians.fit(values, labels, shrink=False) for values in _pooled(fit.evidence)]
+
+    def score(evidence: Evidence) -> Floats:
+        distances = [g.nearest(v) / 2 for g, v in zip(gaussians, _pooled(evidence), strict=True)]
+        total: Floats = np.sum(distances, axis=0)
+        return total
+
+    return score
+
+
+def _guard(gradients: bool) -> Callable[[Fit], Score]:
+    """The members of Guard on the shared readings."""
+
+    def make(fit: Fit) -> Score:
+        fusion = Fusion(guard_members(fit.neighbours), fit.seed)
+        fusion.fit(_views(fit.evidence, gradients), _labels(fit), fit.groups)
+        return lambda evidence: fusion.surprises(_views(evidence, gradients)).sum(1)
+
+    return make
+
+
+ENTRIES: tuple[Entry, ...] = (
+    Entry("MSP", on_head(MSP)),
+    Entry("Energy", on_head(Energy)),
+    Entry("ODIN", _direct("ODIN")),
+    Entry("Mahalanobis", on_head(Mahalanobis)),
+    Entry("Mahalanobis (layers)", _layers),
+    Entry("Normalised Mahalanobis", on_head(NormalizedMahalanobis)),
+    Entry("KNN", on_head(KNN)),
+    Entry("ViM", on_head(ViM)),
+    Entry("ReAct", on_head(ReAct)),
+    Entry("GradNorm", on_head(GradNorm)),
+    Entry("Purview", _density(gradients=True)),
+    Entry("Control", _density(gradients=False), control=True),
+    Entry("Guard", _guard(gradients=False), control=True),
+    Entry("Guard with gradients", _guard(gradients=True)),
+)
+"""All known-only detectors, in the order of a table. One more is one entry."""
+
+
 def known_only(
     head: nn.Linear,
     fit: Images,
@@ -48,11 +171,11 @@ def known_only(
     calibrate: Indices,
     false_alarm_rate: float,
     neighbours: int,
+    *,
+    seed: int = 0,
+    detectors: Collection[str] | None = None,
 ) -> list[Column]:
-    """Fit all known-only detectors.
-
-    Detectors on logits and features run on the last layer as if it were the model, with the features as its inputs;
-    Purview and its control score the statistics that they would read themselves.
+    """Fit the known-only detectors of a table.
 
     Args:
         head: The last linear layer of the model.
@@ -62,40 +185,44 @@ def known_only(
         calibrate: Which of them set the thresholds.
         false_alarm_rate: Share of known images that may be flagged.
         neighbours: k of the densities.
+        seed: Of what a detector draws.
+        detectors: Names of those to fit; all when None.
 
     Returns:
         The columns in the order of the table.
+
+    Raises:
+        InputError: There is no detector of a name.
     """
-    features = torch.from_numpy(fitted.features)
-    fits: tuple[tuple[str, bool, Callable[[], Score]], ...] = (
-        ("MSP", False, lambda: _on_features(MSP(head))),
-        ("Energy", False, lambda: _on_features(Energy(head))),
-        (
-            "Normalised Mahalanobis",
-            False,
-            lambda: _on_features(NormalizedMahalanobis(head).fit((features, fit.labels))),
-        ),
-        ("Purview", False, lambda: _on_all(NeighbourDensity(neighbours).fit(fitted.statistics))),
-        ("Control", True, lambda: _on_activations(NeighbourDensity(neighbours).fit(fitted.activations))),
-    )
+    names = [entry.name for entry in ENTRIES]
+    chosen = names if detectors is None else list(detectors)
+    if unknown := [name for name in chosen if name not in names]:
+        raise InputError(f"there is no known-only detector {unknown[0]!r}; there are: {', '.join(names)}")
+    known = Fit(head, fit.labels, fit.groups.numpy(), fitted, neighbours, seed)
     columns = []
-    for name, control, fitting in fits:
+    for entry in ENTRIES:
+        if entry.name not in chosen:
+            continue
         started = time.perf_counter()
-        score = fitting()
-        known = score(held_out)
-        calibration = Calibration(known[calibrate], false_alarm_rate)
-        columns.append(Column(name, control, score, known, calibration, time.perf_counter() - started))
+        score = entry.make(known)
+        scores = np.asarray(score(held_out), dtype=np.float64)
+        calibration = Calibration(scores[calibrate], false_alarm_rate)
+        seconds = time.perf_counter() - started
+        columns.append(Column(entry.name, entry.control, score, scores, calibration, seconds))
     return columns
 
 
-def _on_features(detector: Detector) -> Score:
-    """Scores of a detector that runs on the last layer."""
-    return lambda evidence: np.asarray(detector.predict(torch.from_numpy(evidence.features)).numpy(), dtype=np.float64)
+def _norms(evidence: Evidence, gradients: bool) -> Floats:
+    return evidence.statistics if gradients else evidence.activations
 
 
-def _on_all(density: NeighbourDensity) -> Score:
-    return lambda evidence: density.score(evidence.statistics)
+def _pooled(evidence: Evidence) -> tuple[Floats, ...]:
+    return tuple(values.astype(np.float64) for values in evidence.layers)
 
 
-def _on_activations(density: NeighbourDensity) -> Score:
-    return lambda evidence: density.score(evidence.activations)
+def _views(evidence: Evidence, gradients: bool) -> Views:
+    return Views(evidence.logits.astype(np.float64), _pooled(evidence), _norms(evidence, gradients))
+
+
+def _labels(fit: Fit) -> Indices:
+    return fit.evidence.logits.argmax(1) if fit.labels is None else fit.labels.numpy()

@@ -24,7 +24,7 @@ from gradiometer.detectors import Calibration, DecisionNetwork
 _FEWEST_BASES = 20
 """Base images of a challenge below which the decision network holds out rows, not base images, for its early stop."""
 
-JUDGE = "Purview (known-only)"
+JUDGE = "Guard (known-only)"
 """The column whose verdicts a report shows."""
 
 
@@ -41,6 +41,7 @@ class Settings:
         false_alarm_rate: Share of known images that may be flagged.
         neighbours: k of the densities.
         notes: All other settings, for the records.
+        detectors: Names of the known-only detectors; all when None. Guard, whose verdicts a report shows, is one.
     """
 
     benchmark: str
@@ -51,6 +52,7 @@ class Settings:
     false_alarm_rate: float = 0.05
     neighbours: int = 10
     notes: Mapping[str, Any] = field(default_factory=dict)
+    detectors: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +108,15 @@ class Comparison:
         self.fitted = reader.read(fit, f"{settings.known} (fit)", progress)
         self.known = reader.read(held_out, settings.known, progress)
         self._columns = known_only(
-            reader.head, fit, self.fitted, self.known, self.split.seen, settings.false_alarm_rate, settings.neighbours
+            reader.head,
+            fit,
+            self.fitted,
+            self.known,
+            self.split.seen,
+            settings.false_alarm_rate,
+            settings.neighbours,
+            seed=settings.seed,
+            detectors=settings.detectors,
         )
         self._evidence: dict[str, Evidence] = {}
 
@@ -167,8 +177,8 @@ class Comparison:
         return protocols.split(groups, seed=self.settings.seed).test
 
     def judge(self, evidence: Evidence) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """What known-only Purview says of some images: p-values (N,), and whether each is flagged."""
-        column = next(entry for entry in self._columns if entry.detector == "Purview")
+        """What Guard says of some images: p-values (N,), and whether each is flagged."""
+        column = next(entry for entry in self._columns if entry.detector == "Guard")
         scores = column.score(evidence)
         return column.calibration.p_values(scores), column.calibration.flagged(scores)
 

@@ -40,6 +40,10 @@ _SIZE = 8
 """Height and width of scikit-learn's digits."""
 
 
+DETECTORS = ("MSP", "Energy", "Normalised Mahalanobis", "Purview", "Control", "Guard")
+"""The known-only detectors of the demonstration: few enough for one screen."""
+
+
 @dataclass(frozen=True)
 class DemoSettings:
     """Settings of `gradiometer demo`.
@@ -93,7 +97,7 @@ def run(
     fit, held_out = parts["fit"], parts["held_out"]
     model, accuracy = _train(fit, held_out, settings, progress)
     comparison = Comparison(
-        Reader(model),
+        Reader(model, direct={}),
         Settings(
             benchmark="demo",
             model="digits-cnn, trained on the spot",
@@ -103,6 +107,7 @@ def run(
             false_alarm_rate=settings.false_alarm_rate,
             neighbours=settings.neighbours,
             notes={"accuracy": accuracy, "epochs": settings.epochs, "epsilon": EPSILON, "level": LEVEL},
+            detectors=DETECTORS,
         ),
         fit,
         held_out,

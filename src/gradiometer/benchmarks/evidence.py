@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import safetensors
 import safetensors.numpy
-import torch
 from torch import nn
 
 from gradiometer.benchmarks.records import hash_images
 from gradiometer.data import Images
-from gradiometer.detectors import Purview
-from gradiometer.detectors.features import Features
+from gradiometer.detectors import ODIN, Detector, Guard, Purview
+from gradiometer.detectors.layers import spread
+from gradiometer.detectors.reading import LastLayer
 from gradiometer.errors import ModelError
 from gradiometer.gradients import Gradiometer, Loss, Objective
 from gradiometer.models import weights_hash
@@ -28,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many units of it are done, and how many there are."""
 
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +37,25 @@ class Evidence:
     """Readings of one set of N images.
 
     Attributes:
-        features: Penultimate features (N, D) float32: the input of the last linear layer.
+        logits: (N, C) float32.
+        layers: Mean over positions (N, channels) float32 of the input of some layers, in the order of the network; the
+            last one is the last linear layer, and its input are the penultimate features.
         norms: Squared gradient norms (N, T), one column for each parameter tensor.
         activations: Squared norms (N, L) of the input of each linear and convolution layer, from the same pass.
         parameters: Names of the T tensors.
         images_sha256: Hash of the pixels.
         seconds: Time that reading took.
+        direct: Scores (N,) of detectors that need the images themselves, by name.
     """
 
-    features: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
+    layers: tuple[npt.NDArray[np.float32], ...]
     norms: Floats
     activations: Floats
     parameters: tuple[str, ...]
     images_sha256: str
     seconds: float
+    direct: Mapping[str, Floats] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of images N."""
@@ -57,7 +63,19 @@ class Evidence:
 
     def select(self, rows: npt.NDArray[np.int64]) -> Evidence:
         """The readings of some rows."""
-        return replace(self, features=self.features[rows], norms=self.norms[rows], activations=self.activations[rows])
+        return replace(
+            self,
+            logits=self.logits[rows],
+            layers=tuple(values[rows] for values in self.layers),
+            norms=self.norms[rows],
+            activations=self.activations[rows],
+            direct={name: scores[rows] for name, scores in self.direct.items()},
+        )
+
+    @property
+    def features(self) -> npt.NDArray[np.float32]:
+        """Penultimate features (N, D): the input of the last linear layer."""
+        return self.layers[-1]
 
     @property
     def statistics(self) -> Floats:
@@ -74,9 +92,7 @@ class Reader:
         batch_size: Images that go through the model at once.
         memory: Working memory that the gradients may take, such as `"512MiB"`.
         cache: Folder in which readings are kept for the next run, or None.
-
-    Raises:
-        ModelError: If the model calls no linear layer.
+        direct: Detectors without a fit that need the images themselves, by name; ODIN when None.
     """
 
     def __init__(
@@ -87,6 +103,7 @@ class Reader:
         batch_size: int = 128,
         memory: str | int | None = None,
         cache: Path | None = None,
+        direct: Mapping[str, Detector] | None = None,
     ) -> None:
         self.model = model
         self.weights_sha256 = weights_hash(model)
@@ -94,8 +111,9 @@ class Reader:
         self.cache = cache
         self.objective: Objective | Loss = Purview(model).objective if objective is None else objective
         self._meter = Gradiometer(model, self.objective, memory=memory)
-        self._features = Features(model, None, None)
-        self._head: nn.Linear | None = None
+        self.direct = {"ODIN": ODIN(model, batch_size=batch_size)} if direct is None else dict(direct)
+        self._last = LastLayer(model, None)
+        self._layers: tuple[str, ...] = ()
 
     @property
     def head(self) -> nn.Linear:
@@ -106,9 +124,7 @@ class Reader:
         Raises:
             ModelError: Before anything was read.
         """
-        if self._head is None:
-            raise ModelError("the last linear layer is known once images have been read; call read first")
-        return self._head
+        return self._last.layer
 
     def read(self, images: Images, name: str, progress: Progress | None = None) -> Evidence:
         """Read all images.
@@ -125,64 +141,78 @@ class Reader:
             ModelError: If the logits are not those of the last linear layer.
         """
         digest = hash_images(images.images.numpy())
-        self._find_head(images)
+        self._find_layers(images)
         path = self._path(name, digest)
         if path is not None and path.is_file():
             found = _load(path, digest)
             if found is not None:
                 return found
         started = time.perf_counter()
-        parts: list[tuple[npt.NDArray[np.float32], Floats, Floats]] = []
+        parts: list[dict[str, npt.NDArray[np.generic]]] = []
         parameters: tuple[str, ...] = ()
         done = 0
         for batch in images.batches(self.batch_size):
             batch = batch.to(next(self.model.parameters()).device)
-            readings = self._meter.squared_norms(batch, activations=True)
+            readings = self._meter.squared_norms(batch, activations=True, means=self._layers)
             if readings.activations is None:
                 raise ModelError("the instrument gave no activations although it was asked for them")
-            _, features, _ = self._features(batch)
-            parts.append(
-                (features.float().cpu().numpy(), readings.values.cpu().numpy(), readings.activations.cpu().numpy())
-            )
+            part = {"logits": readings.outputs.float(), "norms": readings.values, "activations": readings.activations}
+            part |= {f"layer.{place}": readings.means[layer].float() for place, layer in enumerate(self._layers)}
+            part |= {f"direct.{name}": detector.predict(batch) for name, detector in self.direct.items()}
+            parts.append({name: tensor.cpu().numpy() for name, tensor in part.items()})
             parameters = readings.parameters
             done += len(batch)
             if progress is not None:
                 progress(f"reading {name}", done, len(images))
-        features_all, norms, activations = (np.concatenate(column) for column in zip(*parts, strict=True))
+        arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         seconds = time.perf_counter() - started
-        evidence = Evidence(features_all, norms, activations, parameters, digest, seconds)
         if path is not None:
-            _save(path, evidence)
-        return evidence
+            _save(path, arrays, parameters, seconds)
+        return _evidence(arrays, parameters, digest, seconds)
 
-    def _find_head(self, images: Images) -> None:
-        """Find the last linear layer and make sure that nothing comes after it."""
-        if self._head is not None:
+    def _find_layers(self, images: Images) -> None:
+        """Choose the layers that Guard looks at, and make sure that the last of them gives the logits."""
+        if self._layers:
             return
         sample = next(images.batches(min(4, len(images)))).to(next(self.model.parameters()).device)
-        logits, features, name = self._features(sample)
-        layer = self.model.get_submodule("" if name == "the model" else name)
-        with torch.no_grad():
-            same = isinstance(layer, nn.Linear) and torch.allclose(layer(features), logits, rtol=1e-4, atol=1e-5)
-        if not same or not isinstance(layer, nn.Linear):
-            raise ModelError(
-                f"the logits are not the output of the last linear layer ({name}); wrap the model so that they are"
-            )
-        self._head = layer
+        _, _, name = self._last(sample)
+        layers = spread(self._meter.layers(sample), Guard(self.model).layers)
+        if layers[-1] != ("weight" if name == "the model" else f"{name}.weight"):
+            raise ModelError(f"the layer {layers[-1]} is used after the last linear layer ({name}); wrap the model")
+        self._layers = layers
 
     def _path(self, name: str, digest: str) -> Path | None:
         if self.cache is None:
             return None
-        key = hashlib.sha256(f"{_SCHEMA} {self.weights_sha256} {digest} {self.objective!r}".encode()).hexdigest()
+        what = f"{_SCHEMA} {self.weights_sha256} {digest} {self.objective!r} {sorted(self.direct)}"
+        key = hashlib.sha256(what.encode()).hexdigest()
         safe = "".join(letter if letter.isalnum() else "-" for letter in name)
         return self.cache / f"{safe}-{key[:16]}.safetensors"
 
 
-def _save(path: Path, evidence: Evidence) -> None:
+def _evidence(
+    arrays: Mapping[str, npt.NDArray[Any]], parameters: tuple[str, ...], digest: str, seconds: float
+) -> Evidence:
+    """Readings from arrays by name."""
+    count = sum(name.startswith("layer.") for name in arrays)
+    return Evidence(
+        logits=arrays["logits"],
+        layers=tuple(arrays[f"layer.{place}"] for place in range(count)),
+        norms=arrays["norms"],
+        activations=arrays["activations"],
+        parameters=parameters,
+        images_sha256=digest,
+        seconds=seconds,
+        direct={name.removeprefix("direct."): a for name, a in arrays.items() if name.startswith("direct.")},
+    )
+
+
+def _save(
+    path: Path, arrays: Mapping[str, npt.NDArray[np.generic]], parameters: tuple[str, ...], seconds: float
+) -> None:
     """Write readings beside their final place first, so that an interruption leaves no half file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {"features": evidence.features, "norms": evidence.norms, "activations": evidence.activations}
-    metadata = {"parameters": json.dumps(evidence.parameters), "seconds": str(evidence.seconds)}
+    metadata = {"parameters": json.dumps(parameters), "seconds": str(seconds)}
     temporary = path.with_suffix(".partial")
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     safetensors.numpy.save_file(contiguous, temporary, metadata=metadata)
@@ -194,8 +224,7 @@ def _load(path: Path, digest: str) -> Evidence | None:
     try:
         with safetensors.safe_open(path, "np") as file:
             metadata = file.metadata()
-            arrays = {name: file.get_tensor(name) for name in ("features", "norms", "activations")}
-        parameters = tuple(json.loads(metadata["parameters"]))
-        return Evidence(**arrays, parameters=parameters, images_sha256=digest, seconds=float(metadata["seconds"]))
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return _evidence(arrays, tuple(json.loads(metadata["parameters"])), digest, float(metadata["seconds"]))
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError):
         return None

@@ -11,14 +11,14 @@ from gradiometer.benchmarks.evidence import Evidence
 from gradiometer.benchmarks.metrics import Floats
 from gradiometer.benchmarks.outcome import Examples, Profile, Scores
 
-_SHOWN = frozenset({("MSP", "known-only"), ("Purview", "known-only"), ("Purview", "matched")})
+_SHOWN = frozenset({("MSP", "known-only"), ("Guard", "known-only"), ("Purview", "matched")})
 _EXAMPLES = 8
 _PROFILED = 1000
 """Rows of each set behind the figure of the layers."""
 
 
 def shown(scores: Sequence[Scores]) -> list[Scores]:
-    """The scores that get histograms: those of MSP and of Purview under both protocols."""
+    """The scores that get histograms: those of MSP, of Guard and of matched Purview."""
     return [entry for entry in scores if (entry.detector, entry.protocol) in _SHOWN]
 
 
@@ -40,7 +40,7 @@ def profile(comparison: Comparison, challenges: Sequence[Challenge]) -> Profile:
 
 
 def examples(comparison: Comparison, challenges: Sequence[Challenge]) -> tuple[Examples, ...]:
-    """A few tested images of each set, evenly spread and not chosen, as known-only Purview judges them.
+    """A few tested images of each set, evenly spread and not chosen, as Guard judges them.
 
     Args:
         comparison: A comparison that has measured the challenges.

@@ -25,6 +25,8 @@ TITLES: dict[str, str] = {
 """Names of the figures for readers."""
 
 _MISSING = "-"
+_WIDEST = 9
+"""Most columns that fit into a terminal."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +165,16 @@ def all_tables(records: Sequence[Record], *, all_figures: bool = True) -> list[T
     return found
 
 
+def turned(table: Table) -> Table:
+    """The same table with rows and columns exchanged; what stands above a column is in front of its row."""
+    heads = [", ".join([head.name, *head.notes]) for head in table.columns]
+    cells = zip(*(cells for _, cells in table.rows), strict=True)
+    columns = tuple(Head(name) for name, _ in table.rows)
+    return Table(table.title, "detector", columns, tuple(zip(heads, cells, strict=True)))
+
+
 def show(records: Sequence[Record], console: rich.console.Console, *, all_figures: bool = True) -> None:
-    """Print all tables.
+    """Print all tables; those with many detectors have one in each row.
 
     Args:
         records: Records of one benchmark.
@@ -172,7 +182,7 @@ def show(records: Sequence[Record], console: rich.console.Console, *, all_figure
         all_figures: As for `all_tables`.
     """
     for table in all_tables(records, all_figures=all_figures):
-        console.print(to_rich(table))
+        console.print(to_rich(turned(table) if len(table.columns) > _WIDEST else table))
 
 
 def to_page(records: Sequence[Record]) -> str:

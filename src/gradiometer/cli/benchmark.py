@@ -140,9 +140,10 @@ COMMAND = Command(
             summary="whole data sets that the network was not trained for",
             purpose="""
                 A trained network, its own test images, and data sets that it was not trained for. Prints AUROC, AUPR,
-                detection accuracy and TNR at 95 % TPR with bootstrap intervals for MSP, energy, normalised Mahalanobis
-                and Purview, and the false-alarm rate on unseen known images. The null test comes first: known images
-                stored again must not be told apart. Everything is recorded, line by line, in the folder.
+                detection accuracy and TNR at 95 % TPR with bootstrap intervals for Guard, Purview, their forward-only
+                controls and the usual baselines, and the false-alarm rate on unseen known images. The null test comes
+                first: known images stored again must not be told apart. Everything is recorded, line by line, in the
+                folder.
             """,
             examples="""
                 # the first table, with the shipped model

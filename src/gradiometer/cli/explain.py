@@ -41,8 +41,6 @@ class Options(Reading):
 
 def run(options: Options, terminal: Terminal) -> None:
     """Print the readings that are most out of line, image by image."""
-    from gradiometer.detectors import Profile
-
     if options.top < 1:
         raise InputError(f"top is {options.top}; give 1 or more")
     detector, origin = artefacts.load(options.detector, options.model, options.device)
@@ -53,7 +51,7 @@ def run(options: Options, terminal: Terminal) -> None:
     for source in options.images:
         images = sources.load(source, reading, limit=options.limit)
         verdict = None if detector.calibration is None else detector.judge(images)
-        profile = detector.explain(images) if verdict is None else Profile(verdict.profile, verdict.names)
+        profile = detector.explain(images) if verdict is None else verdict.reasons
         for row, name in enumerate(images.names):
             _show(name, row, profile, verdict, options.top, terminal)
     if detector.calibration is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gradiometer.data import Images
     from gradiometer.detectors import Detector
 
+_GUARD = "guard and purview"
 _PURVIEW = "purview"
 _GRADCON = "gradcon"
 
@@ -31,9 +32,27 @@ class Options(Reading):
     model: str = option(f"{MODEL}; for gradcon a file that train gradcon wrote, or an auto-encoder of yours")
     known: str = option(f"images that the model was trained for, best the training images: {FORMS}")
     out: str = option("file of the fitted detector, ending in .safetensors")
-    detector: Literal["purview", "gradcon", "msp", "energy", "mahalanobis"] = option(
-        "purview reads gradients, gradcon those of an auto-encoder; the others are baselines on logits and features",
-        "purview",
+    detector: (
+        Literal[
+            "guard",
+            "purview",
+            "gradcon",
+            "msp",
+            "energy",
+            "mahalanobis",
+            "odin",
+            "knn",
+            "vim",
+            "react",
+            "gradnorm",
+            "exgrad",
+            "gradtrust",
+        ]
+        | None
+    ) = option(
+        "guard asks several members, purview reads norms, gradcon the gradients of an auto-encoder, the others are "
+        "baselines on logits and features; guard when absent, or purview if there are challenges",
+        None,
     )
     challenges: tuple[str, ...] = option(
         "images that the model was not trained for; purview then trains a decision network on both", ()
@@ -47,9 +66,10 @@ class Options(Reading):
     )
     parameters: tuple[str, ...] = option("names of the parameters to read, * and ? allowed", ("*",), group=_PURVIEW)
     activations: bool = option("read activation norms as well", True, group=_PURVIEW)
-    neighbours: int = option("k of the density of known images", 10, group=_PURVIEW)
-    seed: int = option("of the decision network", 0, group=_PURVIEW)
-    memory: str | None = option("working memory of the gradients, such as 512MiB", None, group=_PURVIEW)
+    gradients: bool = option("let guard read gradient norms beside activation norms", False, group=_GUARD)
+    neighbours: int = option("k of the density of known images", 10, group=_GUARD)
+    seed: int = option("of the division of known images, or of the decision network", 0, group=_GUARD)
+    memory: str | None = option("working memory of the gradients, such as 512MiB", None, group=_GUARD)
     score: Literal["combined", "fused", "reconstruction", "latent", "gradient", "density"] = option(
         "what an image is scored by", "combined", group=_GRADCON
     )
@@ -62,17 +82,19 @@ def run(options: Options, terminal: Terminal) -> None:
     if options.detector == _GRADCON:
         _fit_gradcon(options, terminal)
         return
+    kind = options.detector or ("purview" if options.challenges else "guard")
+    _check_group(options, kind)
     model = artefacts.load_model(options.model, options.model_options or {}, options.device)
-    detector = _make(options, model)
+    detector = _make(kind, options, model)
     if options.challenges and not detector.learns_from_challenges:
-        raise InputError(f"--detector {options.detector} learns nothing from challenges; leave --challenges out")
+        raise InputError(f"--detector {kind} learns nothing from challenges; leave --challenges out, or take purview")
     known = sources.load(options.known, options, limit=options.limit)
     _check_shape(known, options)
     shape = known.images.shape[1:]
     parts = [sources.load(name, options, limit=options.limit, shape=shape) for name in options.challenges]
     challenges = sources.join(parts) if parts else None
     beside = f" and {len(challenges):,} challenges" if challenges is not None else ""
-    terminal.note(f"fitting {options.detector} to {len(known):,} known images{beside}")
+    terminal.note(f"fitting {kind} to {len(known):,} known images{beside}")
     with terminal.progress() as progress:
         detector.fit(
             _watched(known, progress, "known images", options.batch_size),
@@ -87,7 +109,7 @@ def run(options: Options, terminal: Terminal) -> None:
         options.challenges,
     )
     artefacts.save(detector, options.out, origin)
-    terminal.show(f"{options.out}: {options.detector}, fitted to {len(known):,} known images{beside}")
+    terminal.show(f"{options.out}: {kind}, fitted to {len(known):,} known images{beside}")
     terminal.note(f"next: gradiometer calibrate --detector {options.out} --held-out OTHER_KNOWN_IMAGES")
 
 
@@ -126,10 +148,30 @@ def _fit_gradcon(options: Options, terminal: Terminal) -> None:
     terminal.note(f"next: gradiometer calibrate --detector {options.out} --held-out OTHER_KNOWN_IMAGES")
 
 
-def _make(options: Options, model: nn.Module) -> Detector:
+def _check_group(options: Options, kind: str) -> None:
+    """Refuse what only Purview understands, rather than leave it out without a word."""
+    for entry in fields(options):
+        if entry.metadata.get("group") == _PURVIEW and kind != _PURVIEW:
+            default, value = entry.default, getattr(options, entry.name)
+            if tuple(value) != default if isinstance(default, tuple) else value != default:
+                raise InputError(
+                    f"--{entry.name} is for --detector purview and this is {kind}; leave it out or add that"
+                )
+
+
+def _make(kind: str, options: Options, model: nn.Module) -> Detector:
     from gradiometer import detectors, gradients
 
-    if options.detector == "purview":
+    if kind == "guard":
+        return detectors.Guard(
+            model,
+            options.gradients,
+            neighbours=options.neighbours,
+            seed=options.seed,
+            memory=options.memory,
+            batch_size=options.batch_size,
+        )
+    if kind == "purview":
         parameters: Any = options.parameters[0] if len(options.parameters) == 1 else options.parameters
         return detectors.Purview(
             model,
@@ -141,12 +183,19 @@ def _make(options: Options, model: nn.Module) -> Detector:
             memory=options.memory,
             batch_size=options.batch_size,
         )
-    kinds: dict[str, type[detectors.MSP | detectors.Energy | detectors.NormalizedMahalanobis]] = {
+    kinds: dict[str, Callable[..., Detector]] = {
         "msp": detectors.MSP,
         "energy": detectors.Energy,
         "mahalanobis": detectors.NormalizedMahalanobis,
+        "odin": detectors.ODIN,
+        "knn": detectors.KNN,
+        "vim": detectors.ViM,
+        "react": detectors.ReAct,
+        "gradnorm": detectors.GradNorm,
+        "exgrad": detectors.ExGrad,
+        "gradtrust": detectors.GradTrust,
     }
-    return kinds[options.detector](model, batch_size=options.batch_size)
+    return kinds[kind](model, batch_size=options.batch_size)
 
 
 def _check_shape(known: Images, options: Options) -> None:
@@ -185,9 +234,10 @@ COMMAND = Command(
     name="fit",
     summary="fit a detector to known images",
     purpose="""
-        Read what known images ask of a trained network, and save it in one file. With --known alone the detector is a
-        density of the known images. With --challenges it also learns what to look out for, a decision network between
-        known images and challenges. The file holds no part of the model, only its name and a hash of its weights.
+        Read what known images ask of a trained network, and save it in one file. With --known alone the detector learns
+        what known images look like to the network. With --challenges it also learns what to look out for, a decision
+        network between known images and challenges. The file holds no part of the model, only its name and a hash of
+        its weights.
     """,
     examples="""
         # the shipped model, five thousand of its training images
@@ -201,8 +251,8 @@ COMMAND = Command(
         gradiometer fit --detector gradcon --model runs/parts --known camera2/ --out camera2.safetensors
 
         # only the last stage of the network, in half a gigabyte
-        gradiometer fit --model runs/mine --known photos.npz:train --parameters 'layer3.*' 'fc.*' --memory 512MiB \\
-            --out guard.safetensors
+        gradiometer fit --model runs/mine --known photos.npz:train --detector purview \\
+            --parameters 'layer3.*' 'fc.*' --memory 512MiB --out guard.safetensors
     """,
     options=Options,
     run=run,

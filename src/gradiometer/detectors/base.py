@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Self
 
@@ -22,6 +22,7 @@ from gradiometer.detectors.checks import check_model, check_outputs, check_signa
 from gradiometer.detectors.fingerprints import check_unseen
 from gradiometer.detectors.inputs import Batch, Inputs, batches, move
 from gradiometer.detectors.known import Known
+from gradiometer.detectors.opinions import Opinions
 from gradiometer.detectors.profile import Profile
 from gradiometer.detectors.samples import Measurement, Samples, collect
 from gradiometer.detectors.verdict import Verdict
@@ -119,6 +120,10 @@ class Detector(pytorch_ood.api.Detector):
     def _profile_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Names (P) of the columns of the profile, from those of the measurement."""
         return (f"{type(self).__name__} score of {', '.join(names)}",)
+
+    def _opinions(self, statistics: Floats) -> Opinions | None:
+        """What each member thinks, for a method that asks several."""
+        return None
 
     # What every detector does
 
@@ -218,6 +223,7 @@ class Detector(pytorch_ood.api.Detector):
         logits = [m.outputs for m in parts if m.outputs is not None]
         said = torch.cat([part.cpu().double().softmax(1) for part in logits]).max(1) if logits else None
         scores = np.concatenate([self._finite_scores(m.statistics) for m in parts])
+        reasons = self._reasons(parts, self._known)
         return Verdict(
             predictions=None if said is None else said.indices.numpy(),
             confidences=None if said is None else said.values.numpy(),
@@ -225,8 +231,9 @@ class Detector(pytorch_ood.api.Detector):
             p_values=self.calibration.p_values(scores),
             trustworthy=~self.calibration.flagged(scores),
             false_alarm_rate=self.calibration.false_alarm_rate,
-            profile=np.concatenate([self._known.reference.z(self._profile(m.statistics)) for m in parts]),
-            names=self._profile_names(self._known.names),
+            profile=reasons.z,
+            names=reasons.names,
+            opinions=reasons.opinions,
         )
 
     def explain(self, x: Any) -> Profile:
@@ -236,7 +243,8 @@ class Detector(pytorch_ood.api.Detector):
             x: As for predict.
 
         Returns:
-            Robust z-scores (B, P) with names; `words(row)` says it in a sentence.
+            Robust z-scores (B, P) with names, and the p-values of the members where there are any; `words(row)` says it
+            in a sentence.
 
         Raises:
             InputError: As for predict.
@@ -246,10 +254,7 @@ class Detector(pytorch_ood.api.Detector):
         self._need_fit("explain")
         if self._known is None:
             raise NotFittedError("explain compares with known images; call fit or calibrate first")
-        reference = self._known.reference
-        parts = self._measurements(x, "inputs", self._known.inputs)
-        z = np.concatenate([reference.z(self._profile(m.statistics)) for _, m in parts])
-        return Profile(z, self._profile_names(self._known.names))
+        return self._reasons([m for _, m in self._measurements(x, "inputs", self._known.inputs)], self._known)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything but the model to one file, which replaces an older one only when it is complete.
@@ -326,6 +331,11 @@ class Detector(pytorch_ood.api.Detector):
     def _need_fit(self, step: str) -> None:
         if self.requires_fit and self._known is None:
             raise NotFittedError(f"{type(self).__name__} cannot {step} yet; call fit(known) first")
+
+    def _reasons(self, parts: Sequence[Measurement], known: Known) -> Profile:
+        z = np.concatenate([known.reference.z(self._profile(m.statistics)) for m in parts])
+        found = [opinions for m in parts if (opinions := self._opinions(m.statistics)) is not None]
+        return Profile(z, self._profile_names(known.names), Opinions.joined(found) if found else None)
 
     def _check_weights(self) -> None:
         if self._known is not None and weights_hash(self.model) != self._known.weights:

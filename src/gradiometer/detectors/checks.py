@@ -102,11 +102,16 @@ def forward(model: nn.Module, inputs: Inputs, output: Output = None) -> Tensor:
         ModelError: The outputs are not logits.
     """
     with torch.no_grad():
-        if isinstance(inputs, Tensor):
-            returned = model(inputs)
-        else:
-            returned = model(**inputs) if isinstance(inputs, dict) else model(*inputs)
-    return check_outputs(_select(returned, output), inputs, model)
+        return check_outputs(run(model, inputs, output), inputs, model)
+
+
+def run(model: nn.Module, inputs: Inputs, output: Output = None) -> Any:
+    """What the model returns at the place of the logits, unchecked, with gradients where they are on."""
+    if isinstance(inputs, Tensor):
+        returned = model(inputs)
+    else:
+        returned = model(**inputs) if isinstance(inputs, dict) else model(*inputs)
+    return _select(returned, output)
 
 
 def _select(returned: Any, output: Output) -> Any:

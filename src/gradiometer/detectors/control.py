@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 from pytorch_ood.api import DetectorInfo, Task
 from torch import nn
 
@@ -15,11 +13,10 @@ from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output
 from gradiometer.detectors.deciding import Deciding
 from gradiometer.detectors.inputs import Inputs
+from gradiometer.detectors.norms import activation_norms
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement
 from gradiometer.gradients import Gradiometer
-
-Floats = npt.NDArray[np.float64]
 
 
 @register
@@ -58,8 +55,7 @@ class Control(Deciding, Detector):
 
     def _measure(self, inputs: Inputs) -> Measurement:
         readings = self._meter.activation_norms(inputs)
-        names = tuple(f"activation into {name.removesuffix('.weight')}" for name in readings.parameters)
-        return Measurement(readings.outputs, readings.values.cpu().numpy(), names)
+        return Measurement(readings.outputs, *activation_norms(readings))
 
     def _parameters(self) -> dict[str, Any]:
         return super()._parameters() | {

@@ -128,6 +128,26 @@ def batches(source: Any, size: int, role: str) -> Iterator[Batch]:
         yield _join(waiting, role)
 
 
+class Again:
+    """A source that can be read more than once: what comes only once is kept.
+
+    Args:
+        source: Any of the forms of `batches`.
+        size: Rows of a portion.
+        role: What the source is, for messages.
+    """
+
+    def __init__(self, source: Any, size: int, role: str = "known images") -> None:
+        self._source, self._size, self._role = source, size, role
+        self._kept: list[Batch] | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches, the same each time."""
+        if self._kept is None:
+            self._kept = list(batches(self._source, self._size, self._role))
+        return iter(self._kept)
+
+
 def _pieces(source: Any, size: int, role: str) -> Iterator[Batch]:
     if isinstance(source, str | bytes) or source is None:
         raise InputError(f"the {role} are {source!r}; give {_FORMS} (gradiometer.data.load reads folders and files)")

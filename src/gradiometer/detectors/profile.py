@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gradiometer.detectors.opinions import Opinions
+
 Floats = npt.NDArray[np.float64]
 
 OUT_OF_LINE = 3.5
@@ -27,10 +29,12 @@ class Profile:
         z: (B, P) float64 in [-100, 100]: deviations from the median of the known images, in 1.4826 times their median
             absolute deviation. Positive: the reading is larger than known.
         names: What each column is (P).
+        opinions: The p-values of the members, of a detector that has members.
     """
 
     z: Floats
     names: tuple[str, ...]
+    opinions: Opinions | None = None
 
     def __len__(self) -> int:
         """Number of inputs B."""
@@ -50,18 +54,19 @@ class Profile:
 
         Returns:
             One sentence, such as `"2 of 87 readings are out of line: gradient of fc.bias (z = +6.1, larger than
-            known), ..."`.
+            known), ..."`, after what the members say where there are any.
         """
+        said = "" if self.opinions is None else f"{self.opinions.words(row)}; "
         outside = int((np.abs(self.z[row]) > OUT_OF_LINE).sum())
         count = f"{outside or 'none'} of {len(self.names)} readings {'is' if outside < 2 else 'are'} out of line"
         if not outside:
             name, z = self.ranked(row, 1)[0]
-            return f"{count}; the farthest is {name} (z = {z:+.1f})"
+            return f"{said}{count}; the farthest is {name} (z = {z:+.1f})"
         shown = [
             f"{name} (z = {z:+.1f}, {'larger' if z > 0 else 'smaller'} than known)"
             for name, z in self.ranked(row, min(top, outside))
         ]
-        return f"{count}: {', '.join(shown)}{', ...' if outside > top else ''}"
+        return f"{said}{count}: {', '.join(shown)}{', ...' if outside > top else ''}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 from pytorch_ood.api import DetectorInfo, Paper, Task
 from torch import nn
 
@@ -15,11 +13,10 @@ from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output
 from gradiometer.detectors.deciding import Deciding
 from gradiometer.detectors.inputs import Inputs
+from gradiometer.detectors.norms import gradient_norms
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement
 from gradiometer.gradients import ConfoundingLabel, Gradiometer, Loss, Objective
-
-Floats = npt.NDArray[np.float64]
 
 
 @register
@@ -88,15 +85,7 @@ class Purview(Deciding, Detector):
 
     def _measure(self, inputs: Inputs) -> Measurement:
         readings = self._meter.squared_norms(inputs, activations=self.activations)
-        values = readings.values.cpu().numpy()
-        names = [f"gradient of {name}" for name in readings.parameters]
-        if values.ndim == 3:
-            names = [f"{name} for contrast {label}" for label in range(values.shape[1]) for name in names]
-            values = values.reshape(len(values), -1)
-        if readings.activations is not None:
-            values = np.concatenate([readings.activations.cpu().numpy(), values], axis=1)
-            names = [*(f"activation into {name.removesuffix('.weight')}" for name in readings.layers), *names]
-        return Measurement(readings.outputs, values.astype(np.float64, copy=False), tuple(names))
+        return Measurement(readings.outputs, *gradient_norms(readings))
 
     def _parameters(self) -> dict[str, Any]:
         return super()._parameters() | {

@@ -26,11 +26,13 @@ class Measurement:
         outputs: Logits (B, C), or None when the model is no classifier.
         statistics: What the score is made from (B, F) float64.
         names: What was read; must be the same for every batch of one model.
+        widths: Columns of the statistics that the first names stand for, where that is more than one each.
     """
 
     outputs: Tensor | None
     statistics: Floats
     names: tuple[str, ...]
+    widths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,7 @@ class Samples:
         groups: Base images (N,), or None when the source does not say.
         classes: Number of classes C of the model, 0 when it is no classifier.
         names: What was read.
+        widths: Columns that the first names stand for, where that is more than one each.
         inputs: Shape of one sample of each tensor of the input.
         fingerprints: Digests of the images (N,).
     """
@@ -54,6 +57,7 @@ class Samples:
     groups: Integers | None
     classes: int
     names: tuple[str, ...]
+    widths: tuple[int, ...]
     inputs: dict[str, list[int]]
     fingerprints: Fingerprints
 
@@ -115,6 +119,7 @@ def collect(parts: Iterable[tuple[Batch, Measurement]], role: str) -> Samples:
         groups=_all_or_none(groups),
         classes=0 if last[1].outputs is None else last[1].outputs.shape[1],
         names=last[1].names,
+        widths=last[1].widths,
         inputs=signature(last[0].inputs),
         fingerprints=np.concatenate(digests),
     )

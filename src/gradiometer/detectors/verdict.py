@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gradiometer.detectors.opinions import Opinions
 from gradiometer.detectors.profile import Profile
 
 Floats = npt.NDArray[np.float64]
@@ -25,6 +26,7 @@ class Verdict:
         false_alarm_rate: Share of known inputs that are flagged, as chosen at calibration.
         profile: Robust z-scores of the readings (B, P) float64 in [-100, 100].
         names: What each column of the profile is (P).
+        opinions: The p-values of the members, of a detector that has members.
     """
 
     predictions: npt.NDArray[np.int64] | None
@@ -35,10 +37,16 @@ class Verdict:
     false_alarm_rate: float
     profile: Floats
     names: tuple[str, ...]
+    opinions: Opinions | None = None
 
     def __len__(self) -> int:
         """Number of inputs B."""
         return len(self.scores)
+
+    @property
+    def reasons(self) -> Profile:
+        """The profile with its names, to be ranked or put in words."""
+        return Profile(self.profile, self.names, self.opinions)
 
     def words(self, row: int, top: int = 3) -> str:
         """Say in one sentence what was found for one input, and name the readings that are most out of line."""
@@ -46,5 +54,5 @@ class Verdict:
         said = ""
         if self.predictions is not None and self.confidences is not None:
             said = f"class {self.predictions[row]} with confidence {self.confidences[row]:.2f}: "
-        reason = Profile(self.profile, self.names).words(row, top)
+        reason = self.reasons.words(row, top)
         return f"{said}{found} (p = {self.p_values[row]:.2g}); {reason}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients import samples
-from gradiometer.gradients.activations import one_by_one
+from gradiometer.gradients.activations import LayerInputs, gathered, one_by_one
 from gradiometer.gradients.arguments import chosen_parameters, memory_in_bytes
 from gradiometer.gradients.factors import Factor, Zero, wide
 from gradiometer.gradients.loop import Loop
@@ -92,22 +92,25 @@ class Gradiometer:
         """Names of the parameter tensors that are read, in the order of `model.named_parameters()`."""
         return tuple(self._parameters)
 
-    def squared_norms(self, x: Inputs, *, activations: bool = False) -> Readings:
+    def squared_norms(self, x: Inputs, *, activations: bool = False, means: Collection[str] = ()) -> Readings:
         """Squared L2 norm of each sample's gradient of each parameter tensor.
 
         Args:
             x: B samples.
             activations: Also take the squared norm of the input of each linear and convolution layer, from the same
                 forward pass.
+            means: Names of the weights of layers, among those of `layers`, of whose inputs the mean over all positions
+                is taken too.
 
         Returns:
             Readings with values (B, T), or (B, N, T) for an objective of N labels.
 
         Raises:
-            InputError: If the samples are empty, not finite or malformed.
+            InputError: If the samples are empty, not finite or malformed, or there is no such layer.
             ModelError: If the model is in train mode, mixes samples, or has outputs that the objective cannot use.
         """
-        return self._read(x, lambda name, factor: factor.squared_norms().double(), 2, activations=activations)
+        wanted = means if activations or means else None
+        return self._read(x, lambda name, factor: factor.squared_norms().double(), 2, wanted)
 
     def absolute_sums(self, x: Inputs) -> Readings:
         """L1 norm of each sample's gradient of each parameter tensor; see `squared_norms`."""
@@ -182,35 +185,50 @@ class Gradiometer:
         parts: list[dict[str, Tensor]] = []
         for start, stop in self._ranges(x, size):
             part = samples.on(samples.take(x, start, stop), self._device)
-            result = self._statistics(part, stop - start, lambda name, factor: _explicit(factor), 1, False)
+            result = self._statistics(part, stop - start, lambda name, factor: _explicit(factor), 1)
             parts.append(result.values)
         return {name: torch.cat([part[name] for part in parts]) for name in self._parameters}
 
-    def activation_norms(self, x: Inputs) -> Readings:
+    def activation_norms(self, x: Inputs, *, means: Collection[str] = ()) -> Readings:
         """Squared L2 norm of the input of each linear and convolution layer: the forward-only control.
+
+        Args:
+            x: B samples.
+            means: See `squared_norms`.
 
         Returns:
             Readings with values (B, L) and the names of the weights of those layers as parameters.
         """
         size = samples.count(x)
-        outputs, values = [], []
-        names: tuple[str, ...] = ()
+        outputs, kept = [], []
         for start, stop in self._ranges(x, size):
             part = samples.on(samples.take(x, start, stop), self._device)
             program = Program(self._plan(part).program.steps, set(self._parameters))
             with left_as_found(self.model, self._parameters.values()):
-                reader = Reader(self._parameters, program, stop - start, activations=True)
+                found = LayerInputs(means)
+                reader = Reader(self._parameters, program, stop - start, activations=found)
                 try:
                     with closing(reader), reader:
                         raw = self._forward(part)
-                    found = reader.activations or {}
                 except ProgramMismatch:
                     raw = self._forward(part)
-                    found = one_by_one(self._parameters, self._forward, part, stop - start)
+                    found = one_by_one(self._parameters, self._forward, part, stop - start, means)
             outputs.append(self._select(raw).detach())
-            names, norms = _in_order(self._parameters, found)
-            values.append(norms)
-        return Readings(torch.cat(outputs), torch.cat(values), names)
+            kept.append(found)
+        names, norms, found_means = gathered(self._parameters, kept)
+        assert norms is not None
+        return Readings(torch.cat(outputs), norms, names, means=found_means)
+
+    def layers(self, x: Inputs) -> tuple[str, ...]:
+        """Names of the weights of the linear and convolution layers, in the order in which they are used (last).
+
+        Args:
+            x: One sample or more, of which the first is looked at.
+        """
+        samples.count(x)
+        first = samples.on(samples.take(x, 0, 1), self._device)
+        with left_as_found(self.model, self._parameters.values()):
+            return tuple(one_by_one(self._parameters, self._forward, first, 1).norms)
 
     def plan(self, x: Inputs | None = None) -> Plan:
         """How each statistic is computed.
@@ -235,38 +253,41 @@ class Gradiometer:
     def _device(self) -> torch.device:
         return next(iter(self._parameters.values())).device
 
-    def _read(self, x: Inputs, reduce: Reduce, power: Power, *, activations: bool = False) -> Readings:
+    def _read(self, x: Inputs, reduce: Reduce, power: Power, wanted: Collection[str] | None = None) -> Readings:
         size = samples.count(x)
         found = []
         for start, stop in self._ranges(x, size):
             part = samples.on(samples.take(x, start, stop), self._device)
-            found.append(self._statistics(part, stop - start, reduce, power, activations))
+            found.append(self._statistics(part, stop - start, reduce, power, wanted))
         values = torch.cat([torch.stack([part.values[name] for name in self._parameters], -1) for part in found])
-        measured = [part.activations for part in found if part.activations is not None]
-        norms = torch.cat(measured) if measured else None
-        return Readings(torch.cat([part.outputs for part in found]), values, self.parameters, norms, found[0].layers)
+        outputs = torch.cat([part.outputs for part in found])
+        layers, norms, means = gathered(self._parameters, [part.inputs for part in found if part.inputs is not None])
+        return Readings(outputs, values, self.parameters, norms, layers, means)
 
-    def _statistics(self, x: Inputs, batch: int, reduce: Reduce, power: Power, activations: bool) -> _Found:
+    def _statistics(
+        self, x: Inputs, batch: int, reduce: Reduce, power: Power, wanted: Collection[str] | None = None
+    ) -> _Found:
         """One statistic of every parameter for a batch that fits into memory."""
         program = self._plan(x).program
         while True:
             try:
-                return self._attempt(x, batch, reduce, power, activations, program)
+                return self._attempt(x, batch, reduce, power, wanted, program)
             except RuleFailure as failure:
                 if failure.roots <= program.looped:
                     raise ModelError(f"the gradients of {failure} cannot be computed: {failure.__cause__}") from failure
                 program.looped |= failure.roots  # a statistic that the check did not try
 
     def _attempt(
-        self, x: Inputs, batch: int, reduce: Reduce, power: Power, activations: bool, program: Program
+        self, x: Inputs, batch: int, reduce: Reduce, power: Power, wanted: Collection[str] | None, program: Program
     ) -> _Found:
         """One forward pass and the backward passes through it, by the program."""
         check_mode(self.model)
-        reader = Reader(self._parameters, program, batch, activations=activations, several=isinstance(power, tuple))
+        kept = None if wanted is None else LayerInputs(wanted)
+        reader = Reader(self._parameters, program, batch, activations=kept, several=isinstance(power, tuple))
         read = self._named(set(self._parameters) - program.looped)
-        looped, outputs, measured = set(program.looped), None, reader.activations
+        looped, outputs = set(program.looped), None
         with left_as_found(self.model, read.values()), closing(reader):
-            if read or activations:
+            if read or kept is not None:
                 try:
                     with reader:
                         raw = self._forward(x)
@@ -274,8 +295,8 @@ class Gradiometer:
                     looped |= reader.strays(outputs)
                 except ProgramMismatch:
                     looped = set(self._parameters)
-                    if activations:
-                        measured = one_by_one(self._parameters, self._forward, x, batch)
+                    if wanted is not None:
+                        kept = one_by_one(self._parameters, self._forward, x, batch, wanted)
             loop = Loop(self._forward, self._select, self._named(looped))
             visible = loop.outputs(x, batch) if outputs is None else outputs.detach()
             check_outputs(visible)
@@ -292,8 +313,7 @@ class Gradiometer:
             with left_as_found(self.model, loop.parameters.values()):
                 for number, seed in enumerate(seeds):
                     found[number] |= loop.statistics(x, seed, batch, reduce)
-        layers, norms = ((), None) if measured is None else _in_order(self._parameters, measured)
-        return _Found(visible, self._joined(found, exponents, batch, reduce, power), layers, norms)
+        return _Found(visible, self._joined(found, exponents, batch, reduce, power), kept)
 
     def _joined(
         self, found: list[dict[str, Tensor]], exponents: Tensor, batch: int, reduce: Reduce, power: Power
@@ -370,16 +390,8 @@ class _Found:
 
     outputs: Tensor
     values: dict[str, Tensor]
-    layers: tuple[str, ...]
-    activations: Tensor | None
+    inputs: LayerInputs | None
 
 
 def _explicit(factor: Factor) -> Tensor:
     return torch.cat([wide(factor.gradients(*bounds)) for bounds in factor.chunks()])
-
-
-def _in_order(parameters: Mapping[str, Tensor], norms: Mapping[str, Tensor]) -> tuple[tuple[str, ...], Tensor]:
-    names = tuple(name for name in parameters if name in norms)
-    if not names:
-        raise ModelError("the model has no linear or convolution layer whose activations could be read")
-    return names, torch.stack([norms[name].double() for name in names], 1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradiometer.errors import GradiometerError
-from gradiometer.gradients.activations import add_norms, layer_input
+from gradiometer.gradients.activations import LayerInputs, layer_input
 from gradiometer.gradients.factors import Computed, Factor, Sum
 from gradiometer.gradients.planning import Program, Step
 from gradiometer.gradients.rules.linear import Outer
@@ -43,7 +43,7 @@ class Reader(Tape):
         parameters: The parameters to watch.
         program: What to do with each operation.
         batch: Number of samples B.
-        activations: Whether to take squared norms of layer inputs on the way.
+        activations: Where to keep what is said of layer inputs on the way, or None.
         several: Whether a statistic has a last dimension for several of them, the squared norm being the last one.
     """
 
@@ -53,7 +53,7 @@ class Reader(Tape):
         program: Program,
         batch: int,
         *,
-        activations: bool = False,
+        activations: LayerInputs | None = None,
         several: bool = False,
     ) -> None:
         super().__init__(parameters)
@@ -73,7 +73,7 @@ class Reader(Tape):
         #: Parameters whose statistic may have left the range of float32 on the way.
         self.doubtful: set[str] = set()
         self.forms: dict[str, list[str]] = {name: [] for name in parameters}
-        self.activations: dict[str, Tensor] | None = {} if activations else None
+        self.activations = activations
 
     def operation(self, operation: Operation) -> Any:
         """Carry out the next step of the program."""
@@ -152,7 +152,7 @@ class Reader(Tape):
         layer = None if self.activations is None else layer_input(operation)
         if self.activations is not None and layer is not None and layer[1] in activations:
             name, at = layer
-            add_norms(self.activations, name, step.layouts[at].split(activations[at], self._batch))
+            self.activations.take(operation, name, step.layouts[at].split(activations[at], self._batch))
         versions = {at: tensor._version for at, tensor in activations.items()}
         use = Use(operation, step, self._batch, weights, activations, versions)
         for at in wanted:

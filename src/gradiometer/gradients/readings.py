@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -20,6 +21,7 @@ class Readings:
         parameters: Names of the T parameter tensors, in the order of `model.named_parameters()`.
         activations: Squared L2 norm of the input of each linear and convolution layer, float64 (B, L), if asked for.
         layers: Names of the weights of those L layers.
+        means: Mean over all positions of the input of some layers, (B, channels), by name of the weight, if asked for.
     """
 
     outputs: Tensor
@@ -27,6 +29,7 @@ class Readings:
     parameters: tuple[str, ...]
     activations: Tensor | None = None
     layers: tuple[str, ...] = ()
+    means: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of samples B."""

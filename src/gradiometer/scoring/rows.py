@@ -54,9 +54,7 @@ def rows_of(names: Sequence[str], verdict: Verdict) -> Iterator[Row]:
     Yields:
         The rows, in order.
     """
-    from gradiometer.detectors import Profile
-
-    profile = Profile(verdict.profile, verdict.names)
+    profile = verdict.reasons
     for position, name in enumerate(names):
         trustworthy = bool(verdict.trustworthy[position])
         yield Row(

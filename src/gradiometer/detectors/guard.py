@@ -1,0 +1,194 @@
+"""Guard: several views of one pass through the network, added up as p-values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pytorch_ood.api import DetectorInfo, Task
+from torch import nn
+
+from gradiometer.detectors.arguments import encode
+from gradiometer.detectors.base import Detector
+from gradiometer.detectors.checks import Output, check_outputs
+from gradiometer.detectors.fusion import Fusion
+from gradiometer.detectors.inputs import Inputs, take
+from gradiometer.detectors.known import Known
+from gradiometer.detectors.layers import layer_of, spread
+from gradiometer.detectors.members import (
+    FeatureDistance,
+    LayerDistance,
+    LogitDistance,
+    LogitEnergy,
+    Member,
+    NormDistance,
+    Views,
+)
+from gradiometer.detectors.norms import activation_norms, gradient_norms
+from gradiometer.detectors.opinions import Opinions
+from gradiometer.detectors.registry import register
+from gradiometer.detectors.samples import Measurement, Samples
+from gradiometer.errors import InputError, NotFittedError
+from gradiometer.gradients import ConfoundingLabel, Gradiometer, Loss, Objective
+from gradiometer.models.hashing import weights_hash
+
+Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float64]
+
+
+@register
+class Guard(Detector):
+    """Known-only detector that asks five members, from one forward pass, and one backward pass if wanted.
+
+    The members look at the penultimate features, at the logits (how usual they are, and their energy), at the pooled
+    inputs of several layers, and at the norms of activations (and gradients). Each gives a p-value among held-out known
+    images, and the score is the sum of their -log p (see `Fusion`); `judge` and `explain` say which members found an
+    input strange. The confidence of a verdict, the largest softmax probability, stays the better guide to wrong
+    predictions on known images.
+
+    Seen: known images only. Their labels are the classes whose means are learnt; without labels, the predictions are
+    taken for them. Cost: one forward pass, and one backward pass with gradients.
+
+    Args:
+        model: Classifier in eval mode that maps inputs to logits (B, C).
+        gradients: Whether the norms include those of the gradients of every parameter tensor, for one backward pass.
+            Everything else is the same, so that either is the control of the other. They were not found to add anything
+            to the sum (docs/science.md has the figures).
+        objective: What is backpropagated; `ConfoundingLabel(reading="softmax")` when None, as in Purview.
+        layers: Of which layers the inputs are looked at: a number of layers, or their names. A number spreads that many
+            evenly over the linear and convolution layers in the order in which the network uses them, without the very
+            first, whose input is the image, and always with the last, whose input are the features.
+        neighbours: k of the density of the norms.
+        seed: Of the division of the known images.
+        output: Where the logits are in what the model returns: a key, a position or a function; None for the thing
+            itself.
+        memory: Working memory that the gradients may take, such as `"512MiB"`; None for no limit of ours.
+        batch_size: Samples that go through the model at once.
+
+    Raises:
+        InputError: At fit, with fewer than 60 known images.
+
+    Example:
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+        >>> known, held_out = torch.randn(200, 4), torch.randn(100, 4)
+        >>> detector = Guard(model).fit(known).calibrate(held_out, false_alarm_rate=0.1)
+        >>> verdict = detector.judge(torch.full((1, 4), 50.0))
+        >>> verdict.trustworthy.tolist(), verdict.opinions.names
+        ([False], ('features', 'logits', 'energy', 'layers', 'norms'))
+    """
+
+    info: ClassVar[DetectorInfo] = DetectorInfo(tasks={Task.CLASSIFICATION})
+    hyperparameter_space: ClassVar[dict[str, list[int]]] = {"neighbours": [1, 5, 10, 20, 50]}
+
+    def __init__(
+        self,
+        model: nn.Module,
+        gradients: bool = False,
+        objective: Objective | Loss | None = None,
+        layers: int | Sequence[str] = 10,
+        neighbours: int = 10,
+        seed: int = 0,
+        output: Output = None,
+        *,
+        memory: str | int | None = None,
+        batch_size: int = 128,
+    ) -> None:
+        super().__init__(model, batch_size=batch_size)
+        if neighbours < 1:
+            raise InputError(f"neighbours is {neighbours}; give 1 or more")
+        if not layers or (isinstance(layers, int) and layers < 1):
+            raise InputError(f"layers is {layers!r}; give 1 or more, or the names of some")
+        self.gradients = gradients
+        self.objective: Objective | Loss = ConfoundingLabel(reading="softmax") if objective is None else objective
+        self.layers = layers if isinstance(layers, int) else list(layers)
+        self.neighbours = neighbours
+        self.seed = seed
+        self.output = output
+        self.memory = memory
+        self._meter = Gradiometer(model, self.objective, memory=memory, output=output)
+        self._chosen: tuple[str, ...] = ()
+        self._widths: tuple[int, ...] = ()
+        self._fusion: Fusion | None = None
+
+    def _measure(self, inputs: Inputs) -> Measurement:
+        if not self._chosen:
+            self._chosen = spread(self._meter.layers(take(inputs, slice(0, 1))), self.layers)
+        if self.gradients:
+            readings = self._meter.squared_norms(inputs, activations=True, means=self._chosen)
+            norms, names = gradient_norms(readings)
+        else:
+            readings = self._meter.activation_norms(inputs, means=self._chosen)
+            norms, names = activation_norms(readings)
+        outputs = check_outputs(readings.outputs, inputs, self.model)
+        blocks = [value.cpu().double().numpy() for value in (outputs, *(readings.means[n] for n in self._chosen))]
+        return Measurement(
+            outputs,
+            np.concatenate([*blocks, norms], axis=1),
+            ("logits", *(f"inputs of {layer_of(name)}" for name in self._chosen), *names),
+            tuple(block.shape[1] for block in blocks),
+        )
+
+    def _learn(self, known: Samples, _: Samples | None, /) -> None:
+        labels = known.predictions if known.labels is None else known.labels
+        if labels.max() >= known.classes:
+            raise InputError(f"label {labels.max()} is outside 0 to {known.classes - 1}, the classes of the model")
+        self._widths = known.widths
+        fusion = Fusion(guard_members(self.neighbours), self.seed)
+        self._fusion = fusion.fit(self._views(known.statistics), labels, known.groups)
+
+    def _score(self, statistics: Floats) -> Floats:
+        scores: Floats = self._fitted().surprises(self._views(statistics)).sum(1)
+        return scores
+
+    def _opinions(self, statistics: Floats) -> Opinions | None:
+        fusion = self._fitted()
+        names = tuple(member.name for member in fusion.members)
+        return Opinions(names, np.exp(-fusion.surprises(self._views(statistics))))
+
+    def _profile(self, statistics: Floats) -> Floats:
+        views = self._views(statistics)
+        return np.concatenate([member.details(views) for member in self._fitted().members], axis=1)
+
+    def _profile_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        return names
+
+    def _remember(self, samples: Samples, *, fitted: bool) -> None:
+        # Distances of the images that the members were fitted on are too small to compare later inputs with.
+        apart = self._fitted().apart(np.arange(len(samples)) if samples.groups is None else samples.groups)
+        self._known = Known.of(
+            samples, self._profile(samples.statistics[apart]), weights_hash(self.model), fitted=fitted
+        )
+
+    def _state(self) -> dict[str, Array]:
+        return self._fitted().state() | {"widths": np.array(self._widths, dtype=np.int64)}
+
+    def _restore(self, state: Mapping[str, Array]) -> None:
+        self._widths = tuple(int(width) for width in state["widths"])
+        self._fusion = Fusion(guard_members(self.neighbours), self.seed)
+        self._fusion.restore(state)
+
+    def _parameters(self) -> dict[str, Any]:
+        return super()._parameters() | {
+            name: encode(getattr(self, name))
+            for name in ("gradients", "objective", "layers", "neighbours", "seed", "output", "memory")
+        }
+
+    def _views(self, statistics: Floats) -> Views:
+        """The columns of the statistics as what the members look at."""
+        logits, *layers = (statistics[:, start:end] for start, end in pairwise((0, *np.cumsum(self._widths))))
+        return Views(logits, tuple(layers), statistics[:, sum(self._widths) :])
+
+    def _fitted(self) -> Fusion:
+        if self._fusion is None:
+            raise NotFittedError("the detector has learnt nothing yet; call fit(known) first")
+        return self._fusion
+
+
+def guard_members(neighbours: int) -> tuple[Member, ...]:
+    """The members of Guard, with the k of the density of the norms."""
+    return FeatureDistance(), LogitDistance(), LogitEnergy(), LayerDistance(), NormDistance(neighbours)

@@ -1,0 +1,255 @@
+"""The members of a fusion: each looks at one side of what a network makes of an input, and scores how strange it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gradiometer.detectors.density import NeighbourDensity
+from gradiometer.detectors.gaussians import ClassGaussians, unit
+from gradiometer.errors import NotFittedError
+
+Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+_FLOOR = 1e-9
+"""Squared distance below which none is told apart; its log is the smallest there is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """What is read off a network for N inputs.
+
+    Attributes:
+        logits: (N, C).
+        layers: Mean over positions (N, channels) of the input of some layers, in the order of the network; the last one
+            makes the logits, and its input are the penultimate features.
+        norms: Squared norms (N, F): of the inputs of all layers, and of gradients where there are any.
+    """
+
+    logits: Floats
+    layers: tuple[Floats, ...]
+    norms: Floats
+
+    def __len__(self) -> int:
+        """Number of inputs N."""
+        return len(self.logits)
+
+    @property
+    def features(self) -> Floats:
+        """The penultimate features (N, D)."""
+        return self.layers[-1]
+
+    def select(self, rows: npt.NDArray[np.bool_]) -> Views:
+        """The views of some rows."""
+        layers = tuple(values[rows] for values in self.layers)
+        return Views(self.logits[rows], layers, self.norms[rows])
+
+
+class Member(Protocol):
+    """One side of a fusion."""
+
+    name: ClassVar[str]  #: What it looks at, in the plural.
+
+    def fit(self, known: Views, labels: Integers) -> None:
+        """Learn from known inputs and their classes."""
+
+    def settle(self, held_out: Views) -> None:
+        """Adjust to known inputs that were not fitted on."""
+
+    def score(self, views: Views) -> Floats:
+        """How strange each input is, (N,): higher = stranger."""
+
+    def details(self, views: Views) -> Floats:
+        """What the score is made from, on a log scale, (N, P)."""
+
+    def state(self) -> dict[str, Array]:
+        """Everything learnt, as arrays by name."""
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take back what state gave."""
+
+
+class FeatureDistance:
+    """Squared Mahalanobis distance of the penultimate features, divided by their norm, to the nearest class mean."""
+
+    name: ClassVar[str] = "features"
+
+    def fit(self, known: Views, labels: Integers) -> None:
+        """Learn the means of the classes."""
+        self.gaussians = ClassGaussians.fit(unit(known.features), labels)
+
+    def settle(self, held_out: Views) -> None:
+        """Nothing to adjust."""
+
+    def score(self, views: Views) -> Floats:
+        """Squared distance (N,)."""
+        return self.gaussians.nearest(unit(views.features))
+
+    def details(self, views: Views) -> Floats:
+        """Nothing (N, 0): this distance is among those of the layers."""
+        return np.empty((len(views), 0))
+
+    def state(self) -> dict[str, Array]:
+        """The Gaussians."""
+        return self.gaussians.state()
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take back the Gaussians."""
+        self.gaussians = ClassGaussians.restore(state)
+
+
+class LogitDistance:
+    """Squared Mahalanobis distance of the logits to the mean of the class that they predict.
+
+    Two-sided: logits that are more certain than those of known images are as strange as less certain ones.
+    """
+
+    name: ClassVar[str] = "logits"
+
+    def fit(self, known: Views, labels: Integers) -> None:
+        """Learn the means of the classes."""
+        self.gaussians = ClassGaussians.fit(known.logits, labels)
+
+    def settle(self, held_out: Views) -> None:
+        """Nothing to adjust."""
+
+    def score(self, views: Views) -> Floats:
+        """Squared distance (N,)."""
+        return self.gaussians.to(views.logits, views.logits.argmax(1))
+
+    def details(self, views: Views) -> Floats:
+        """Natural log of the squared distance (N, 1)."""
+        logs: Floats = np.log(np.maximum(self.score(views), _FLOOR))[:, None]
+        return logs
+
+    def state(self) -> dict[str, Array]:
+        """The Gaussians."""
+        return self.gaussians.state()
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take back the Gaussians."""
+        self.gaussians = ClassGaussians.restore(state)
+
+
+class LogitEnergy:
+    """Energy of the logits, -log sum exp z (Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020).
+
+    One-sided: high where all logits are low. Of all members the best for inputs that resemble the known classes.
+    """
+
+    name: ClassVar[str] = "energy"
+
+    def fit(self, known: Views, labels: Integers) -> None:
+        """Nothing to learn."""
+
+    def settle(self, held_out: Views) -> None:
+        """Nothing to adjust."""
+
+    def score(self, views: Views) -> Floats:
+        """Energy (N,)."""
+        energy: Floats = -np.logaddexp.reduce(views.logits, axis=1)
+        return energy
+
+    def details(self, views: Views) -> Floats:
+        """Nothing (N, 0): the logits are among the details of `LogitDistance`."""
+        return np.empty((len(views), 0))
+
+    def state(self) -> dict[str, Array]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Nothing to take back."""
+
+
+class NormDistance:
+    """Distance to the k-th nearest known input in the space of the standardised logs of the norms.
+
+    Args:
+        neighbours: k.
+    """
+
+    name: ClassVar[str] = "norms"
+
+    def __init__(self, neighbours: int) -> None:
+        self.density = NeighbourDensity(neighbours)
+
+    def fit(self, known: Views, labels: Integers) -> None:
+        """Remember the norms."""
+        self.density.fit(known.norms)
+
+    def settle(self, held_out: Views) -> None:
+        """Nothing to adjust."""
+
+    def score(self, views: Views) -> Floats:
+        """Distance (N,)."""
+        return self.density.score(views.norms)
+
+    def details(self, views: Views) -> Floats:
+        """Natural logs of the norms (N, F)."""
+        if self.density.scale is None:
+            raise NotFittedError("the member has learnt nothing yet; fit the fusion first")
+        return self.density.scale.log(views.norms)
+
+    def state(self) -> dict[str, Array]:
+        """The density."""
+        return self.density.state()
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take back the density."""
+        self.density = NeighbourDensity.restore(state)
+
+
+class LayerDistance:
+    """The layer that is farthest out of line: the largest of the standardised log distances of all layers.
+
+    In each layer the distance is that of `FeatureDistance`, on the mean of the layer's input over all positions. Its
+    log is standardised on held-out known inputs, so that layers of any width can be compared.
+    """
+
+    name: ClassVar[str] = "layers"
+
+    def __init__(self) -> None:
+        self.gaussians: list[ClassGaussians] = []
+        self.mean = self.deviation = np.zeros(0)
+
+    def fit(self, known: Views, labels: Integers) -> None:
+        """Learn the means of the classes in every layer."""
+        self.gaussians = [ClassGaussians.fit(unit(values), labels) for values in known.layers]
+
+    def settle(self, held_out: Views) -> None:
+        """Learn how the distances vary in every layer."""
+        logs = self.details(held_out)
+        self.mean, deviation = logs.mean(0), logs.std(0)
+        self.deviation = np.where(deviation > 0, deviation, 1.0)
+
+    def details(self, views: Views) -> Floats:
+        """Natural log of the squared distance in every layer (N, layers)."""
+        pairs = zip(self.gaussians, views.layers, strict=True)
+        distances = [gaussians.nearest(unit(values)) for gaussians, values in pairs]
+        logs: Floats = np.log(np.maximum(np.stack(distances, axis=1), _FLOOR))
+        return logs
+
+    def score(self, views: Views) -> Floats:
+        """The largest standardised log distance (N,)."""
+        largest: Floats = ((self.details(views) - self.mean) / self.deviation).max(1)
+        return largest
+
+    def state(self) -> dict[str, Array]:
+        """The Gaussians of every layer, and how the distances vary."""
+        arrays = {f"{place}.{name}": a for place, g in enumerate(self.gaussians) for name, a in g.state().items()}
+        return arrays | {"mean": self.mean, "deviation": self.deviation}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take back what state gave."""
+        self.mean, self.deviation = (np.asarray(state[name], dtype=np.float64) for name in ("mean", "deviation"))
+        self.gaussians = [
+            ClassGaussians.restore({k.removeprefix(f"{n}."): a for k, a in state.items() if k.startswith(f"{n}.")})
+            for n in range(len(self.mean))
+        ]

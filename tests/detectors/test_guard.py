@@ -1,0 +1,277 @@
+"""Guard against every step of it done by hand: hooks, autograd, scikit-learn, and ranks counted one by one."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from sklearn.covariance import ledoit_wolf
+from sklearn.metrics import roc_auc_score
+from torch import nn
+from torch.nn import functional as F
+
+from gradiometer.detectors import Fusion, Guard, Opinions
+from gradiometer.detectors.gaussians import ClassGaussians
+from gradiometer.detectors.guard import spread
+from gradiometer.detectors.members import FeatureDistance, Views
+from gradiometer.detectors.tails import Tail
+from gradiometer.errors import InputError
+from gradiometer.gradients import ContrastClasses
+
+
+def by_hand(model: nn.Module, images: torch.Tensor) -> SimpleNamespace:
+    """Logits, pooled inputs of the layers after the first, and squared norms, one image at a time."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    logits, pooled, norms = [], [[] for _ in layers[1:]], []
+    seen: list[torch.Tensor] = []
+    for image in images:
+        seen.clear()
+        hooks = [m.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().double())) for m in layers]
+        output = model(image[None])
+        for hook in hooks:
+            hook.remove()
+        uniform = torch.full_like(output, 1 / output.shape[1])
+        gradients = torch.autograd.grad(F.cross_entropy(output, uniform), list(model.parameters()))
+        logits.append(output.detach().double().numpy()[0])
+        for place, value in zip(pooled, seen[1:], strict=True):
+            place.append(value.mean((2, 3))[0].numpy() if value.ndim == 4 else value[0].numpy())
+        norms.append([float(value.square().sum()) for value in (*seen, *(g.double() for g in gradients))])
+    return SimpleNamespace(logits=np.array(logits), pooled=[np.array(p) for p in pooled], norms=np.array(norms))
+
+
+def mahalanobis(known: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    means = np.stack([known[labels == k].mean(0) for k in range(10)])
+    inverse = np.linalg.inv(ledoit_wolf(known - means[labels], assume_centered=True)[0])
+    return np.array([[(q - m) @ inverse @ (q - m) for m in means] for q in queries])
+
+
+def unit(values: np.ndarray) -> np.ndarray:
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def minus_log_p(calibration: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    start = np.quantile(calibration, 0.9)
+    excess = np.mean([c - start for c in calibration if c > start])
+    counted = [-np.log((sum(c >= s for c in calibration) + 1) / (len(calibration) + 1)) for s in scores]
+    return np.array(
+        [np.log(10) + (s - start) / excess if s > start else c for s, c in zip(scores, counted, strict=True)]
+    )
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_the_score_is_the_sum_over_the_members(gradients, model, digits):
+    images, labels = digits.fit[0][:240], digits.fit[1][:240].numpy()
+    detector = Guard(model, gradients, neighbours=4).fit((images, labels))
+    apart = Fusion(()).apart(np.arange(240))
+    assert apart.sum() == 60
+    known, queries = by_hand(model, images), by_hand(model, digits.test[0][:20])
+    activations = len(known.pooled) + 1
+    fit, held_out = ~apart, apart
+
+    def scores(of: SimpleNamespace, rows=slice(None)) -> list[np.ndarray]:
+        features = mahalanobis(unit(known.pooled[-1][fit]), labels[fit], unit(of.pooled[-1][rows])).min(1)
+        logits = mahalanobis(known.logits[fit], labels[fit], of.logits[rows])
+        logits = logits[np.arange(len(logits)), of.logits[rows].argmax(1)]
+        energy = -np.log(np.exp(of.logits[rows]).sum(1))
+        layers = np.stack(
+            [
+                np.log(mahalanobis(unit(k[fit]), labels[fit], unit(o[rows])).min(1))
+                for k, o in zip(known.pooled, of.pooled, strict=True)
+            ],
+            axis=1,
+        )
+        used = slice(None) if gradients else slice(0, activations)
+        logs, reference = np.log(of.norms[rows][:, used]), np.log(known.norms[fit][:, used])
+        mean, deviation = reference.mean(0), reference.std(0)
+        apart_from = ((logs - mean) / deviation)[:, None] - (reference - mean) / deviation
+        norms = np.sort(np.linalg.norm(apart_from, axis=2), axis=1)[:, 3]
+        return [features, logits, energy, layers, norms]
+
+    held, new = scores(known, held_out), scores(queries)
+    mean, deviation = held[3].mean(0), held[3].std(0)
+    held[3], new[3] = (((values - mean) / deviation).max(1) for values in (held[3], new[3]))
+    expected = np.stack([minus_log_p(h, n) for h, n in zip(held, new, strict=True)], axis=1)
+    np.testing.assert_allclose(detector.predict(digits.test[0][:20]), expected.sum(1), rtol=2e-3)
+    opinions = detector.explain(digits.test[0][:20]).opinions
+    np.testing.assert_allclose(opinions.p_values, np.exp(-expected), rtol=2e-2)
+    assert opinions.names == ("features", "logits", "energy", "layers", "norms")
+
+
+def test_the_twin_reads_no_gradients_and_is_otherwise_the_same(model, digits):
+    names = Guard(model, gradients=True).fit(digits.fit).explain(digits.test[0][:2]).names
+    twin = Guard(model).fit(digits.fit).explain(digits.test[0][:2]).names
+    assert names[: len(twin)] == twin
+    assert all(name.startswith("gradient of ") for name in names[len(twin) :])
+    assert not any("gradient" in name for name in twin)
+    assert twin == (
+        "logits",
+        *(f"inputs of {layer}" for layer in ("3", "8", "10")),
+        *(f"activation into {layer}" for layer in ("0", "3", "8", "10")),
+    )
+
+
+def test_an_objective_of_several_labels_has_a_column_for_each(model, digits):
+    detector = Guard(model, True, ContrastClasses([0, 3])).fit((digits.fit[0][:90], digits.fit[1][:90]))
+    profile = detector.explain(digits.test[0][:3])
+    assert profile.z.shape == (3, len(profile.names)) == (3, 1 + 3 + 4 + 2 * 12)
+    assert profile.names[-1] == "gradient of 10.bias for contrast 1"
+
+
+def test_the_members_say_what_is_strange():
+    torch.manual_seed(0)
+    # Without biases a larger input has larger features and logits in the same directions.
+    model = nn.Sequential(nn.Linear(6, 30, bias=False), nn.ReLU(), nn.Linear(30, 3, bias=False)).eval()
+    known = torch.randn(600, 6)
+    detector = Guard(model).fit(known[:400]).calibrate(known[400:])
+    loud = detector.judge(20 * known[400:405])
+    assert not loud.trustworthy.any()
+    said = dict(zip(loud.opinions.names, loud.opinions.p_values.T, strict=True))
+    usual = detector.judge(known[400:405]).opinions.p_values[:, 0]
+    np.testing.assert_allclose(said["features"], usual, rtol=1e-4)
+    assert (said["logits"] < 1e-6).all()
+    assert (said["norms"] < 1e-6).all()
+    assert "unlike known images in logits (p = " in loud.words(0)
+    assert "ordinary in " in loud.words(0)
+    assert loud.words(0).index("not trustworthy") < loud.words(0).index("unlike") < loud.words(0).index("readings")
+    assert np.array_equal(loud.profile, detector.explain(20 * known[400:405]).z)
+
+
+def test_strange_digits_are_found(model, digits, noisy):
+    for gradients in (True, False):
+        detector = Guard(model, gradients).fit(digits.fit)
+        for strange in (torch.rot90(digits.test[0], 1, (2, 3)), noisy, 1 - digits.test[0]):
+            scores = torch.cat([detector.predict(digits.test[0]), detector.predict(strange)])
+            assert roc_auc_score([0] * len(digits.test[0]) + [1] * len(strange), scores) > 0.9
+
+
+def test_without_labels_the_predictions_are_taken(model, digits):
+    images = digits.fit[0]
+    with torch.no_grad():
+        predicted = model(images).argmax(1)
+    expected = Guard(model).fit((images, predicted)).predict(digits.test[0][:50])
+    assert torch.equal(Guard(model).fit(images).predict(digits.test[0][:50]), expected)
+
+
+def test_a_class_without_an_image_has_no_mean(model, digits):
+    images, labels = digits.fit
+    detector = Guard(model).fit((images[labels != 3], labels[labels != 3]))
+    test, test_labels = digits.test
+    others, threes = detector.predict(test[test_labels != 3]), detector.predict(test[test_labels == 3])
+    assert roc_auc_score([0] * len(others) + [1] * len(threes), torch.cat([others, threes])) > 0.9
+
+
+def test_no_base_image_is_torn_apart(model, digits):
+    groups = np.arange(300) // 3
+    rows = Fusion((), seed=4).apart(groups)
+    assert rows.sum() == 75
+    assert all(len({*rows[groups == g]}) == 1 for g in range(100))
+    assert not np.array_equal(rows, Fusion((), seed=5).apart(groups))
+    images = SimpleNamespace(images=digits.fit[0][:300], labels=None, groups=np.zeros(300, dtype=int))
+    with pytest.raises(InputError, match=r"1 base image\(s\) leave 0 known images to fit and 300 to hold out"):
+        Guard(model).fit(images)
+
+
+def test_too_few_known_images_are_refused(model, digits):
+    with pytest.raises(InputError, match=r"59 known image\(s\) are too few to fit and to hold some out; give 60"):
+        Guard(model).fit((digits.fit[0][:59], digits.fit[1][:59]))
+    assert Guard(model).fit((digits.fit[0][:60], digits.fit[1][:60])).predict(digits.test[0][:3]).shape == (3,)
+    with pytest.raises(InputError, match="label 10 is outside 0 to 9"):
+        Guard(model).fit((digits.fit[0], digits.fit[1] + 1))
+    with pytest.raises(InputError, match="neighbours is 0"):
+        Guard(model, neighbours=0)
+    for layers in (0, []):
+        with pytest.raises(InputError, match="layers is "):
+            Guard(model, layers=layers)
+
+
+def test_layers_are_spread_evenly_or_named(model, digits):
+    layers = tuple(f"{number}.weight" for number in range(23))
+    assert spread(layers, 4) == ("1.weight", "8.weight", "15.weight", "22.weight")
+    assert spread(layers, 100) == layers[1:]
+    assert spread(layers, 1) == ("22.weight",)
+    assert spread(layers[:1], 3) == layers[:1]
+    assert spread(layers, ["3", "0.weight"]) == ("0.weight", "3.weight", "22.weight")
+    detector = Guard(model, layers=["3"]).fit((digits.fit[0][:100], digits.fit[1][:100]))
+    assert detector.explain(digits.test[0][:1]).names[1:3] == ("inputs of 3", "inputs of 10")
+    with pytest.raises(InputError, match="the model uses no layer 'stem'; there are: 0, 3, 8, 10"):
+        Guard(model, layers=["stem"]).fit(digits.fit)
+
+
+def networks() -> dict[str, nn.Module]:
+    torch.manual_seed(0)
+    transformer = torchvision.models.VisionTransformer(
+        image_size=16, patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=4
+    )
+    nn.init.normal_(transformer.heads.head.weight)  # zero at first, so that all logits would be alike
+    fully_convolutional = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    return {
+        "transformer": transformer,
+        "fully convolutional": fully_convolutional,
+        "perceptron": nn.Sequential(nn.Flatten(), nn.Linear(768, 20), nn.Tanh(), nn.Linear(20, 4)),
+        "linear": nn.Sequential(nn.Flatten(), nn.Linear(768, 4)),
+        "resnet": torchvision.models.resnet18(num_classes=4),
+    }
+
+
+@pytest.mark.parametrize("name", list(networks()))
+@pytest.mark.parametrize("gradients", [True, False])
+def test_any_network_will_do(name, gradients):
+    network = networks()[name].eval()
+    images = torch.rand(90, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    detector = Guard(network, gradients, layers=4).fit(images[:70]).calibrate(images[70:], 0.1)
+    assert torch.isfinite(detector.predict(images[:5])).all()
+    assert not detector.judge(1 - 9 * images[:5]).trustworthy.all()
+    assert "inputs of" in detector.explain(images[:1]).names[1]
+
+
+def test_tails_go_on_where_ranks_end():
+    known = np.random.default_rng(0).exponential(2.0, 4000)
+    tail = Tail(known)
+    assert tail.excess == pytest.approx(2.0, rel=0.1)
+    # For exponential scores the true -log p is half the score, in the tail and beyond the largest known score.
+    for score in (1.0, 3.0, 8.0, 30.0):
+        assert float(tail.surprise([score])[0]) == pytest.approx(score / 2, rel=0.1)
+    assert tail.surprise([-1.0]).tolist() == [0.0]
+    rising = tail.surprise(np.linspace(-1, 50, 2000))
+    assert (np.diff(rising) >= -1e-12).all()
+    same = Tail(np.ones(50))
+    assert same.surprise([1.0]).tolist() == [0.0]
+    assert np.isfinite(same.surprise([2.0])).all()
+    with pytest.raises(InputError, match="9 known score"):
+        Tail(np.arange(9.0))
+    with pytest.raises(InputError, match="50 known score"):
+        Tail(np.full(50, np.nan))
+
+
+def test_class_gaussians_are_the_formula():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 10, 400)
+    known = generator.normal(size=(400, 7)) * np.arange(1, 8) + labels[:, None]
+    queries = generator.normal(size=(30, 7)) + 1e3
+    expected = mahalanobis(known, labels, queries)
+    gaussians = ClassGaussians.fit(known, labels)
+    np.testing.assert_allclose(gaussians.squared_distances(queries), expected, rtol=1e-8)
+    np.testing.assert_allclose(gaussians.nearest(queries), expected.min(1), rtol=1e-8)
+    np.testing.assert_allclose(gaussians.to(queries, np.full(30, 4)), expected[:, 4], rtol=1e-8)
+    few = ClassGaussians.fit(known[labels != 4], labels[labels != 4])
+    np.testing.assert_array_equal(few.to(queries, np.full(30, 4)), few.nearest(queries))
+
+
+def test_a_column_that_never_varies_gives_finite_distances():
+    views = Views(np.zeros((40, 2)), (np.zeros((40, 3)),), np.zeros((40, 1)))
+    member = FeatureDistance()
+    member.fit(views, np.arange(40) % 2)
+    assert np.isfinite(member.score(Views(np.zeros((1, 2)), (np.ones((1, 3)),), np.zeros((1, 1))))).all()
+
+
+def test_opinions_in_words():
+    opinions = Opinions(("one", "two", "three"), np.array([[0.5, 0.6, 0.7], [1e-9, 0.02, 0.003], [1e-5, 1e-4, 1e-3]]))
+    assert opinions.words(0) == "ordinary in one, two and three"
+    assert opinions.words(1) == "unlike known images in one (p = 1e-09) and three (p = 0.003); ordinary in two"
+    assert opinions.words(2) == "unlike known images in one (p = 1e-05), two (p = 0.0001) and three (p = 0.001)"
+    assert Opinions.joined([opinions, opinions]).p_values.shape == (6, 3)
