@@ -14,7 +14,7 @@ from gradiometer.gradients import Loss, Objective
 from gradiometer.models.densenet import densenet
 from gradiometer.models.resnet import resnet18, resnet20
 
-CIFAR = (3, 32, 32)
+CIFAR, PHOTOGRAPH = (3, 32, 32), (3, 224, 224)
 
 
 def confounding_loss(outputs: Tensor, _: Any) -> Tensor:
@@ -73,10 +73,39 @@ def _tiny() -> nn.Module:
     )  # fmt: skip
 
 
+def _torchvision(name: str) -> Callable[[], nn.Module]:
+    """A network of torchvision with random weights."""
+
+    def build() -> nn.Module:
+        import torchvision
+
+        model: nn.Module = getattr(torchvision.models, name)(weights=None)
+        return model
+
+    return build
+
+
+def _timm(name: str) -> Callable[[], nn.Module]:
+    """A network of timm with random weights."""
+
+    def build() -> nn.Module:
+        import timm
+
+        model: nn.Module = timm.create_model(name, pretrained=False)
+        return model
+
+    return build
+
+
 NETWORKS: dict[str, Network] = {
     "resnet20": Network("ResNet-20", resnet20),
     "resnet18": Network("ResNet-18", resnet18),
     "densenet-bc-40-12": Network("DenseNet-BC-40-12", lambda: densenet(40, 12)),
+    "resnet50": Network("ResNet-50 at 224 px", _torchvision("resnet50"), images(PHOTOGRAPH)),
+    "mobilenet-v3": Network("MobileNetV3 large at 224 px", _torchvision("mobilenet_v3_large"), images(PHOTOGRAPH)),
+    "vit-s-16": Network("ViT-S/16 at 224 px", _timm("vit_small_patch16_224"), images(PHOTOGRAPH)),
+    "swin-t": Network("Swin-T at 224 px", _torchvision("swin_t"), images(PHOTOGRAPH)),
+    "convnext-t": Network("ConvNeXt-T at 224 px", _torchvision("convnext_tiny"), images(PHOTOGRAPH)),
     "tiny": Network("a tiny convolutional network", _tiny, images((3, 8, 8))),
 }
 

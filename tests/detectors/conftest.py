@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,12 @@ from tests.detectors.networks import digits_network
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """One thread for the tests of this folder: their networks are so small that more would wait for each other."""
+    """One thread for the tests of this folder: their networks are so small that more would wait for each other.
+
+    pytest calls this hook for the tests of every folder.
+    """
+    if Path(__file__).parent not in item.path.parents:
+        return (yield)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

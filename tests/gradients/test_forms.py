@@ -53,8 +53,6 @@ NEED_THE_LOOP = {
     "raw_scale_shift_and_scalar",
     "row_by_row",
     "scripted_submodule",
-    "torchvision_swin",
-    "torchvision_swin_v2",
     "transformer_encoder_batch_first",
     "transformer_encoder_sequence_first",
     "transformer_encoder_square",
@@ -193,3 +191,107 @@ def test_squares_neither_underflow_nor_overflow(kind: str, scale: float) -> None
         torch.testing.assert_close(readings[name], each, rtol=1e-4, atol=0)
         total = loop.absolute_sums({name: wanted[name]})[:, 0]
         torch.testing.assert_close(meter.absolute_sums(inputs)[name], total, rtol=1e-4, atol=0)
+
+
+def norms_by_loop(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+    wanted = loop.loop_gradients(model, inputs, loop.bce_with_logits())
+    return {name: value[:, 0] for name, value in ((n, loop.squared_norms({n: g})) for n, g in wanted.items())}
+
+
+LARGE = {
+    "more positions than one product adds up": (nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 32, 3), 22, "offsets"),
+    "a row of kernel elements that is dilated": (nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, dilation=2), 8, "offsets"),
+    "a depthwise kernel on a large map": (nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 5, padding=2, groups=6), 14, "groups"),
+    "a depthwise kernel with strides": (nn.Conv2d(3, 6, 1), nn.Conv2d(6, 12, 3, 2, 1, groups=6), 29, "groups"),
+    "a patch Gram matrix of a lopsided kernel": (
+        nn.Conv2d(3, 4, 1),
+        nn.Conv2d(4, 8, (2, 3), padding="valid"),
+        6,
+        "gram",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_forms_that_small_networks_do_not_reach(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, layer, size, form = LARGE[kind]
+    monkeypatch.setattr(costs, "seconds", lambda candidate, task: float(candidate != form))
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * layer.out_channels, 4))
+    model = nn.Sequential(first, nn.Tanh(), layer, head).double().eval()
+    inputs = torch.randn(3, 3, size, size, dtype=torch.float64)
+    meter = Gradiometer(model)
+    readings = meter.squared_norms(inputs)
+    for name, wanted in norms_by_loop(model, inputs).items():
+        torch.testing.assert_close(readings[name], wanted, rtol=1e-10, atol=0, msg=name)
+    assert meter.plan().program.channels_last
+    assert {line.parameter: line.path for line in meter.plan().lines}["2.weight"] == form
+
+
+class OverPositions(nn.Module):
+    """A linear layer on a long sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.Linear(200, 220), nn.Linear(220, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.inner(x)).mean(1))
+
+
+@pytest.mark.parametrize("positions", [47, 96, 101])
+def test_half_of_a_gram_matrix_is_enough(positions: int) -> None:
+    torch.manual_seed(0)
+    model = OverPositions().double().eval()
+    inputs = torch.randn(3, positions, 200, dtype=torch.float64)
+    meter = Gradiometer(model)
+    torch.testing.assert_close(
+        meter.squared_norms(inputs)["inner.weight"], norms_by_loop(model, inputs)["inner.weight"], rtol=1e-10, atol=0
+    )
+    assert {line.parameter: line.path for line in meter.plan().lines}["inner.weight"] == "gram"
+
+
+class Viewed(nn.Module):
+    """An image that is taken apart with `view`, which needs the memory format it was made in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Conv2d(3, 5, 3), nn.Linear(5 * 16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.layer(x))
+        return self.head(h.view(len(h), -1))
+
+
+def test_a_model_that_needs_its_own_memory_format_keeps_it() -> None:
+    torch.manual_seed(0)
+    model = Viewed().double().eval()
+    inputs = torch.randn(3, 3, 6, 6, dtype=torch.float64)
+    meter = Gradiometer(model)
+    readings = meter.squared_norms(inputs)
+    for name, wanted in norms_by_loop(model, inputs).items():
+        torch.testing.assert_close(readings[name], wanted, rtol=1e-10, atol=0, msg=name)
+    assert not meter.plan().program.channels_last
+    assert "loop" not in {line.path for line in meter.plan().lines}
+
+
+class RelativePositions(nn.Module):
+    """A parameter that is looked up, then added to an activation: its gradient is asked for when all uses are known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(7, 2))
+        self.head = nn.Linear(4, 4)
+        self.register_buffer("index", torch.arange(16).view(4, 4) % 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = torch.einsum("bic,bjc->bij", x, x).unsqueeze(1) + self.table[self.index].permute(2, 0, 1).unsqueeze(0)
+        return self.head(scores.softmax(-1).square().sum(2).flatten(1)[:, :4])
+
+
+def test_a_derived_parameter_is_not_left_to_the_loop() -> None:
+    torch.manual_seed(0)
+    model, inputs = RelativePositions().double().eval(), torch.randn(3, 4, 5, dtype=torch.float64)
+    meter = Gradiometer(model)
+    torch.testing.assert_close(meter.squared_norms(inputs)["table"], norms_by_loop(model, inputs)["table"])
+    assert "loop" not in {line.path for line in meter.plan().lines}

@@ -54,5 +54,4 @@ class Verdict:
         said = ""
         if self.predictions is not None and self.confidences is not None:
             said = f"class {self.predictions[row]} with confidence {self.confidences[row]:.2f}: "
-        reason = self.reasons.words(row, top)
-        return f"{said}{found} (p = {self.p_values[row]:.2g}); {reason}"
+        return f"{said}{found} (p = {self.p_values[row]:.2g}); {self.reasons.words(row, top)}"
