@@ -9,8 +9,12 @@ from gradiometer import data
 from gradiometer.benchmarks.gradcon.cases import resized, trained
 from gradiometer.benchmarks.gradcon.scoring import Scorer, scores_of
 from gradiometer.benchmarks.gradcon.settings import Bench
-from gradiometer.challenges import CORRUPTIONS, Corruption, corrupt
+from gradiometer.challenges import CORRUPTIONS, PURVIEW_EIGHT, Corruption, corrupt
+from gradiometer.challenges.corruptions.recipe import CURE_TSR
 from gradiometer.data import Images
+
+NAMES = ("gaussian_noise", "gaussian_blur", *(names[CURE_TSR] for names in PURVIEW_EIGHT.values()))
+"""The corruptions: the eight of the lecture's figure in the manner of CURE-TSR, and two of CIFAR-10-C beside them."""
 
 LEVELS = (1, 2, 3, 4, 5)
 _VALIDATION = 0.1
@@ -32,7 +36,8 @@ def run(bench: Bench) -> None:
     test = data.load(
         settings.signs, root=settings.data_root, split="test", limit=min(settings.limit or _TESTED, _TESTED)
     )
-    kinds = [(name, level) for name in CORRUPTIONS for level in LEVELS]
+    grey = test.images.shape[1] == 1
+    kinds = [(name, level) for name in NAMES if not (grey and CORRUPTIONS[name].colour) for level in LEVELS]
     for seed in settings.seeds:
         parts = data.split(known, {"train": 1 - _VALIDATION, "validation": _VALIDATION}, seed, stratify=False)
         train, validation = (resized(parts[name].images) for name in ("train", "validation"))
