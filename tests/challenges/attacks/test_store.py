@@ -120,10 +120,11 @@ def test_a_folder_that_cannot_be_written(images: Images, tmp_path: Path) -> None
 def test_two_runs_at_once_agree(images: Images, tmp_path: Path) -> None:
     found: list[Tensor] = []
 
-    def run() -> None:
-        found.append(attack_images(attack("bim"), network(), images, batch_size=5, cache=tmp_path).images)
+    def run(model: nn.Module) -> None:
+        found.append(attack_images(attack("bim"), model, images, batch_size=5, cache=tmp_path).images)
 
-    threads = [threading.Thread(target=run) for _ in range(2)]
+    # Made one after the other: both draw their weights from the same generator.
+    threads = [threading.Thread(target=run, args=(model,)) for model in (network(), network())]
     for thread in threads:
         thread.start()
     for thread in threads:
