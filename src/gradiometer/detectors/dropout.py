@@ -85,8 +85,7 @@ class MCDropout(Detector):
         for number in range(self.passes):
             with self._thinned(number):
                 predictions.append(forward(self.model, inputs, self.output).cpu().double().softmax(1).numpy())
-        found = uncertainty.of_classes(np.stack(predictions))
-        parts = np.stack([getattr(found, kind) for kind in uncertainty.KINDS], axis=1)
+        parts = uncertainty.columns(uncertainty.of_classes(np.stack(predictions)))
         return Measurement(outputs, parts, tuple(f"{kind} uncertainty" for kind in uncertainty.KINDS))
 
     @contextmanager

@@ -77,8 +77,7 @@ class DeepEnsemble(Detector):
 
     def _measure(self, inputs: Inputs) -> Measurement:
         predictions = stack([forward(m, inputs, self.output).double().softmax(1) for m in self.model.children()])
-        found = uncertainty.of_classes(predictions.cpu().numpy())
-        parts = np.stack([getattr(found, kind) for kind in uncertainty.KINDS], axis=1)
+        parts = uncertainty.columns(uncertainty.of_classes(predictions.cpu().numpy()))
         # Logs of the mean probabilities are logits of the ensemble.
         outputs = predictions.mean(0).clamp_min(np.finfo(np.float64).tiny).log()
         return Measurement(outputs, parts, tuple(f"{kind} uncertainty" for kind in uncertainty.KINDS))

@@ -84,3 +84,8 @@ def of_numbers(means: npt.ArrayLike, variances: npt.ArrayLike) -> Uncertainty:
         )
     aleatoric, epistemic = noise.mean(0), centres.var(0)
     return Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
+
+
+def columns(found: Uncertainty) -> Floats:
+    """All parts side by side (N, 3), in the order of `KINDS`."""
+    return np.stack([getattr(found, kind) for kind in KINDS], axis=1)

@@ -5,7 +5,7 @@ For one sample with C input channels, O output channels, P output positions and 
 * `offsets`: matrix products (O x P)(P x C), one for each kernel offset, on shifted views of the padded input. Where
   channels are the fastest dimension in memory, the offsets of a kernel row are neighbours, and positions p, p + k,
   p + 2k, ... of a kernel row of k elements are rows of k C numbers that do not overlap: k products (O x P/k)(P/k x k C)
-  do the whole kernel row. No patch is copied, unless windows move by more than one pixel.
+  do the whole kernel row. Patches are copied only where windows move by more than one pixel or channels are few.
 * `groups`: the native weight gradient of a convolution whose groups are the samples; good for few channels. Large
   depthwise convolutions are given to the native kernel a sample at a time: theirs is fast only in its own format.
 * `gram`: the squared norm is the inner product of two P x P Gram matrices, that of the errors and that of the patches.
