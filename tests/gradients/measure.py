@@ -82,7 +82,7 @@ def relative_errors(found: Any, gradients: loop.Gradients, statistic: str, floor
         norms = loop.squared_norms(gradients).sqrt()
         return _ratio(distance, norms.clamp(min=floor * float(norms.max())))
     if statistic == "inner_products":
-        reference = _reference_like(gradients)
+        reference = reference_like(gradients)
         wanted = loop.inner_products(gradients, reference)
         terms = torch.stack([loop.rows(g).abs() @ reference[n].abs().flatten() for n, g in gradients.items()], 1)
         scale = torch.maximum(wanted.abs().clamp(min=floor * float(wanted.abs().max())), terms / 100)
@@ -103,7 +103,7 @@ def worst(name: str, statistic: str, dtype: torch.dtype) -> Error:
     return Error(float(errors.flatten()[position]), list(gradients)[column], sample)
 
 
-def _reference_like(gradients: loop.Gradients) -> dict[str, Tensor]:
+def reference_like(gradients: loop.Gradients) -> dict[str, Tensor]:
     """The reference of `loop.random_reference`, drawn for the shapes of the gradients, in float64."""
     generator = torch.Generator().manual_seed(7)
     return {name: torch.randn(g.shape[1:], generator=generator).double() for name, g in gradients.items()}

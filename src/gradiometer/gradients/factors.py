@@ -71,13 +71,13 @@ class Dense(Factor):
 
     Args:
         values: The gradients (B, *shape).
+        form: Name of the path, for the plan.
     """
 
-    form = "sum"
-
-    def __init__(self, values: Tensor) -> None:
+    def __init__(self, values: Tensor, form: str = "sum") -> None:
         super().__init__(len(values), values.shape[1:])
         self._values = values
+        self.form = form
 
     def gradients(self, start: int, stop: int) -> Tensor:
         """Explicit gradients of a range of samples."""

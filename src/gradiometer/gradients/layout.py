@@ -34,6 +34,8 @@ class Layout:
         Returns:
             (B, ...): entry b is what the activation would be for the batch that holds sample b alone.
         """
+        if self.dim == 0 and self.outer == 1:
+            return tensor.unflatten(0, (batch, -1)) if len(tensor) > batch else tensor.unsqueeze(1)
         inner = tensor.shape[self.dim] // (batch * self.outer)
         samples: Tensor = tensor.unflatten(self.dim, (self.outer, batch, inner))
         return samples.movedim(self.dim + 1, 0).flatten(self.dim + 1, self.dim + 2)

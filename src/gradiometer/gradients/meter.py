@@ -18,7 +18,7 @@ from gradiometer.gradients.factors import Factor, Zero, wide
 from gradiometer.gradients.loop import Loop
 from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective
 from gradiometer.gradients.plan import Plan, make_plan
-from gradiometer.gradients.planning import Program, check_finite, check_mode
+from gradiometer.gradients.planning import Program, check_finite, check_mode, watched_by_hooks
 from gradiometer.gradients.reader import ProgramMismatch, Reader, Reduce, RuleFailure
 from gradiometer.gradients.readings import Readings
 from gradiometer.gradients.samples import Inputs
@@ -283,6 +283,8 @@ class Gradiometer:
         """One forward pass and the backward passes through it, by the program."""
         check_mode(self.model)
         kept = None if wanted is None else LayerInputs(wanted)
+        if program.folds and watched_by_hooks(self.model):
+            program = replace(program, folds=False)
         reader = Reader(self._parameters, program, batch, activations=kept, several=isinstance(power, tuple))
         read = self._named(set(self._parameters) - program.looped)
         looped, outputs = set(program.looped), None

@@ -88,7 +88,7 @@ def make_plan(
     data = samples.probing(x, SAMPLES)
     program, raw = probe(parameters, forward, data)
     # Native kernels of this device read and write images in blocks of channels, whatever the format around them.
-    program.channels_last = next(iter(parameters.values())).device.type == "cpu"
+    program.channels_last = program.folds = next(iter(parameters.values())).device.type == "cpu"
     outputs = select(raw).detach()
     if outputs.ndim == 0 or len(outputs) != SAMPLES:
         raise ModelError(
@@ -139,6 +139,9 @@ def _check(
         except RuleFailure as failure:
             program.looped |= failure.roots
         except (ProgramMismatch, CheckpointError):
+            if program.folds:
+                program.folds = False
+                continue
             program.looped |= set(parameters)
             return reader, counter
         else:

@@ -7,7 +7,7 @@ by the plan and one sample at a time. A parameter on which they differ is left t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from gradiometer.errors import ModelError
+from gradiometer.gradients.folding import Readers, foldable
 from gradiometer.gradients.layout import Layout, find_layout, same_values
 from gradiometer.gradients.samples import join, swap_first, take
-from gradiometer.gradients.tape import Operation, Tape, tensors_of
+from gradiometer.gradients.tape import Operation, Tape, describes, tensors_of
 
 #: Samples in a probing batch. Not one (every layout fits) and not two (a common size of other dimensions).
 SAMPLES = 3
@@ -37,12 +38,19 @@ class Step:
         kind: `weights` (computed from parameters alone), `use` (parameters meet activations), or `loop`.
         layouts: For a use, the layout of each argument that depends on the batch, by position.
         output: For a use, the layout of its result.
+        slice: For a convolution whose only reader is the batch norm of the next step: the shape of its result behind
+            the batch dimension.
+        overwritten: Whether the result is changed in place later.
+        rectified: Whether nothing but a rectifier reads the result.
     """
 
     name: str
     kind: Kind
     layouts: dict[int, Layout] = field(default_factory=dict)
     output: Layout = field(default_factory=Layout)
+    slice: torch.Size | None = None
+    overwritten: bool = False
+    rectified: bool = False
 
 
 @dataclass
@@ -53,11 +61,13 @@ class Program:
         steps: What to do with each.
         looped: The parameters left to the loop.
         channels_last: Whether images pass through convolutions with channels as the fastest dimension in memory.
+        folds: Whether batch norms are folded into the convolutions before them.
     """
 
     steps: list[Step]
     looped: set[str] = field(default_factory=set)
     channels_last: bool = False
+    folds: bool = False
 
 
 @dataclass
@@ -69,6 +79,7 @@ class _Seen:
     others: dict[int, Tensor]
     result: Any
     results: list[Tensor]
+    version: int
 
 
 class Probe(Tape):
@@ -84,6 +95,7 @@ class Probe(Tape):
     def __init__(self, parameters: Mapping[str, Tensor], data: Any, batched: set[int]) -> None:
         super().__init__(parameters)
         self.seen: list[_Seen] = []
+        self.readers = Readers()
         self._batched = batched
         for tensor in tensors_of(data):
             self.note(tensor, _DATA, True)
@@ -91,6 +103,8 @@ class Probe(Tape):
     def plain(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Follow the data."""
         result = function(*args, **kwargs)
+        if not describes(function):
+            self.readers.note(function, tensors_of([*args, *kwargs.values()]), result)
         if any(map(_is_data, tensors_of([*args, *kwargs.values()]))):
             for tensor in tensors_of(result):
                 self.note(tensor, _DATA, True)
@@ -99,6 +113,7 @@ class Probe(Tape):
     def operation(self, operation: Operation) -> Any:
         """Record an operation with parameters."""
         others = dict(operation.others())
+        self.readers.note(operation.function, others.values())
         mixed = any(map(_is_data, others.values())) or len(self.seen) in self._batched
         copies = {at: tensor.detach().clone() for at, tensor in others.items()}
         result = operation.run()
@@ -106,7 +121,9 @@ class Probe(Tape):
         results = [tensor for tensor in tensors_of(produced) if tensor.is_floating_point()]
         if not results:
             return result
-        self.seen.append(_Seen(operation, mixed, copies, result, [tensor.detach().clone() for tensor in results]))
+        self.readers.forget(results)
+        held = [tensor.detach().clone() for tensor in results]
+        self.seen.append(_Seen(operation, mixed, copies, result, held, results[0]._version))
         if mixed:
             for tensor in results:
                 self.note(tensor, _DATA, True)
@@ -130,12 +147,13 @@ def probe(parameters: Mapping[str, Tensor], run: Callable[[Any], Any], samples: 
     changed, larger = swap_first(samples), join(samples, take(samples, 0, 1))
     batched: set[int] = set()
     while True:
-        passes, outputs = [], []
+        passes, outputs, readers = [], [], []
         for data in (samples, changed, larger):
             watcher = Probe(parameters, data, batched)
             with closing(watcher), watcher:
                 outputs.append(run(data))
             passes.append(watcher.seen)
+            readers.append(watcher.readers)
         if len({tuple(seen.operation.name for seen in watched) for watched in passes}) > 1:
             return Program([], set(parameters)), outputs[0]
         grown = [
@@ -147,7 +165,16 @@ def probe(parameters: Mapping[str, Tensor], run: Callable[[Any], Any], samples: 
             break
         batched.add(grown[0])  # one at a time: what follows it is numbered anew
     steps = [_step(*seen) for seen in zip(*passes, strict=True)]
+    _find_folds(steps, passes[0], readers[0])
     return Program(steps), outputs[0]
+
+
+def _find_folds(steps: Sequence[Step], watched: Sequence[_Seen], readers: Readers) -> None:
+    """Mark convolutions of which nothing but the batch norm behind them reads the result."""
+    for step, following, seen, norm in zip(steps, steps[1:], watched, watched[1:], strict=False):
+        alone = step.kind == following.kind == "use" and readers.only_one(seen.result)
+        if alone and step.output == following.output and foldable(seen.operation, norm.operation, seen.result):
+            step.slice, following.rectified = seen.result.shape[1:], readers.only_rectified(norm.result)
 
 
 def _step(first: _Seen, changed: _Seen, larger: _Seen) -> Step:
@@ -168,7 +195,10 @@ def _step(first: _Seen, changed: _Seen, larger: _Seen) -> Step:
             return Step(name, "loop")
         layouts[at] = layout
     output = find_layout(first.results[0], changed.results[0], larger.results[0], SAMPLES)
-    return Step(name, "loop") if output is None else Step(name, "use", layouts, output)
+    if output is None:
+        return Step(name, "loop")
+    overwritten = first.result is not None and first.result._version != first.version
+    return Step(name, "use", layouts, output, overwritten=overwritten)
 
 
 def _grows(first: _Seen, larger: _Seen) -> bool:
@@ -203,6 +233,11 @@ def check_mode(model: nn.Module) -> None:
                 f"{type(module).__name__} {name!r} has no running statistics: it mixes the samples of a batch also in "
                 "evaluation mode; build it with track_running_stats=True"
             )
+
+
+def watched_by_hooks(model: nn.Module) -> bool:
+    """Whether somebody looks at what passes between the modules of a model."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def check_finite(model: nn.Module) -> None:

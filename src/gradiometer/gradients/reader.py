@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,13 +13,20 @@ from torch import Tensor
 from gradiometer.errors import GradiometerError
 from gradiometer.gradients.activations import LayerInputs, layer_input
 from gradiometer.gradients.factors import Computed, Factor, Sum
+from gradiometer.gradients.folding import RECTIFIERS, affine
+from gradiometer.gradients.pair import Pair
 from gradiometer.gradients.planning import Program, Step
 from gradiometer.gradients.rules.linear import Outer
-from gradiometer.gradients.tape import Operation, Tape, tensors_of
+from gradiometer.gradients.tape import MARK, Operation, Tape, describes, tensors_of
 from gradiometer.gradients.uses import Use
 
 #: A statistic: maps the name of a parameter and its factor to a tensor whose first dimension is the samples.
 Reduce = Callable[[str, Factor], Tensor]
+
+#: What a tensor was computed from that stands in for a result that is still to come.
+_NOT_YET = frozenset({""})
+#: The attribute of the output of a pair that nothing but a rectifier reads.
+_RECTIFIED = "_gradiometer_rectified"
 
 #: Squared norms below it may have lost squares to underflow.
 _SMALL = 1e-30
@@ -62,7 +70,8 @@ class Reader(Tape):
         self._batch = batch
         self._number = 0
         self._anchor: Tensor | None = None
-        self._targets: dict[int, Tensor] = {}
+        self._deferring = False
+        self._deferred: tuple[Operation, Step, Tensor] | None = None
         self._expected: dict[str, int] = dict.fromkeys(parameters, 0)
         self._indirect: set[str] = set()
         self._pending: list[tuple[Tensor, Factor]] = []
@@ -75,16 +84,32 @@ class Reader(Tape):
         self.forms: dict[str, list[str]] = {name: [] for name in parameters}
         self.activations = activations
 
+    def plain(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operation without parameters, which must not read what is not there yet."""
+        if not self._deferring or describes(function):
+            return function(*args, **kwargs)
+        pair: Pair | None = None
+        for tensor in tensors_of([*args, *kwargs.values()]):
+            if self.roots(tensor) == _NOT_YET:
+                raise ProgramMismatch(getattr(function, "__name__", ""))
+            pair = tensor.__dict__.pop(_RECTIFIED, pair)
+        if pair is None or function not in RECTIFIERS or not isinstance(args[0], Tensor):
+            return function(*args, **kwargs)
+        # Where the output is below zero, its gradient is zero, so that the rectified output says as much.
+        rectified = torch.relu_(args[0])
+        pair.overwritten()
+        return rectified
+
     def operation(self, operation: Operation) -> Any:
         """Carry out the next step of the program."""
-        if self._number >= len(self._program.steps):
-            return self._unplanned(operation)
-        step = self._program.steps[self._number]
-        if step.name != operation.name:
+        if self._deferring and _NOT_YET in operation.roots.values():
+            return operation.run() if describes(operation.function) else self._fold(operation)
+        step = self._next(operation)
+        if step is None:
             return self._unplanned(operation)
         if step.kind == "use":
             self._number += 1
-            return self._use(operation, step)
+            return self._use(operation, step) if self._runs(operation, step) else self._defer(operation, step)
         result = operation.run()
         produced = operation.leaves[0] if result is None and operation.in_place else result
         if not any(tensor.is_floating_point() for tensor in tensors_of(produced)):
@@ -134,10 +159,24 @@ class Reader(Tape):
             raise ProgramMismatch(operation.name)
         return result
 
+    def _next(self, operation: Operation) -> Step | None:
+        """The step that is next, if it is for this operation."""
+        step = self._program.steps[self._number] if self._number < len(self._program.steps) else None
+        return step if step is not None and step.name == operation.name else None
+
     def _use(self, operation: Operation, step: Step) -> Tensor | None:
         """Run an operation on detached parameters, and arrange for its backward part."""
-        targets = {at: operation.leaves[at] for at in operation.roots}
-        weights = {at: target.detach() for at, target in targets.items()}
+        use = self._prepared(operation, step)
+        result = operation.run(use.weights)
+        output: Tensor = operation.leaves[0] if result is None else result
+        if use.targets:
+            output = self._watched(output, use)
+        return result if result is None else output
+
+    def _prepared(self, operation: Operation, step: Step) -> Use:
+        """Take hold of what the backward part of an operation needs, before it runs."""
+        wanted = self._wanted(operation)
+        weights = {at: operation.leaves[at].detach() for at in operation.roots}
         if self._program.channels_last and operation.function is torch.conv2d:
             _arrange(operation.leaves, weights)
         activations = {at: operation.leaves[at].detach() for at in step.layouts}
@@ -146,21 +185,71 @@ class Reader(Tape):
         for at, tensor in activations.items():
             if not step.layouts[at].fits(tensor, self._batch):
                 raise ProgramMismatch(operation.name)
-        wanted = {at for at, roots in operation.roots.items() if not roots <= self._program.looped}
-        result = operation.run(weights)
-        output: Tensor = operation.leaves[0] if result is None else result
         layer = None if self.activations is None else layer_input(operation)
         if self.activations is not None and layer is not None and layer[1] in activations:
             name, at = layer
             self.activations.take(operation, name, step.layouts[at].split(activations[at], self._batch))
         versions = {at: tensor._version for at, tensor in activations.items()}
-        use = Use(operation, step, self._batch, weights, activations, versions)
-        for at in wanted:
-            self._note_target(targets[at], operation.roots[at])
-        if wanted:
-            output = self._anchored(output)
-            output.register_hook(lambda gradient: self._arrived(use, targets, wanted, gradient))
-        return result if result is None else output
+        return Use(operation, step, self._batch, weights, activations, versions, wanted)
+
+    def _wanted(self, operation: Operation) -> dict[int, Tensor]:
+        """The weights of an operation whose statistics are wanted, by position."""
+        return {at: operation.leaves[at] for at, roots in operation.roots.items() if not roots <= self._program.looped}
+
+    def _watched(self, output: Tensor, use: Use | Pair) -> Tensor:
+        """Wait for the gradient of an output, from which a use takes its factors."""
+        for target, roots in use.wanted():
+            self._note_target(target, roots)
+        output = self._anchored(output)
+        output.register_hook(lambda gradient: self._arrived(use, gradient))
+        return output
+
+    def _runs(self, operation: Operation, step: Step) -> bool:
+        """Whether an operation is run at once, and not together with the batch norm behind it."""
+        if step.slice is None or not self._program.folds:
+            return True
+        following = self._program.steps[self._number]
+        return len(step.layouts) != 1 or following.kind != "use"
+
+    def _defer(self, operation: Operation, step: Step) -> Tensor:
+        """Put off a convolution until the batch norm comes that it is run together with.
+
+        Returns:
+            A stand-in of the right kind, whose values nobody may read.
+        """
+        assert step.slice is not None
+        (image,) = (operation.leaves[at] for at in step.layouts)
+        stand_in: Tensor = image.new_full((), torch.nan).expand(len(image), *step.slice)
+        self.note(stand_in, MARK, _NOT_YET)
+        self._deferring, self._deferred = True, (operation, step, stand_in)
+        return stand_in
+
+    def _fold(self, norm: Operation) -> Tensor | None:
+        """Run a batch norm and the convolution before it as one convolution."""
+        at = [place for place, roots in norm.roots.items() if roots == _NOT_YET]
+        step, deferred, self._deferred = self._next(norm), self._deferred, None
+        if step is None or deferred is None or len(at) != 1 or norm.leaves[at[0]] is not deferred[2]:
+            raise ProgramMismatch(norm.name)
+        self._number += 1
+        del norm.roots[at[0]]
+        operation, planned, _ = deferred
+        change = affine(operation, norm)
+        if change is None:
+            norm.leaves[at[0]] = self._use(operation, planned)
+            return self._use(norm, step)
+        convolution = self._prepared(operation, planned)
+        convolution.scale = change.scale
+        output = self._anchored(operation.run(change.weights(operation, convolution.weights)))
+        kept = output.detach()
+        activations = {at[0]: kept.clone() if step.overwritten and not step.rectified else kept}
+        versions = {place: tensor._version for place, tensor in activations.items()}
+        pair = Pair(convolution, Use(norm, step, self._batch, {}, activations, versions, self._wanted(norm)), change)
+        if not (pair.norm.targets or convolution.targets):
+            return output
+        output = self._watched(output, pair)
+        if step.rectified:
+            self.note(output, _RECTIFIED, pair)
+        return output
 
     def _note_target(self, target: Tensor, roots: frozenset[str]) -> None:
         if id(target) in self._names:
@@ -177,17 +266,16 @@ class Reader(Tape):
         anchored: Tensor = _Anchor.apply(output, self._anchor)
         return anchored
 
-    def _arrived(self, use: Use, targets: dict[int, Tensor], wanted: set[int], gradient: Tensor) -> None:
+    def _arrived(self, use: Use | Pair, gradient: Tensor) -> None:
         """The gradient of a step's output is there: turn it into factors, and those into statistics."""
         if self._reduce is None:
             return  # the model itself takes a gradient on its way forward
-        roots = frozenset().union(*(use.operation.roots[at] for at in wanted))
         if use.changed():
-            raise RuleFailure(roots)  # an activation was changed in place since; autograd may still know it
+            raise RuleFailure(use.roots)  # an activation was changed in place since; autograd may still know it
         waiting = len(self._pending)
-        with torch.no_grad(), _as_failure_of(roots):
-            for at, factor in use.factors(wanted, gradient).items():
-                self._take(targets[at], use.operation.roots[at], factor)
+        with torch.no_grad(), _as_failure_of(lambda: use.roots):
+            for target, roots, factor in use.found(gradient):
+                self._take(target, roots, factor)
         if self._last and len(self._pending) == waiting:
             use.release()
 
@@ -236,21 +324,21 @@ class Reader(Tape):
                     self.forms[name].append("through its use")
         with torch.no_grad():
             for name, factors in gathered.items():
-                with _as_failure_of(frozenset({name})):
+                with _as_failure_of(functools.partial(frozenset, {name})):
                     factor = _total(factors)
                     self._keep(name, self._reduce(name, factor), factor)
         self._pending = []
 
 
 @contextmanager
-def _as_failure_of(roots: frozenset[str]) -> Iterator[None]:
+def _as_failure_of(roots: Callable[[], frozenset[str]]) -> Iterator[None]:
     """Report whatever a rule or a statistic raises as a failure of these parameters, which the loop can still read."""
     try:
         yield
     except GradiometerError:
         raise
     except Exception as error:
-        raise RuleFailure(roots) from error
+        raise RuleFailure(roots()) from error
 
 
 def _arrange(leaves: list[Any], weights: dict[int, Tensor]) -> None:

@@ -24,8 +24,10 @@ from gradiometer.gradients.rules.registry import find_rule
 #: Functions whose result has no gradient, although their argument has.
 _CUTS = frozenset({torch.Tensor.detach, torch.detach, torch.Tensor.requires_grad_, torch.Tensor.detach_})
 _CUT_ATTRIBUTES = frozenset({"data", "grad", "shape", "dtype", "device", "requires_grad", "is_leaf", "grad_fn"})
+_DESCRIPTIONS = frozenset({"shape", "dtype", "device", "ndim", "requires_grad", "is_leaf"})
 _IN_PLACE = frozenset({"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__", "__imatmul__"})
-_MARK = "_gradiometer_roots"
+#: The attribute that says which parameters a tensor was computed from.
+MARK = "_gradiometer_roots"
 
 
 #: Nesting of one argument: None for a leaf, or the type of a sequence and the nesting of its items.
@@ -74,6 +76,19 @@ class Operation:
         leaves = [replaced.get(at, leaf) for at, leaf in enumerate(self.leaves)]
         args, kwargs = rebuild(self.structure, leaves)
         return self.function(*args, **kwargs)
+
+    @functools.cached_property
+    def named(self) -> dict[str, Any]:
+        """The arguments by name, with the position of each leaf in its place, of a function that has a rule."""
+        entry = find_rule(self.function)
+        assert entry is not None
+        args, kwargs = self.places()
+        return {**dict(zip(entry.arguments, args, strict=False)), **kwargs}
+
+    @functools.cached_property
+    def positions(self) -> dict[str, int]:
+        """Positions of the leaves by name of the argument, of a function that has a rule."""
+        return {name: place for name, place in self.named.items() if isinstance(place, int)}
 
     def places(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, positional and by name, with the position of each leaf in its place."""
@@ -130,19 +145,19 @@ class Tape(TorchFunctionMode):
         """Names of the parameters a tensor was computed from, if it was computed from parameters alone."""
         if not isinstance(value, Tensor):
             return None
-        return self._names.get(id(value)) or getattr(value, _MARK, None)
+        return self._names.get(id(value)) or getattr(value, MARK, None)
 
     def mark_weights(self, result: Any, operation: Operation) -> None:
         """Remember that a result was computed from parameters alone."""
         roots = frozenset().union(*operation.roots.values())
         for tensor in tensors_of(result):
             if tensor.is_floating_point() and id(tensor) not in self._names:
-                self.note(tensor, _MARK, roots)
+                self.note(tensor, MARK, roots)
 
     def _has_weights(self, args: Any, kwargs: Any) -> bool:
         for value in (*args, *kwargs.values()):
             if isinstance(value, Tensor):
-                if id(value) in self._names or hasattr(value, _MARK):
+                if id(value) in self._names or hasattr(value, MARK):
                     return True
             elif isinstance(value, list | tuple) and value and self._has_weights(value, {}):
                 return True
@@ -190,6 +205,14 @@ def tensors_of(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, dict):
         for item in value.values():
             yield from tensors_of(item)
+
+
+def describes(function: Any) -> bool:
+    """Whether a function tells of what kind a tensor is, without reading its values."""
+    name = getattr(function, "__name__", "")
+    if name == "__get__":
+        return getattr(getattr(function, "__self__", None), "__name__", "") in _DESCRIPTIONS
+    return function in (Tensor.size, Tensor.dim, Tensor.is_floating_point)
 
 
 def _cuts(function: Any) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -26,6 +26,8 @@ class Use:
         weights: The parameters among its arguments, detached, by position.
         activations: The arguments that depend on the batch, by position, as they were before the call.
         versions: How often each of those had been changed in place at the time of the call.
+        targets: The weights whose gradients are wanted, as the model knows them, by position.
+        scale: See `Call.scale`.
     """
 
     operation: Operation
@@ -34,16 +36,33 @@ class Use:
     weights: dict[int, Tensor]
     activations: dict[int, Tensor]
     versions: dict[int, int]
+    targets: dict[int, Tensor]
+    scale: Tensor | None = field(default=None, kw_only=True)
 
-    def factors(self, wanted: set[int], gradient: Tensor) -> dict[int, Factor]:
+    @property
+    def roots(self) -> frozenset[str]:
+        """Names of the parameters whose statistics it yields."""
+        return frozenset().union(*(self.operation.roots[at] for at in self.targets))
+
+    def wanted(self) -> Iterator[tuple[Tensor, frozenset[str]]]:
+        """The weights whose gradients are wanted, with the names of the parameters that each was computed from."""
+        for at, target in self.targets.items():
+            yield target, self.operation.roots[at]
+
+    def found(self, gradient: Tensor) -> Iterator[tuple[Tensor, frozenset[str], Factor]]:
+        """The same with their factors, from the gradient of the output."""
+        for at, factor in self.factors(gradient).items():
+            yield self.targets[at], self.operation.roots[at], factor
+
+    def factors(self, gradient: Tensor) -> dict[int, Factor]:
         """Factors of the wanted weights, by position.
 
         They come from the layer rule of the operation, or from its vector-Jacobian product if it has none.
 
         Args:
-            wanted: Positions of weights.
             gradient: Gradient of the output, as autograd gives it.
         """
+        wanted = set(self.targets)
         errors = self.step.output.split(gradient, self.batch)
         found = None if self.operation.in_place else self._by_rule(wanted, errors)
         return self._by_product(sorted(wanted), errors) if found is None else found
@@ -60,15 +79,14 @@ class Use:
         entry = find_rule(self.operation.function)
         if entry is None:
             return None
-        args, kwargs = self.operation.places()
-        places = {**dict(zip(entry.arguments, args, strict=False)), **kwargs}
-        positions = {name: place for name, place in places.items() if isinstance(place, int)}
+        positions = self.operation.positions
         call = Call(
             self.operation.function,
-            {name: self._value(place) for name, place in places.items()},
+            {name: self._value(place) for name, place in self.operation.named.items()},
             frozenset(name for name, place in positions.items() if place in wanted),
             {name: self.step.layouts[place] for name, place in positions.items() if place in self.step.layouts},
             self.batch,
+            self.scale,
         )
         if len(call.wanted) < len(wanted):
             return None

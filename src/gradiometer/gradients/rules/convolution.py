@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradiometer.gradients.factors import Dense, Factor, wide
+from gradiometer.gradients.factors import CHUNK, Dense, Factor, wide
 from gradiometer.gradients.rules.correlation import Correlation
 from gradiometer.gradients.rules.geometry import Geometry
 from gradiometer.gradients.rules.linear import Outer
@@ -70,7 +70,37 @@ def convolution(call: Call, errors: Tensor) -> dict[str, Factor] | None:
     geometry = _geometry(call, tuple(weight.shape[2:]))
     if geometry is None or call.layouts["input"].dim != 0:
         return None
-    return _found(call, errors, lambda: correlation(call.samples("input"), errors, geometry))
+    inputs, scale = call.samples("input"), call.scale
+    if scale is None:
+        return _found(call, errors, lambda: correlation(inputs, errors, geometry))
+    channels = scale.view(-1, *(1,) * (errors.ndim - 3))
+    if "bias" in call.wanted:
+        return _found(call, errors * channels, lambda: correlation(inputs, errors * channels, geometry))
+    plain = correlation(inputs, errors, geometry)
+    small = plain.shape.numel() <= 2 * errors[0].numel() and 4 * plain.batch * plain.shape.numel() <= CHUNK
+    if small and plain.form in ("groups", "offsets"):
+        gradients = torch.cat([plain.gradients(*bounds) for bounds in plain.chunks()])
+        return {"weight": Scaled(gradients, scale, plain.form)}
+    return {"weight": correlation(inputs, errors * channels, geometry)}
+
+
+class Scaled(Dense):
+    """Explicit gradients whose output channels are still to be multiplied.
+
+    Args:
+        values: The gradients (B, O, ...).
+        scale: What by (O,).
+        form: Name of the path, for the plan.
+    """
+
+    def __init__(self, values: Tensor, scale: Tensor, form: str) -> None:
+        super().__init__(values * scale.view(-1, *(1,) * (values.ndim - 2)), form)
+        self._plain = values
+
+    def row_products(self, reference: Tensor) -> Tensor:
+        """Inner products (B, O) of the gradients that are not multiplied with a reference (O, ...), by channel."""
+        products = self._plain.flatten(2) * reference.to(self._plain.dtype).flatten(1)
+        return products.sum(2)
 
 
 @layer_rule(torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d, arguments=_TRANSPOSED_NAMES)

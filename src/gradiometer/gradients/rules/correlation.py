@@ -144,6 +144,9 @@ class Correlation(Factor):
         batch, frames = errors.shape[:2]
         groups, (channels, outputs) = self.geometry.groups, self._channels
         left = errors.reshape(batch, frames, groups, outputs, -1).movedim(1, 3).flatten(3)
+        if (patches := self._rows_of_windows(padded)) is not None:
+            whole: Tensor = left @ patches
+            return whole.view(batch, 1, outputs, -1, channels)
         windows = [
             padded[(slice(None),) * 3 + self.geometry.window(offset, self._outputs)].movedim(2, -1)
             for offset in self.geometry.offsets()
@@ -152,6 +155,24 @@ class Correlation(Factor):
         right = patches.movedim(3, 1).flatten(3)
         gradients: Tensor = left @ right
         return gradients.view(batch, groups, outputs, -1, channels)
+
+    def _rows_of_windows(self, padded: Tensor) -> Tensor | None:
+        """Patches (B, 1, positions, k C) of images (B, 1, C, height, width), a row of each window at a time.
+
+        None unless channels are the fastest dimension in memory, so that the pixels of a row follow each other.
+        """
+        geometry = self.geometry
+        plain = geometry.groups == 1 == padded.shape[1] and len(self._outputs) == 2 and geometry.dilation[1] == 1
+        channels = padded.shape[2]
+        if not plain or padded.stride(2) != 1 or padded.stride(4) != channels:
+            return None
+        sample, row = padded.stride(0), padded.stride(3)
+        (high, across), (down, right) = geometry.kernel, geometry.stride
+        windows = padded.as_strided(
+            (len(padded), *self._outputs, high, across * channels),
+            (sample, down * row, right * channels, geometry.dilation[0] * row, 1),
+        )
+        return windows.reshape(len(padded), 1, self._positions, -1)
 
     def _by_groups(self, start: int, stop: int) -> Tensor:
         """Explicit gradients by the native kernel, with samples in place of groups."""

@@ -23,7 +23,7 @@ VECTOR = 16
 #: How much slower the native kernel is when it has to pad.
 RAGGED = 1.3
 #: How much slower the native kernel is with more channels than two vectors.
-WIDE = 1.7
+WIDE = 2.5
 
 
 @dataclass(frozen=True)

@@ -31,15 +31,30 @@ def batch_norm(call: Call, errors: Tensor) -> dict[str, Factor] | None:
         return None
     inputs, errors = wide(call.samples("input")), wide(errors)
     statistics = mean.to(inputs.dtype), variance.to(inputs.dtype), float(call.get("eps", 1e-5))
-    fastest = inputs.ndim > 3 and inputs.shape[2] > 1 and inputs.stride(2) == errors.stride(2) == 1
-    scale, shift = (_sums_over_rows if fastest else _sums_by_kernel)(inputs, errors, *statistics)
+    scale, shift = channel_sums(inputs, errors, *statistics)
     return _wanted(call, weight=scale, bias=shift)
+
+
+def channel_sums(
+    inputs: Tensor, errors: Tensor, mean: Tensor, variance: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """Gradients (B, C) of scale and shift of channels: sums over frames and pixels.
+
+    Args:
+        inputs: What is normalised (B, R, C, ...); R is 1 unless several frames of a sample are folded into the batch.
+        errors: Gradients of the outputs, same shape.
+        mean: Mean (C,) that is taken off.
+        variance: Variance (C,) that is divided by.
+        epsilon: Added to the variance.
+    """
+    fastest = inputs.ndim > 3 and inputs.shape[2] > 1 and inputs.stride(2) == errors.stride(2) == 1
+    return (_sums_over_rows if fastest else _sums_by_kernel)(inputs, errors, mean, variance, epsilon)
 
 
 def _sums_over_rows(
     inputs: Tensor, errors: Tensor, mean: Tensor, variance: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor]:
-    """Gradients (B, C) of scale and shift, where channels are the fastest dimension in memory: sums of rows.
+    """Where channels are the fastest dimension in memory: sums of rows.
 
     A few samples at a time, so that the products stay in the cache.
     """
@@ -47,6 +62,11 @@ def _sums_over_rows(
     step = max(1, _CACHED // rows[0].numel())
     parts = [(rows[at : at + step] - mean).mul_(others[at : at + step]).sum(1) for at in range(0, len(rows), step)]
     return torch.cat(parts) * torch.rsqrt(variance + epsilon), others.sum(1)
+
+
+def shift_sums(errors: Tensor) -> Tensor:
+    """Gradients (B, C) of the shift of channels alone; see `channel_sums`."""
+    return errors.movedim(2, -1).flatten(1, -2).sum(1)
 
 
 def _sums_by_kernel(

@@ -26,6 +26,8 @@ class Call:
         wanted: Names of the arguments whose gradients are asked for.
         layouts: Layout of every argument that depends on the batch, by name.
         batch: Number of samples B.
+        scale: By what the gradients of the output are still to be multiplied, for each channel, or None: the scale of a
+            batch norm that was folded into the operation.
     """
 
     function: Callable[..., Any]
@@ -33,6 +35,7 @@ class Call:
     wanted: frozenset[str]
     layouts: Mapping[str, Layout]
     batch: int
+    scale: Tensor | None = None
 
     def samples(self, name: str) -> Tensor:
         """An activation (B, ...), sample by sample: entry b is that of a batch with sample b alone."""
