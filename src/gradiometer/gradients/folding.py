@@ -1,15 +1,17 @@
-"""Batch norm folded into the convolution before it, for the time of a pass.
+"""Batch norm folded into the convolution before it, for the backward pass.
 
 In evaluation mode a batch norm multiplies and shifts channels: y = s z + t with s = γ / sqrt(variance + ε), so that a
-convolution z and the batch norm behind it are one convolution with the weights s W. That saves the batch norm's forward
-and backward pass over the images. The statistics stay exact: with the gradient g of y, the gradient of the unfolded
-weight is the correlation of the input with s g; the batch norm's scale needs the normalised input, which is
-(y - β) / γ.
+convolution z = W x and the batch norm behind it are one convolution with the weights s W. The backward pass uses that:
+it sends the gradient g of y straight to x. The forward pass computes the same numbers as the model, the batch norm in
+place of its input: other roundings would switch units that are within rounding of zero.
+
+The statistics stay exact: the gradient of W is the correlation of x with s g, and the batch norm's scale needs the
+normalised input, which is (y - β) / γ, or what the gradient of W says of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,10 +75,29 @@ def foldable(convolution: Operation, norm: Operation, result: Tensor) -> bool:
         and learned
         and norm.leaves[then["input"]] is result
         and "bias" in first
+        and not isinstance(convolution.leaves[first["padding"]] if "padding" in first else 0, str)
         and first.get("weight") in convolution.roots
         and convolution.leaves[first["weight"]].dtype == result.dtype
         and all(isinstance(norm.leaves[then[name]], Tensor) for name in ("running_mean", "running_var"))
     )
+
+
+Spread = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
+"""Stride, padding, dilation and groups of a convolution."""
+
+
+def spread(convolution: Operation) -> Spread:
+    """How a convolution moves over its input."""
+    at = convolution.positions
+    dimensions = convolution.leaves[at["weight"]].ndim - 2
+
+    def each(name: str, default: int) -> tuple[int, ...]:
+        place = convolution.named.get(name, default)
+        value = convolution.leaves[place] if name in at else place
+        values = tuple(map(int, value)) if isinstance(value, list | tuple) else (int(value),)
+        return values * dimensions if len(values) == 1 else values
+
+    return each("stride", 1), each("padding", 0), each("dilation", 1), each("groups", 1)[0]
 
 
 @dataclass(frozen=True)
@@ -88,30 +109,23 @@ class Affine:
         beta: Shift β.
         centre: Running mean, less the bias of the convolution.
         inverse: 1 / sqrt(variance + ε).
+        mean: Running mean.
+        variance: Running variance.
+        epsilon: ε.
     """
 
     gamma: Tensor
     beta: Tensor
     centre: Tensor
     inverse: Tensor
+    mean: Tensor
+    variance: Tensor
+    epsilon: float
 
     @property
     def scale(self) -> Tensor:
         """What the batch norm multiplies by: s = γ / sqrt(variance + ε)."""
         return self.gamma * self.inverse
-
-    def weights(self, convolution: Operation, weights: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """Weight and bias of the folded convolution, by position.
-
-        Args:
-            convolution: The convolution.
-            weights: Its own, detached, by position.
-        """
-        at = convolution.positions
-        weight = weights[at["weight"]]
-        scale = self.scale
-        folded = weight * scale.view(-1, *(1,) * (weight.ndim - 1))
-        return {at["weight"]: folded, at["bias"]: torch.addcmul(self.beta, self.centre, scale, value=-1)}
 
 
 def affine(convolution: Operation, norm: Operation) -> Affine | None:
@@ -125,10 +139,50 @@ def affine(convolution: Operation, norm: Operation) -> Affine | None:
     gamma, beta, mean, variance = (value(name) for name in ("weight", "bias", "running_mean", "running_var"))
     if len({tensor.dtype for tensor in (gamma, beta, mean, variance)}) > 1:
         return None
-    epsilon = norm.leaves[at["eps"]] if "eps" in at else 1e-5
-    inverse = torch.rsqrt(variance + float(epsilon))
+    epsilon = float(norm.leaves[at["eps"]]) if "eps" in at else 1e-5
+    inverse = torch.rsqrt(variance + epsilon)
     bias = convolution.leaves[convolution.positions["bias"]]
     centre = mean if bias is None else mean - bias.detach()
     # Largest offset in the units of what it is taken from.
     ratio = torch.maximum((beta / gamma).abs(), (centre * inverse).abs()).amax()
-    return Affine(gamma, beta, centre, inverse) if float(ratio) < _RATIO else None
+    return Affine(gamma, beta, centre, inverse, mean, variance, epsilon) if float(ratio) < _RATIO else None
+
+
+class Folded(torch.autograd.Function):
+    """A convolution and its batch norm, of which only the image has a gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, image: Tensor, run: Callable[[], Tensor], weight: Tensor, change: Affine, moves: Spread
+    ) -> Tensor:
+        """The output of the batch norm.
+
+        Args:
+            ctx: Where the backward pass finds what it needs.
+            image: The input of the convolution.
+            run: The convolution, on parameters without history.
+            weight: Its weight.
+            change: The batch norm.
+            moves: How the convolution moves.
+        """
+        ctx.save_for_backward(image, weight, change.scale)
+        ctx.moves = moves
+        output = run()
+        nothing = output.new_empty(0), output.new_empty(0)
+        torch.ops.aten.native_batch_norm.out(
+            output, change.gamma, change.beta, change.mean, change.variance, False, 0.0, change.epsilon,
+            out=output, save_mean=nothing[0], save_invstd=nothing[1],
+        )  # fmt: skip
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of the image, through a convolution with s W."""
+        image, weight, scale = ctx.saved_tensors
+        folded = weight * scale.view(-1, *(1,) * (weight.ndim - 1))
+        stride, padding, dilation, groups = ctx.moves
+        (gradient, *_) = torch.ops.aten.convolution_backward(
+            gradients[0], image, folded, None, stride, padding, dilation, False, [0] * len(stride), groups,
+            (True, False, False),
+        )  # fmt: skip
+        return gradient, None, None, None, None

@@ -13,7 +13,7 @@ from torch import Tensor
 from gradiometer.errors import GradiometerError
 from gradiometer.gradients.activations import LayerInputs, layer_input
 from gradiometer.gradients.factors import Computed, Factor, Sum
-from gradiometer.gradients.folding import RECTIFIERS, affine
+from gradiometer.gradients.folding import RECTIFIERS, Folded, affine, spread
 from gradiometer.gradients.pair import Pair
 from gradiometer.gradients.planning import Program, Step
 from gradiometer.gradients.rules.linear import Outer
@@ -239,7 +239,14 @@ class Reader(Tape):
             return self._use(norm, step)
         convolution = self._prepared(operation, planned)
         convolution.scale = change.scale
-        output = self._anchored(operation.run(change.weights(operation, convolution.weights)))
+        image, weight = (
+            operation.leaves[operation.positions["input"]],
+            convolution.weights[operation.positions["weight"]],
+        )
+        output: Tensor = Folded.apply(
+            image, lambda: operation.run(convolution.weights), weight, change, spread(operation)
+        )
+        output = self._anchored(output)
         kept = output.detach()
         activations = {at[0]: kept.clone() if step.overwritten and not step.rectified else kept}
         versions = {place: tensor._version for place, tensor in activations.items()}
