@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gradiometer.errors import InputError, ModelError
-from gradiometer.gradients import samples
+from gradiometer.gradients import passes, samples
 from gradiometer.gradients.activations import LayerInputs, gathered, one_by_one
 from gradiometer.gradients.arguments import chosen_parameters, memory_in_bytes
-from gradiometer.gradients.factors import Factor, Zero, wide
-from gradiometer.gradients.loop import Loop
+from gradiometer.gradients.factors import Factor, wide
 from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective
+from gradiometer.gradients.passes import Found, Power, Subject
 from gradiometer.gradients.plan import Plan, make_plan
 from gradiometer.gradients.planning import Program, check_finite, check_mode
-from gradiometer.gradients.reader import ProgramMismatch, Reader, Reduce, RuleFailure
+from gradiometer.gradients.reader import ProgramMismatch, Reader, Reduce
 from gradiometer.gradients.readings import Readings
 from gradiometer.gradients.samples import Inputs
-from gradiometer.gradients.seeds import check_outputs, scaled, seeds_of
 from gradiometer.gradients.state import left_as_found
 
 Select = Callable[[Any], Tensor] | str | int
-Power = int | tuple[int, ...]
-"""With which power of the gradient a statistic grows; one for each of several statistics."""
 
 
 class Gradiometer:
@@ -266,76 +263,13 @@ class Gradiometer:
 
     def _statistics(
         self, x: Inputs, batch: int, reduce: Reduce, power: Power, wanted: Collection[str] | None = None
-    ) -> _Found:
+    ) -> Found:
         """One statistic of every parameter for a batch that fits into memory."""
+        return passes.statistics(self._subject(x), x, batch, self.objective, reduce, power, wanted)
+
+    def _subject(self, x: Inputs) -> Subject:
         program = self._plan(x).program
-        while True:
-            try:
-                return self._attempt(x, batch, reduce, power, wanted, program)
-            except RuleFailure as failure:
-                if failure.roots <= program.looped:
-                    raise ModelError(f"the gradients of {failure} cannot be computed: {failure.__cause__}") from failure
-                program.looped |= failure.roots  # a statistic that the check did not try
-
-    def _attempt(
-        self, x: Inputs, batch: int, reduce: Reduce, power: Power, wanted: Collection[str] | None, program: Program
-    ) -> _Found:
-        """One forward pass and the backward passes through it, by the program."""
-        check_mode(self.model)
-        kept = None if wanted is None else LayerInputs(wanted)
-        reader = Reader(self._parameters, program, batch, activations=kept, several=isinstance(power, tuple))
-        read = self._named(set(self._parameters) - program.looped)
-        looped, outputs = set(program.looped), None
-        with left_as_found(self.model, read.values()), closing(reader):
-            if read or kept is not None:
-                try:
-                    with reader:
-                        raw = self._forward(x)
-                    outputs = self._select(raw)
-                    looped |= reader.strays(outputs)
-                except ProgramMismatch:
-                    looped = set(self._parameters)
-                    if wanted is not None:
-                        kept = one_by_one(self._parameters, self._forward, x, batch, wanted)
-            loop = Loop(self._forward, self._select, self._named(looped))
-            visible = loop.outputs(x, batch) if outputs is None else outputs.detach()
-            check_outputs(visible)
-            seeds, exponents = scaled(seeds_of(self.objective, visible, x), visible)
-            found: list[dict[str, Tensor]] = [{} for _ in seeds]
-            if outputs is not None and read:
-                for number, seed in enumerate(seeds):
-                    last = number + 1 == len(seeds)
-                    found[number] = reader.backward(outputs, seed.to(outputs.dtype), reduce, last=last)
-        if reader.doubtful:
-            looped |= reader.doubtful
-            loop = Loop(self._forward, self._select, self._named(looped))
-        if looped:
-            with left_as_found(self.model, loop.parameters.values()):
-                for number, seed in enumerate(seeds):
-                    found[number] |= loop.statistics(x, seed, batch, reduce)
-        return _Found(visible, self._joined(found, exponents, batch, reduce, power), kept)
-
-    def _joined(
-        self, found: list[dict[str, Tensor]], exponents: Tensor, batch: int, reduce: Reduce, power: Power
-    ) -> dict[str, Tensor]:
-        """The statistics of all labels and parameters, with the scale of the seeds put back in."""
-        values: dict[str, list[Tensor]] = {name: [] for name in self._parameters}
-        for statistics, exponent in zip(found, exponents, strict=True):
-            exponent = exponent.double()
-            scale = torch.exp2(
-                torch.stack([one * exponent for one in power], -1) if isinstance(power, tuple) else power * exponent
-            )
-            for name, parameter in self._parameters.items():
-                value = statistics.get(name)
-                if value is None:
-                    value = reduce(name, Zero(batch, parameter))
-                shape = (*scale.shape, *(1,) * (value.ndim - scale.ndim))
-                values[name].append((value * scale.view(shape)).to(value.dtype))
-        several = getattr(self.objective, "several", False)
-        return {name: torch.stack(parts, 1) if several else parts[0] for name, parts in values.items()}
-
-    def _named(self, names: set[str]) -> dict[str, Tensor]:
-        return {name: parameter for name, parameter in self._parameters.items() if name in names}
+        return Subject(self.model, self._parameters, self._forward, self._select, program)
 
     def _plan(self, x: Inputs) -> Plan:
         current = dict(self.model.named_parameters())
@@ -382,15 +316,6 @@ class Gradiometer:
                 "give output= a key, an index or a callable that selects the tensor"
             )
         return raw
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Statistics of one part of a batch."""
-
-    outputs: Tensor
-    values: dict[str, Tensor]
-    inputs: LayerInputs | None
 
 
 def _explicit(factor: Factor) -> Tensor:
