@@ -1,5 +1,6 @@
 """The instrument: per-sample, per-parameter gradient statistics of any `torch.nn.Module`."""
 
+from gradiometer.gradients.class_grams import ClassGrams
 from gradiometer.gradients.meter import Gradiometer
 from gradiometer.gradients.objectives import (
     ConfoundingLabel,
@@ -16,6 +17,7 @@ from gradiometer.gradients.rules import Call, LayerRule, layer_rule
 
 __all__ = [
     "Call",
+    "ClassGrams",
     "ConfoundingLabel",
     "ContrastClasses",
     "Gradiometer",

@@ -14,6 +14,7 @@ from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients import passes, samples
 from gradiometer.gradients.activations import LayerInputs, gathered, one_by_one
 from gradiometer.gradients.arguments import chosen_parameters, memory_in_bytes
+from gradiometer.gradients.class_grams import ClassGrams, class_grams
 from gradiometer.gradients.factors import Factor, wide
 from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective
 from gradiometer.gradients.passes import Found, Power, Subject
@@ -25,6 +26,9 @@ from gradiometer.gradients.samples import Inputs
 from gradiometer.gradients.state import left_as_found
 
 Select = Callable[[Any], Tensor] | str | int
+
+#: Working memory for several directions together when none is given.
+_TOGETHER = 2**30
 
 
 class Gradiometer:
@@ -185,6 +189,42 @@ class Gradiometer:
             result = self._statistics(part, stop - start, lambda name, factor: _explicit(factor), 1)
             parts.append(result.values)
         return {name: torch.cat([part[name] for part in parts]) for name in self._parameters}
+
+    def class_grams(self, x: Inputs, classes: Sequence[int] | None = None) -> ClassGrams:
+        """Inner products between the gradients of the logits of each sample, for each parameter tensor.
+
+        From these follows the squared norm for any label, hard, soft or multi-hot, without another pass:
+        `meter.class_grams(x).squared_norms(ContrastClasses())`. One forward pass, and a backward pass for each class.
+        The objective of the instrument plays no part.
+
+        Args:
+            x: B samples.
+            classes: The logits in question; all C of them when absent. The result holds T C^2 numbers for each sample,
+                so choose some if there are many.
+
+        Returns:
+            The Gram matrices (B, T, C, C).
+
+        Raises:
+            InputError: If there is no such class, or the result alone does not fit into the memory.
+            ModelError: If the outputs are no logits (B, C).
+        """
+        size = samples.count(x)
+        plan = self._plan(samples.on(samples.take(x, 0, 3), self._device))
+        count = len(classes) if classes is not None else plan.outputs[0] if plan.outputs else 1
+        memory = _TOGETHER if self.memory is None else self.memory
+        if self.memory is not None and (result := 8 * size * len(self._parameters) * count**2) > memory:
+            raise InputError(
+                f"Gram matrices of {count} classes for {len(self._parameters)} parameters and {size} samples take "
+                f"{result:,} bytes, more than memory={self.memory:,}: give fewer samples, classes= or parameters="
+            )
+        step, block = plan.largest_parts(memory, max(1, count))
+        parts = []
+        for start in range(0, size, step):
+            part = samples.on(samples.take(x, start, start + step), self._device)
+            parts.append(class_grams(self._subject(part), part, min(step, size - start), classes, block))
+        values, outputs = (torch.cat([getattr(part, name) for part in parts]) for name in ("values", "outputs"))
+        return replace(parts[0], outputs=outputs, values=values)
 
     def activation_norms(self, x: Inputs, *, means: Collection[str] = ()) -> Readings:
         """Squared L2 norm of the input of each linear and convolution layer: the forward-only control.
