@@ -8,6 +8,7 @@ from gradiometer.gradients.objectives import (
     Loss,
     Objective,
     PseudoLabel,
+    RandomContrasts,
     Reconstruction,
     UniformTarget,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Objective",
     "Plan",
     "PseudoLabel",
+    "RandomContrasts",
     "Readings",
     "Reconstruction",
     "UniformTarget",

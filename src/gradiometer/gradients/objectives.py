@@ -121,6 +121,49 @@ class ContrastClasses:
 
 
 @dataclass(frozen=True)
+class RandomContrasts:
+    """Random combinations of all contrast classes: their mean squared norm for a few backward passes instead of C.
+
+    With signs `u_k` drawn once, `dJ/dz = sum_k u_k (p - onehot(k)) / sqrt(C)`. The expectation of the squared norm is the
+    mean of those of `ContrastClasses()` over the classes (Hutchinson's estimate of a trace), for each parameter tensor.
+    The mean over N draws has a relative standard deviation of at most `sqrt(2 / N)`; the more directions a gradient
+    takes, the less. All samples have the same signs, so their estimates are comparable.
+
+    Attributes:
+        draws: Number of draws N; readings get a dimension for them. Each costs one backward pass.
+        seed: Seed of the signs.
+
+    Raises:
+        InputError: If there are no draws.
+
+    Example:
+        >>> import torch
+        >>> from gradiometer import Gradiometer
+        >>> model = torch.nn.Linear(4, 1000).eval()
+        >>> readings = Gradiometer(model, RandomContrasts(draws=8)).squared_norms(torch.randn(5, 4))
+        >>> readings.values.mean(1).shape
+        torch.Size([5, 2])
+    """
+
+    draws: int = 8
+    seed: int = 0
+    several = True
+
+    def __post_init__(self) -> None:
+        """Check the number of draws."""
+        if self.draws < 1:
+            raise InputError(f"RandomContrasts needs at least one draw, got draws={self.draws}")
+
+    def seeds(self, outputs: Tensor, inputs: Any) -> Tensor:
+        """`dJ/dz`, (N, B, C)."""
+        logits = logits_of(outputs)
+        generator = torch.Generator().manual_seed(self.seed)
+        signs = torch.randint(2, (self.draws, logits.shape[1]), generator=generator).to(logits) * 2 - 1
+        shares = logits.softmax(1) * signs.sum(1).view(-1, 1, 1)
+        return (shares - signs.unsqueeze(1)) / logits.shape[1] ** 0.5
+
+
+@dataclass(frozen=True)
 class PseudoLabel:
     """Cross-entropy against the predicted class (Oberdiek et al., ANNPR 2018): `dJ/dz = p - onehot(argmax z)`."""
 
