@@ -6,6 +6,7 @@ Differences such as `p - 1` are never formed where they would cancel, so a gradi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -124,7 +125,7 @@ class ContrastClasses:
 class RandomContrasts:
     """Random combinations of all contrast classes: their mean squared norm for a few backward passes instead of C.
 
-    With signs `u_k` drawn once, `dJ/dz = sum_k u_k (p - onehot(k)) / sqrt(C)`. The expectation of the squared norm is the
+    With signs `u_k` drawn once, `dJ/dz = sum_k u_k (p - onehot(k)) / sqrt(C)`. The expected squared norm is the
     mean of those of `ContrastClasses()` over the classes (Hutchinson's estimate of a trace), for each parameter tensor.
     The mean over N draws has a relative standard deviation of at most `sqrt(2 / N)`; the more directions a gradient
     takes, the less. All samples have the same signs, so their estimates are comparable.
@@ -160,7 +161,7 @@ class RandomContrasts:
         generator = torch.Generator().manual_seed(self.seed)
         signs = torch.randint(2, (self.draws, logits.shape[1]), generator=generator).to(logits) * 2 - 1
         shares = logits.softmax(1) * signs.sum(1).view(-1, 1, 1)
-        return (shares - signs.unsqueeze(1)) / logits.shape[1] ** 0.5
+        return (shares - signs.unsqueeze(1)) / math.sqrt(logits.shape[1])
 
 
 @dataclass(frozen=True)
