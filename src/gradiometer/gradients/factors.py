@@ -135,7 +135,7 @@ class Zero(Factor):
 
     def squared_norms(self) -> Tensor:
         """Zeros (B,)."""
-        return torch.zeros(self.batch, dtype=torch.float64, device=self._like.device)
+        return exact(torch.zeros(self.batch, device=self._like.device))
 
     def absolute_sums(self) -> Tensor:
         """Zeros (B,)."""
@@ -192,6 +192,11 @@ class Sum(Factor):
 def wide(tensor: Tensor) -> Tensor:
     """The tensor in at least float32, in which statistics are accumulated."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def exact(tensor: Tensor) -> Tensor:
+    """The tensor in float64: on its device, or in main memory where the device has no float64 (MPS)."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
 def sum_of_squares(tensor: Tensor) -> Tensor:

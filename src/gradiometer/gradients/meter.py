@@ -15,7 +15,7 @@ from gradiometer.gradients import passes, samples
 from gradiometer.gradients.activations import LayerInputs, gathered, one_by_one
 from gradiometer.gradients.arguments import chosen_parameters, memory_in_bytes
 from gradiometer.gradients.class_grams import ClassGrams, class_grams
-from gradiometer.gradients.factors import Factor, wide
+from gradiometer.gradients.factors import Factor, exact, wide
 from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective
 from gradiometer.gradients.passes import Found, Power, Subject
 from gradiometer.gradients.plan import Plan, make_plan
@@ -111,11 +111,11 @@ class Gradiometer:
             ModelError: If the model is in train mode, mixes samples, or has outputs that the objective cannot use.
         """
         wanted = means if activations or means else None
-        return self._read(x, lambda name, factor: factor.squared_norms().double(), 2, wanted)
+        return self._read(x, lambda name, factor: exact(factor.squared_norms()), 2, wanted)
 
     def absolute_sums(self, x: Inputs) -> Readings:
         """L1 norm of each sample's gradient of each parameter tensor; see `squared_norms`."""
-        return self._read(x, lambda name, factor: factor.absolute_sums().double(), 1)
+        return self._read(x, lambda name, factor: exact(factor.absolute_sums()), 1)
 
     def inner_products(self, x: Inputs, reference: Mapping[str, Tensor]) -> Readings:
         """Inner product of each sample's gradient with a reference, for each parameter tensor.
@@ -131,7 +131,7 @@ class Gradiometer:
             InputError: If a reference is missing, unknown, or of another shape.
         """
         placed = self._placed(reference)
-        return self._read(x, lambda name, factor: factor.inner_products(placed[name]).double(), 1)
+        return self._read(x, lambda name, factor: exact(factor.inner_products(placed[name])), 1)
 
     def alignments(self, x: Inputs, reference: Mapping[str, Tensor]) -> tuple[Readings, Readings]:
         """Inner products with a reference, and squared norms, from one pass: how far each gradient points its way.
@@ -149,7 +149,7 @@ class Gradiometer:
         placed = self._placed(reference)
 
         def both(name: str, factor: Factor) -> Tensor:
-            return torch.stack([factor.inner_products(placed[name]).double(), factor.squared_norms().double()], -1)
+            return exact(torch.stack([factor.inner_products(placed[name]), factor.squared_norms()], -1))
 
         found = self._read(x, both, (1, 2))
         # The two statistics came before the parameters.

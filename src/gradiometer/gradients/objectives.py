@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gradiometer.errors import InputError, ModelError
+from gradiometer.gradients.factors import exact
 
 
 @runtime_checkable
@@ -196,7 +197,7 @@ class Reconstruction:
                 f"Reconstruction compares outputs {tuple(outputs.shape)} with inputs {shape}: they must agree; "
                 "give output= to select the reconstruction"
             )
-        return (2 * (outputs.double() - inputs.double()) / outputs[0].numel()).unsqueeze(0)
+        return (2 * (exact(outputs) - exact(inputs)) / outputs[0].numel()).unsqueeze(0)
 
 
 def logits_of(outputs: Tensor) -> Tensor:
@@ -210,7 +211,7 @@ def logits_of(outputs: Tensor) -> Tensor:
             f"the model must return logits (B, C) with two or more classes, got {outputs.dtype} "
             f"{tuple(outputs.shape)}; give output= to select the logits, or an objective that fits these outputs"
         )
-    return outputs.double()
+    return exact(outputs)
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

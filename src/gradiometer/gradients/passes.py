@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from gradiometer.errors import ModelError
 from gradiometer.gradients.activations import LayerInputs, one_by_one
-from gradiometer.gradients.factors import Zero
+from gradiometer.gradients.factors import Zero, exact
 from gradiometer.gradients.loop import Loop
 from gradiometer.gradients.objectives import Loss, Objective
 from gradiometer.gradients.planning import Program, check_mode
-from gradiometer.gradients.reader import ProgramMismatch, Reader, Reduce, RuleFailure
+from gradiometer.gradients.reader import ProgramMismatch, Reader, Reduce, RuleFailure, Unsure
 from gradiometer.gradients.seeds import check_outputs, scaled, seeds_of
 from gradiometer.gradients.state import left_as_found
 
@@ -134,7 +134,7 @@ def walk(
 
 
 def attempted(program: Program, attempt: Callable[[], _Result]) -> _Result:
-    """Try again, with more parameters left to the loop, as long as the way of some fails.
+    """Try again, more carefully or with more parameters left to the loop, as long as the way of some fails.
 
     Raises:
         ModelError: If the loop fails too.
@@ -146,6 +146,8 @@ def attempted(program: Program, attempt: Callable[[], _Result]) -> _Result:
             if failure.roots <= program.looped:
                 raise ModelError(f"the gradients of {failure} cannot be computed: {failure.__cause__}") from failure
             program.looped |= failure.roots  # a statistic that the check did not try
+        except Unsure:
+            continue  # the program says from now on that each statistic is looked at
 
 
 def statistics(
@@ -207,7 +209,7 @@ def _joined(
     """The statistics of all labels and parameters, with the scale of the seeds put back in."""
     values: dict[str, list[Tensor]] = {name: [] for name in parameters}
     for statistic, exponent in zip(found, exponents, strict=True):
-        exponent = exponent.double()
+        exponent = exact(exponent)
         scale = torch.exp2(
             torch.stack([one * exponent for one in power], -1) if isinstance(power, tuple) else power * exponent
         )

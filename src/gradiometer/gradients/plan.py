@@ -12,7 +12,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from gradiometer.errors import ModelError
 from gradiometer.gradients import samples
-from gradiometer.gradients.factors import CHUNK, Factor
+from gradiometer.gradients.factors import CHUNK, Factor, exact
 from gradiometer.gradients.loop import Loop
 from gradiometer.gradients.planning import SAMPLES, Program, probe
 from gradiometer.gradients.reader import ProgramMismatch, Reader, RuleFailure
@@ -125,6 +125,7 @@ def make_plan(
     turned = samples.rotated(data), seeds.roll(1, 0), {name: value.roll(1, 0) for name, value in expected.items()}
     for batch in ((data, seeds, expected), turned):
         reader, counter, kept = _check(parameters, program, forward, select, *batch)
+    program.deferred = outputs.device.type != "cpu"
     lines = tuple(
         Line(name, tuple(parameter.shape), _path(name, program, reader), len(reader.forms[name]))
         for name, parameter in parameters.items()
@@ -189,7 +190,7 @@ def _selected(forward: Callable[[Any], Any], select: Callable[[Any], Tensor], da
 
 
 def _norms(_: str, factor: Factor) -> Tensor:
-    return factor.squared_norms().double()
+    return exact(factor.squared_norms())
 
 
 def _path(name: str, program: Program, reader: Reader) -> str:
@@ -205,8 +206,8 @@ def _check_separate(together: Tensor, alone: Tensor) -> None:
             f"a batch of {SAMPLES} gives outputs {tuple(together.shape)}, but its samples one by one give "
             f"{tuple(alone.shape)}: the first dimension of the outputs must be the samples"
         )
-    difference = (together.double() - alone.double()).abs().max().item() if together.numel() else 0.0
-    scale = alone.double().abs().max().item() if alone.numel() else 0.0
+    difference = (exact(together) - exact(alone)).abs().max().item() if together.numel() else 0.0
+    scale = exact(alone).abs().max().item() if alone.numel() else 0.0
     if not difference <= _OUTPUT_TOLERANCE.get(together.dtype, _LOW_PRECISION) * scale:
         raise ModelError(
             f"the outputs of a sample depend on the other samples of the batch, or on chance: they differ by "

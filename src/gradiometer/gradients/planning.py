@@ -53,11 +53,14 @@ class Program:
         steps: What to do with each.
         looped: The parameters left to the loop.
         channels_last: Whether images pass through convolutions with channels as the fastest dimension in memory.
+        deferred: Whether it is looked at once, at the end of a pass, if statistics may have left the range of float32:
+            to look at each would make the processor wait for the device each time.
     """
 
     steps: list[Step]
     looped: set[str] = field(default_factory=set)
     channels_last: bool = False
+    deferred: bool = False
 
 
 @dataclass

@@ -36,6 +36,10 @@ class RuleFailure(Exception):
         self.roots = roots
 
 
+class Unsure(Exception):
+    """Some statistics may have left the range of float32; a pass that looks at each of them will tell."""
+
+
 class Reader(Tape):
     """Runs a program: detaches parameters where they meet activations, and keeps what the factors need.
 
@@ -69,6 +73,7 @@ class Reader(Tape):
         self._reduce: Reduce | None = None
         self._last = False
         self._several = several
+        self._in_range: list[Tensor] = []
         self.statistics: dict[str, Tensor] = {}
         #: Parameters whose statistic may have left the range of float32 on the way.
         self.doubtful: set[str] = set()
@@ -110,6 +115,9 @@ class Reader(Tape):
         if outputs.requires_grad and self._anchor is not None:
             torch.autograd.grad(outputs, self._anchor, seeds, retain_graph=not last, allow_unused=True)
         self._finish()
+        if self._in_range and not bool(torch.stack([each.to(outputs.device) for each in self._in_range]).all()):
+            self._program.deferred = False
+            raise Unsure
         return self.statistics
 
     def strays(self, outputs: Tensor) -> set[str]:
@@ -211,10 +219,13 @@ class Reader(Tape):
         if decisive.ndim > 1:
             return  # explicit gradients
         low, high = torch.aminmax(decisive.abs())
+        if self._program.deferred:
+            self._in_range.append((low >= _SMALL) & (high < torch.inf))
+            return
         if float(low) >= _SMALL and float(high) < torch.inf:
             return
         certain = torch.isfinite(decisive) & (decisive.abs() >= _SMALL)
-        if not bool((certain | factor.vanishing()).all()):
+        if not bool((certain | factor.vanishing().to(certain.device)).all()):
             self.doubtful.add(name)
 
     def _finish(self) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from gradiometer.gradients.factors import CHUNK, Dense, Factor, Sides, wide
+from gradiometer.gradients.factors import CHUNK, Dense, Factor, Sides, exact, wide
 
 #: Numbers of a gradient without two sides that is kept for later as it is.
 _EXPLICIT = 2**18
@@ -48,7 +48,7 @@ def products(rows: Sequence[Factor], columns: Sequence[Factor] | None = None) ->
         bounds = start, min(start + step, rows[0].batch)
         left, right = _by_sides(apart, *bounds) if by_sides else _explicit(every, *bounds)
         across = right if columns is None else right[:, len(rows) :]
-        parts.append((left[:, : len(rows)] @ across.mT).double())
+        parts.append(exact(left[:, : len(rows)] @ across.mT))
     return torch.cat(parts)
 
 
@@ -143,9 +143,10 @@ class Together:
         for row, number in enumerate(numbers):
             self.values[name][:, number, numbers] = found[:, row]
         own = found.diagonal(dim1=1, dim2=2)
-        for row, factor in enumerate(held.values()):
-            certain = torch.isfinite(own[:, row]) & (own[:, row] >= _SMALL)
-            if not bool(certain.all()) and not bool((certain | factor.vanishing()).all()):
+        certain = torch.isfinite(own) & (own >= _SMALL)
+        if not bool(certain.all()):
+            zeros = torch.stack([factor.vanishing() for factor in held.values()], 1).to(certain.device)
+            if not bool((certain | zeros).all()):
                 self.doubtful.add(name)
         if self._block[-1] + 1 == self._directions:
             held.clear()
