@@ -239,3 +239,19 @@ def test_every_command_prints_its_config(command: Command, run: Run) -> None:
     said = run(command.name, *(word.replace("_", "-") for word in required), "--print_config")
     assert said.code == 0, said.err
     assert set(yaml.safe_load(said.out)) == {"debug", *(entry.name for entry in entries)}
+
+
+def test_dial_compares_subsets_and_writes_the_curve(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "dial.json"
+    words = ("--known", "digits@0-40", "--held-out", "digits@50-80", "--limit", 60, "--batch-size", 30)
+    said = run("dial", "--model", workshop.model, *words, "--loss", 0.2, "--out", out)
+    assert said.code == 0, said.err
+    curve = json.loads(out.read_text(encoding="utf-8"))
+    assert curve["settings"][-1]["parameters"] == ["*"]
+    assert curve["control"]["tensors"] == 0
+    assert curve["chosen"]["auroc"] >= curve["settings"][-1]["auroc"] - 0.2
+    assert " ".join(curve["chosen"]["parameters"]) in said.out
+    assert "gaussian_noise 3" in said.out
+    said = run("dial", "--model", workshop.model, *words, "--loss", 2)
+    assert said.code == 1
+    assert "between 0 and 1" in said.err

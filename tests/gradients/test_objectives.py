@@ -16,6 +16,7 @@ from gradiometer.gradients import (
     Gradiometer,
     Objective,
     PseudoLabel,
+    RandomContrasts,
     Reconstruction,
     UniformTarget,
 )
@@ -275,3 +276,35 @@ def test_own_objective_sees_outputs_and_inputs() -> None:
     z = (head(x)[:, 0] * x[:, 1]).detach()
     readings = Gradiometer(head, objective).squared_norms(x)
     torch.testing.assert_close(readings["bias"], (z.exp() * x[:, 1]).square(), rtol=1e-12, atol=0)
+
+
+def test_random_contrasts_estimate_the_mean_over_the_contrast_classes() -> None:
+    """For 200 classes: unbiased, and no further off than the stated `sqrt(2 / N)` allows, for every parameter."""
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 200)).double().eval()
+    inputs = torch.randn(3, 6, dtype=torch.float64)
+    wanted = Gradiometer(model, ContrastClasses()).squared_norms(inputs).values.mean(1)
+    meter = Gradiometer(model)
+    for draws in (16, 256):
+        ratios = []
+        for seed in range(20):
+            meter.objective = RandomContrasts(draws, seed)
+            values = meter.squared_norms(inputs).values
+            assert values.shape == (3, draws, 4)
+            ratios.append(values.mean(1) / wanted)
+        found = torch.stack(ratios)
+        bound = (2 / draws) ** 0.5
+        # Standard deviation of 20 seeds, with room for the chance in it (a fifth, three times over).
+        assert (found.std(0) <= 1.5 * bound).all()
+        assert ((found.mean(0) - 1).abs() <= 4 * bound / 20**0.5).all()
+
+
+def test_draws_of_random_contrasts() -> None:
+    logits = torch.randn(4, 5, dtype=torch.float64)
+    first, second = RandomContrasts(3).seeds(logits, None), RandomContrasts(3).seeds(logits, None)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, RandomContrasts(3, seed=1).seeds(logits, None))
+    # Every contrast sums to zero, so does every combination.
+    torch.testing.assert_close(first.sum(2), torch.zeros(3, 4).double(), rtol=0, atol=1e-12)
+    with pytest.raises(InputError, match="draws=0"):
+        RandomContrasts(0)

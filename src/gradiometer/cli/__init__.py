@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from gradiometer.cli import benchmark, calibrate, challenge, demo, explain, fit, plan, score, train, train_gradcon
+from gradiometer.cli import benchmark, calibrate, challenge, demo, dial, explain, fit, plan, score, train, train_gradcon
 from gradiometer.cli.command import Command, chosen, completed, make_parser
 from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import GradiometerError
@@ -37,6 +37,7 @@ COMMANDS: tuple[Command, ...] = (
     explain.COMMAND,
     challenge.COMMAND,
     plan.COMMAND,
+    dial.COMMAND,
     benchmark.COMMAND,
 )
 """All commands, in the order in which one meets them."""

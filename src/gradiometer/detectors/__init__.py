@@ -10,6 +10,7 @@ from gradiometer.detectors.control import Control
 from gradiometer.detectors.ddu import DDU
 from gradiometer.detectors.decision import DecisionNetwork
 from gradiometer.detectors.density import NeighbourDensity
+from gradiometer.detectors.dial import Dial, Setting, dial
 from gradiometer.detectors.dropout import MCDropout
 from gradiometer.detectors.ensemble import DeepEnsemble
 from gradiometer.detectors.exgrad import ExGrad
@@ -43,6 +44,7 @@ __all__ = [
     "DecisionNetwork",
     "DeepEnsemble",
     "Detector",
+    "Dial",
     "Energy",
     "ExGrad",
     "FalseAlarms",
@@ -62,9 +64,11 @@ __all__ = [
     "Purview",
     "ReAct",
     "Samples",
+    "Setting",
     "Uncertainty",
     "Verdict",
     "ViM",
+    "dial",
     "false_alarms",
     "images_needed",
     "load",

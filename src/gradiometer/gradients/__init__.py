@@ -1,5 +1,6 @@
 """The instrument: per-sample, per-parameter gradient statistics of any `torch.nn.Module`."""
 
+from gradiometer.gradients.class_grams import ClassGrams
 from gradiometer.gradients.meter import Gradiometer
 from gradiometer.gradients.objectives import (
     ConfoundingLabel,
@@ -7,6 +8,7 @@ from gradiometer.gradients.objectives import (
     Loss,
     Objective,
     PseudoLabel,
+    RandomContrasts,
     Reconstruction,
     UniformTarget,
 )
@@ -16,6 +18,7 @@ from gradiometer.gradients.rules import Call, LayerRule, layer_rule
 
 __all__ = [
     "Call",
+    "ClassGrams",
     "ConfoundingLabel",
     "ContrastClasses",
     "Gradiometer",
@@ -25,6 +28,7 @@ __all__ = [
     "Objective",
     "Plan",
     "PseudoLabel",
+    "RandomContrasts",
     "Readings",
     "Reconstruction",
     "UniformTarget",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients import samples
-from gradiometer.gradients.factors import wide
+from gradiometer.gradients.factors import exact, wide
 from gradiometer.gradients.tape import Operation, Tape
 
 #: Operations that count as layers, with the position of their input; the weight follows it.
@@ -125,5 +125,5 @@ def gathered(
         raise ModelError("the model has no linear or convolution layer whose activations could be read")
     if missing := parts[0].wanted - set(parts[0].means):
         raise InputError(f"there is no layer {min(missing)!r} to take means of; there are: {', '.join(layers)}")
-    norms = [torch.stack([part.norms[name].double() for name in layers], 1) for part in parts]
+    norms = [torch.stack([exact(part.norms[name]) for name in layers], 1) for part in parts]
     return layers, torch.cat(norms), {name: torch.cat([part.means[name] for part in parts]) for name in parts[0].means}

@@ -9,12 +9,33 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 #: Bytes of explicit gradients that are held at once: large enough for efficient products, small enough to stay cheap.
 CHUNK = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Sides:
+    """A gradient as the product of its two sides, a sum over S positions in each of G groups.
+
+    The side of the inputs is the same for every direction that is sent back through an operation. So the inner products
+    of the gradients of several directions need its Gram matrix once, and nothing of the size of the parameter.
+
+    Attributes:
+        gram: Maps a range of b samples to the Gram matrices of their inputs, (b, G, S, S).
+        errors: Maps a range of b samples to the gradients of their outputs, (b, G, O, S).
+        gram_size: Numbers that are held for one sample while its Gram matrix is made.
+        error_size: Numbers in the errors of one sample.
+    """
+
+    gram: Callable[[int, int], Tensor]
+    errors: Callable[[int, int], Tensor]
+    gram_size: int
+    error_size: int
 
 
 class Factor(ABC):
@@ -30,6 +51,8 @@ class Factor(ABC):
 
     #: Name of the path that yields the squared norm, for `Gradiometer.plan`.
     form = "explicit"
+    #: Whether what it calls inputs are the gradients of the output, and the other way round.
+    exchanged = False
 
     def __init__(self, batch: int, shape: torch.Size) -> None:
         self.batch = batch
@@ -50,6 +73,10 @@ class Factor(ABC):
     def inner_products(self, reference: Tensor) -> Tensor:
         """Inner product of each sample's gradient with a reference of the parameter's shape, (B,)."""
         return self._reduced(lambda part: part @ reference.to(part.dtype).reshape(-1))
+
+    def sides(self, directions: int) -> Sides | None:
+        """The two sides of the gradient, where inner products between that many directions are cheaper from them."""
+        return None
 
     def vanishing(self) -> Tensor:
         """Which samples have a gradient of exact zeros for certain, (B,) bool."""
@@ -108,7 +135,7 @@ class Zero(Factor):
 
     def squared_norms(self) -> Tensor:
         """Zeros (B,)."""
-        return torch.zeros(self.batch, dtype=torch.float64, device=self._like.device)
+        return exact(torch.zeros(self.batch, device=self._like.device))
 
     def absolute_sums(self) -> Tensor:
         """Zeros (B,)."""
@@ -165,6 +192,11 @@ class Sum(Factor):
 def wide(tensor: Tensor) -> Tensor:
     """The tensor in at least float32, in which statistics are accumulated."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def exact(tensor: Tensor) -> Tensor:
+    """The tensor in float64: on its device, or in main memory where the device has no float64 (MPS)."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
 def sum_of_squares(tensor: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradiometer.errors import ModelError
 from gradiometer.gradients import samples
-from gradiometer.gradients.factors import Dense
+from gradiometer.gradients.factors import Dense, exact
 from gradiometer.gradients.reader import Reduce
 
 
@@ -45,7 +45,7 @@ class Loop:
                 gradients = _gradients(scalar, list(self.parameters.values()))
             for (name, parameter), gradient in zip(self.parameters.items(), gradients, strict=True):
                 value = torch.zeros_like(parameter) if gradient is None else gradient.to_dense()
-                found[name].append(reduce(name, Dense(value.detach().double().unsqueeze(0))))
+                found[name].append(reduce(name, Dense(exact(value.detach()).unsqueeze(0))))
         return {name: torch.cat(parts) for name, parts in found.items()}
 
 

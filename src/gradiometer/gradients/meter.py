@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gradiometer.errors import InputError, ModelError
-from gradiometer.gradients import samples
+from gradiometer.gradients import passes, samples
 from gradiometer.gradients.activations import LayerInputs, gathered, one_by_one
 from gradiometer.gradients.arguments import chosen_parameters, memory_in_bytes
-from gradiometer.gradients.factors import Factor, Zero, wide
-from gradiometer.gradients.loop import Loop
+from gradiometer.gradients.class_grams import ClassGrams, class_grams
+from gradiometer.gradients.factors import Factor, exact, wide
+from gradiometer.gradients.failures import ProgramMismatch
 from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective
+from gradiometer.gradients.passes import Found, Power, Subject
 from gradiometer.gradients.plan import Plan, make_plan
-from gradiometer.gradients.planning import Program, check_finite, check_mode, watched_by_hooks
-from gradiometer.gradients.reader import ProgramMismatch, Reader, Reduce, RuleFailure
+from gradiometer.gradients.planning import Program, check_finite, check_mode
+from gradiometer.gradients.reader import Reader, Reduce
 from gradiometer.gradients.readings import Readings
 from gradiometer.gradients.samples import Inputs
-from gradiometer.gradients.seeds import check_outputs, scaled, seeds_of
 from gradiometer.gradients.state import left_as_found
 
 Select = Callable[[Any], Tensor] | str | int
-Power = int | tuple[int, ...]
-"""With which power of the gradient a statistic grows; one for each of several statistics."""
+
+#: Working memory for several directions together when none is given.
+_TOGETHER = 2**30
 
 
 class Gradiometer:
@@ -110,11 +112,11 @@ class Gradiometer:
             ModelError: If the model is in train mode, mixes samples, or has outputs that the objective cannot use.
         """
         wanted = means if activations or means else None
-        return self._read(x, lambda name, factor: factor.squared_norms().double(), 2, wanted)
+        return self._read(x, lambda name, factor: exact(factor.squared_norms()), 2, wanted)
 
     def absolute_sums(self, x: Inputs) -> Readings:
         """L1 norm of each sample's gradient of each parameter tensor; see `squared_norms`."""
-        return self._read(x, lambda name, factor: factor.absolute_sums().double(), 1)
+        return self._read(x, lambda name, factor: exact(factor.absolute_sums()), 1)
 
     def inner_products(self, x: Inputs, reference: Mapping[str, Tensor]) -> Readings:
         """Inner product of each sample's gradient with a reference, for each parameter tensor.
@@ -130,7 +132,7 @@ class Gradiometer:
             InputError: If a reference is missing, unknown, or of another shape.
         """
         placed = self._placed(reference)
-        return self._read(x, lambda name, factor: factor.inner_products(placed[name]).double(), 1)
+        return self._read(x, lambda name, factor: exact(factor.inner_products(placed[name])), 1)
 
     def alignments(self, x: Inputs, reference: Mapping[str, Tensor]) -> tuple[Readings, Readings]:
         """Inner products with a reference, and squared norms, from one pass: how far each gradient points its way.
@@ -148,7 +150,7 @@ class Gradiometer:
         placed = self._placed(reference)
 
         def both(name: str, factor: Factor) -> Tensor:
-            return torch.stack([factor.inner_products(placed[name]).double(), factor.squared_norms().double()], -1)
+            return exact(torch.stack([factor.inner_products(placed[name]), factor.squared_norms()], -1))
 
         found = self._read(x, both, (1, 2))
         # The two statistics came before the parameters.
@@ -188,6 +190,42 @@ class Gradiometer:
             result = self._statistics(part, stop - start, lambda name, factor: _explicit(factor), 1)
             parts.append(result.values)
         return {name: torch.cat([part[name] for part in parts]) for name in self._parameters}
+
+    def class_grams(self, x: Inputs, classes: Sequence[int] | None = None) -> ClassGrams:
+        """Inner products between the gradients of the logits of each sample, for each parameter tensor.
+
+        From these follows the squared norm for any label, hard, soft or multi-hot, without another pass:
+        `meter.class_grams(x).squared_norms(ContrastClasses())`. One forward pass, and a backward pass for each class.
+        The objective of the instrument plays no part.
+
+        Args:
+            x: B samples.
+            classes: The logits in question; all C of them when absent. The result holds T C^2 numbers for each sample,
+                so choose some if there are many.
+
+        Returns:
+            The Gram matrices (B, T, C, C).
+
+        Raises:
+            InputError: If there is no such class, or the result alone does not fit into the memory.
+            ModelError: If the outputs are no logits (B, C).
+        """
+        size = samples.count(x)
+        plan = self._plan(samples.on(samples.take(x, 0, 3), self._device))
+        count = len(classes) if classes is not None else plan.outputs[0] if plan.outputs else 1
+        memory = _TOGETHER if self.memory is None else self.memory
+        if self.memory is not None and (result := 8 * size * len(self._parameters) * count**2) > memory:
+            raise InputError(
+                f"Gram matrices of {count} classes for {len(self._parameters)} parameters and {size} samples take "
+                f"{result:,} bytes, more than memory={self.memory:,}: give fewer samples, classes= or parameters="
+            )
+        step, block = plan.largest_parts(memory, max(1, count))
+        parts = []
+        for start in range(0, size, step):
+            part = samples.on(samples.take(x, start, start + step), self._device)
+            parts.append(class_grams(self._subject(part), part, min(step, size - start), classes, block))
+        values, outputs = (torch.cat([getattr(part, name) for part in parts]) for name in ("values", "outputs"))
+        return replace(parts[0], outputs=outputs, values=values)
 
     def activation_norms(self, x: Inputs, *, means: Collection[str] = ()) -> Readings:
         """Squared L2 norm of the input of each linear and convolution layer: the forward-only control.
@@ -266,78 +304,13 @@ class Gradiometer:
 
     def _statistics(
         self, x: Inputs, batch: int, reduce: Reduce, power: Power, wanted: Collection[str] | None = None
-    ) -> _Found:
+    ) -> Found:
         """One statistic of every parameter for a batch that fits into memory."""
+        return passes.statistics(self._subject(x), x, batch, self.objective, reduce, power, wanted)
+
+    def _subject(self, x: Inputs) -> Subject:
         program = self._plan(x).program
-        while True:
-            try:
-                return self._attempt(x, batch, reduce, power, wanted, program)
-            except RuleFailure as failure:
-                if failure.roots <= program.looped:
-                    raise ModelError(f"the gradients of {failure} cannot be computed: {failure.__cause__}") from failure
-                program.looped |= failure.roots  # a statistic that the check did not try
-
-    def _attempt(
-        self, x: Inputs, batch: int, reduce: Reduce, power: Power, wanted: Collection[str] | None, program: Program
-    ) -> _Found:
-        """One forward pass and the backward passes through it, by the program."""
-        check_mode(self.model)
-        kept = None if wanted is None else LayerInputs(wanted)
-        if program.folds and watched_by_hooks(self.model):
-            program = replace(program, folds=False)
-        reader = Reader(self._parameters, program, batch, activations=kept, several=isinstance(power, tuple))
-        read = self._named(set(self._parameters) - program.looped)
-        looped, outputs = set(program.looped), None
-        with left_as_found(self.model, read.values()), closing(reader):
-            if read or kept is not None:
-                try:
-                    with reader:
-                        raw = self._forward(x)
-                    outputs = self._select(raw)
-                    looped |= reader.strays(outputs)
-                except ProgramMismatch:
-                    looped = set(self._parameters)
-                    if wanted is not None:
-                        kept = one_by_one(self._parameters, self._forward, x, batch, wanted)
-            loop = Loop(self._forward, self._select, self._named(looped))
-            visible = loop.outputs(x, batch) if outputs is None else outputs.detach()
-            check_outputs(visible)
-            seeds, exponents = scaled(seeds_of(self.objective, visible, x), visible)
-            found: list[dict[str, Tensor]] = [{} for _ in seeds]
-            if outputs is not None and read:
-                for number, seed in enumerate(seeds):
-                    last = number + 1 == len(seeds)
-                    found[number] = reader.backward(outputs, seed.to(outputs.dtype), reduce, last=last)
-        if reader.doubtful:
-            looped |= reader.doubtful
-            loop = Loop(self._forward, self._select, self._named(looped))
-        if looped:
-            with left_as_found(self.model, loop.parameters.values()):
-                for number, seed in enumerate(seeds):
-                    found[number] |= loop.statistics(x, seed, batch, reduce)
-        return _Found(visible, self._joined(found, exponents, batch, reduce, power), kept)
-
-    def _joined(
-        self, found: list[dict[str, Tensor]], exponents: Tensor, batch: int, reduce: Reduce, power: Power
-    ) -> dict[str, Tensor]:
-        """The statistics of all labels and parameters, with the scale of the seeds put back in."""
-        values: dict[str, list[Tensor]] = {name: [] for name in self._parameters}
-        for statistics, exponent in zip(found, exponents, strict=True):
-            exponent = exponent.double()
-            scale = torch.exp2(
-                torch.stack([one * exponent for one in power], -1) if isinstance(power, tuple) else power * exponent
-            )
-            for name, parameter in self._parameters.items():
-                value = statistics.get(name)
-                if value is None:
-                    value = reduce(name, Zero(batch, parameter))
-                shape = (*scale.shape, *(1,) * (value.ndim - scale.ndim))
-                values[name].append((value * scale.view(shape)).to(value.dtype))
-        several = getattr(self.objective, "several", False)
-        return {name: torch.stack(parts, 1) if several else parts[0] for name, parts in values.items()}
-
-    def _named(self, names: set[str]) -> dict[str, Tensor]:
-        return {name: parameter for name, parameter in self._parameters.items() if name in names}
+        return Subject(self.model, self._parameters, self._forward, self._select, program)
 
     def _plan(self, x: Inputs) -> Plan:
         current = dict(self.model.named_parameters())
@@ -384,15 +357,6 @@ class Gradiometer:
                 "give output= a key, an index or a callable that selects the tensor"
             )
         return raw
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Statistics of one part of a batch."""
-
-    outputs: Tensor
-    values: dict[str, Tensor]
-    inputs: LayerInputs | None
 
 
 def _explicit(factor: Factor) -> Tensor:

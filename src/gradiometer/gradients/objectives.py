@@ -6,6 +6,7 @@ Differences such as `p - 1` are never formed where they would cancel, so a gradi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gradiometer.errors import InputError, ModelError
+from gradiometer.gradients.factors import exact
 
 
 @runtime_checkable
@@ -121,6 +123,49 @@ class ContrastClasses:
 
 
 @dataclass(frozen=True)
+class RandomContrasts:
+    """Random combinations of all contrast classes: their mean squared norm for a few backward passes instead of C.
+
+    With signs `u_k` drawn once, `dJ/dz = sum_k u_k (p - onehot(k)) / sqrt(C)`. The expected squared norm is the
+    mean of those of `ContrastClasses()` over the classes (Hutchinson's estimate of a trace), for each parameter tensor.
+    The mean over N draws has a relative standard deviation of at most `sqrt(2 / N)`; the more directions a gradient
+    takes, the less. All samples have the same signs, so their estimates are comparable.
+
+    Attributes:
+        draws: Number of draws N; readings get a dimension for them. Each costs one backward pass.
+        seed: Seed of the signs.
+
+    Raises:
+        InputError: If there are no draws.
+
+    Example:
+        >>> import torch
+        >>> from gradiometer import Gradiometer
+        >>> model = torch.nn.Linear(4, 1000).eval()
+        >>> readings = Gradiometer(model, RandomContrasts(draws=8)).squared_norms(torch.randn(5, 4))
+        >>> readings.values.mean(1).shape
+        torch.Size([5, 2])
+    """
+
+    draws: int = 8
+    seed: int = 0
+    several = True
+
+    def __post_init__(self) -> None:
+        """Check the number of draws."""
+        if self.draws < 1:
+            raise InputError(f"RandomContrasts needs at least one draw, got draws={self.draws}")
+
+    def seeds(self, outputs: Tensor, inputs: Any) -> Tensor:
+        """`dJ/dz`, (N, B, C)."""
+        logits = logits_of(outputs)
+        generator = torch.Generator().manual_seed(self.seed)
+        signs = torch.randint(2, (self.draws, logits.shape[1]), generator=generator).to(logits) * 2 - 1
+        shares = logits.softmax(1) * signs.sum(1).view(-1, 1, 1)
+        return (shares - signs.unsqueeze(1)) / math.sqrt(logits.shape[1])
+
+
+@dataclass(frozen=True)
 class PseudoLabel:
     """Cross-entropy against the predicted class (Oberdiek et al., ANNPR 2018): `dJ/dz = p - onehot(argmax z)`."""
 
@@ -152,7 +197,7 @@ class Reconstruction:
                 f"Reconstruction compares outputs {tuple(outputs.shape)} with inputs {shape}: they must agree; "
                 "give output= to select the reconstruction"
             )
-        return (2 * (outputs.double() - inputs.double()) / outputs[0].numel()).unsqueeze(0)
+        return (2 * (exact(outputs) - exact(inputs)) / outputs[0].numel()).unsqueeze(0)
 
 
 def logits_of(outputs: Tensor) -> Tensor:
@@ -166,7 +211,7 @@ def logits_of(outputs: Tensor) -> Tensor:
             f"the model must return logits (B, C) with two or more classes, got {outputs.dtype} "
             f"{tuple(outputs.shape)}; give output= to select the logits, or an objective that fits these outputs"
         )
-    return outputs.double()
+    return exact(outputs)
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

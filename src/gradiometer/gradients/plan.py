@@ -12,10 +12,12 @@ from torch.utils.checkpoint import CheckpointError
 
 from gradiometer.errors import ModelError
 from gradiometer.gradients import samples
-from gradiometer.gradients.factors import CHUNK, Factor
+from gradiometer.gradients.factors import CHUNK, Factor, exact
+from gradiometer.gradients.failures import ProgramMismatch, RuleFailure
 from gradiometer.gradients.loop import Loop
 from gradiometer.gradients.planning import SAMPLES, Program, probe
-from gradiometer.gradients.reader import ProgramMismatch, Reader, RuleFailure
+from gradiometer.gradients.reader import Reader
+from gradiometer.gradients.together import kept_size
 
 #: Largest difference of outputs, relative to the largest output, that is put down to rounding, by dtype.
 _OUTPUT_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -23,6 +25,8 @@ _OUTPUT_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 #: Both for shorter types.
 _LOW_PRECISION = 0.3
+#: Number of directions for which the memory of several is estimated.
+SEVERAL = 10
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,15 @@ class Plan:
         lines: One line for each parameter tensor.
         program: What the reader does in each step.
         sample_bytes: Memory that one sample takes, measured on three.
+        direction_bytes: Memory that one sample takes for each direction of several that are read together.
+        outputs: Shape of the outputs for one sample.
     """
 
     lines: tuple[Line, ...]
     program: Program
     sample_bytes: int
+    direction_bytes: int = 0
+    outputs: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         """A table."""
@@ -69,6 +77,18 @@ class Plan:
     def largest_batch(self, memory: int) -> int:
         """How many samples fit into a working memory, at least one."""
         return max(1, (memory - 2 * CHUNK) // max(1, self.sample_bytes))
+
+    def largest_parts(self, memory: int, directions: int) -> tuple[int, int]:
+        """How many samples fit into a working memory with several directions together, and how many of those at a time.
+
+        All directions at a time, unless there is no memory for that even with a single sample.
+        """
+        results = 3 * 8 * directions**2 * len(self.lines)
+        left = memory - 2 * CHUNK
+        batch = left // max(1, self.sample_bytes + directions * self.direction_bytes + results)
+        if batch:
+            return batch, directions
+        return 1, max(1, min(directions, (left - self.sample_bytes - results) // max(1, self.direction_bytes)))
 
 
 def make_plan(
@@ -105,12 +125,13 @@ def make_plan(
     # The second batch holds the same samples in another order: where that decides what a model does, the loop is right.
     turned = samples.rotated(data), seeds.roll(1, 0), {name: value.roll(1, 0) for name, value in expected.items()}
     for batch in ((data, seeds, expected), turned):
-        reader, counter = _check(parameters, program, forward, select, *batch)
+        reader, counter, kept = _check(parameters, program, forward, select, *batch)
+    program.deferred = outputs.device.type != "cpu"
     lines = tuple(
         Line(name, tuple(parameter.shape), _path(name, program, reader), len(reader.forms[name]))
         for name, parameter in parameters.items()
     )
-    return Plan(lines, program, counter.bytes // SAMPLES + 1)
+    return Plan(lines, program, counter.bytes // SAMPLES + 1, 4 * sum(kept.values()), tuple(outputs.shape[1:]))
 
 
 def _check(
@@ -121,19 +142,25 @@ def _check(
     data: Any,
     seeds: Tensor,
     expected: Mapping[str, Tensor],
-) -> tuple[Reader, _Memory]:
+) -> tuple[Reader, _Memory, dict[str, int]]:
     """Carry the program out on a batch, and leave to the loop what fails or differs from it."""
+    kept: dict[str, int] = {}
+
+    def norms(name: str, factor: Factor) -> Tensor:
+        kept[name] = kept_size(factor, SEVERAL)
+        return _norms(name, factor)
+
     while True:
         for name, parameter in parameters.items():
             parameter.requires_grad_(name not in program.looped)
-        reader, counter = Reader(parameters, program, SAMPLES), _Memory()
+        reader, counter = Reader(parameters, program, SAMPLES, folds=program.folds), _Memory()
         try:
             with counter, reader:
                 selected = _selected(forward, select, data, program)
             if strays := reader.strays(selected):
                 program.looped |= strays
                 continue
-            found = reader.backward(selected, seeds, _norms, last=True)
+            found = reader.backward(selected, seeds, norms, last=True)
         except _OtherFormat:
             program.channels_last = False
         except RuleFailure as failure:
@@ -143,11 +170,11 @@ def _check(
                 program.folds = False
                 continue
             program.looped |= set(parameters)
-            return reader, counter
+            return reader, counter, kept
         else:
             if program.looped < set(parameters):
                 program.looped |= _different(found, expected, seeds.dtype) - reader.doubtful
-            return reader, counter
+            return reader, counter, kept
         finally:
             reader.close()
 
@@ -167,7 +194,7 @@ def _selected(forward: Callable[[Any], Any], select: Callable[[Any], Tensor], da
 
 
 def _norms(_: str, factor: Factor) -> Tensor:
-    return factor.squared_norms().double()
+    return exact(factor.squared_norms())
 
 
 def _path(name: str, program: Program, reader: Reader) -> str:
@@ -183,8 +210,8 @@ def _check_separate(together: Tensor, alone: Tensor) -> None:
             f"a batch of {SAMPLES} gives outputs {tuple(together.shape)}, but its samples one by one give "
             f"{tuple(alone.shape)}: the first dimension of the outputs must be the samples"
         )
-    difference = (together.double() - alone.double()).abs().max().item() if together.numel() else 0.0
-    scale = alone.double().abs().max().item() if alone.numel() else 0.0
+    difference = (exact(together) - exact(alone)).abs().max().item() if together.numel() else 0.0
+    scale = exact(alone).abs().max().item() if alone.numel() else 0.0
     if not difference <= _OUTPUT_TOLERANCE.get(together.dtype, _LOW_PRECISION) * scale:
         raise ModelError(
             f"the outputs of a sample depend on the other samples of the batch, or on chance: they differ by "

@@ -62,12 +62,15 @@ class Program:
         looped: The parameters left to the loop.
         channels_last: Whether images pass through convolutions with channels as the fastest dimension in memory.
         folds: Whether batch norms are folded into the convolutions before them.
+        deferred: Whether it is looked at once, at the end of a pass, if statistics may have left the range of float32:
+            to look at each would make the processor wait for the device each time.
     """
 
     steps: list[Step]
     looped: set[str] = field(default_factory=set)
     channels_last: bool = False
     folds: bool = False
+    deferred: bool = False
 
 
 @dataclass

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gradiometer.errors import GradiometerError
 from gradiometer.gradients.activations import LayerInputs, layer_input
-from gradiometer.gradients.factors import Computed, Factor, Sum
+from gradiometer.gradients.factors import Factor
+from gradiometer.gradients.failures import ProgramMismatch, RuleFailure, Unsure, as_failure_of
 from gradiometer.gradients.folding import RECTIFIERS, Folded, affine, spread
+from gradiometer.gradients.joining import through, total
 from gradiometer.gradients.pair import Pair
 from gradiometer.gradients.planning import Program, Step
-from gradiometer.gradients.rules.linear import Outer
 from gradiometer.gradients.tape import MARK, Operation, Tape, describes, tensors_of
 from gradiometer.gradients.uses import Use
 
@@ -32,18 +31,6 @@ _RECTIFIED = "_gradiometer_rectified"
 _SMALL = 1e-30
 
 
-class ProgramMismatch(Exception):
-    """The forward pass took other operations than the program was made for."""
-
-
-class RuleFailure(Exception):
-    """The statistic of some parameters cannot be computed in the way that was planned."""
-
-    def __init__(self, roots: frozenset[str]) -> None:
-        super().__init__(", ".join(sorted(roots)))
-        self.roots = roots
-
-
 class Reader(Tape):
     """Runs a program: detaches parameters where they meet activations, and keeps what the factors need.
 
@@ -53,6 +40,7 @@ class Reader(Tape):
         batch: Number of samples B.
         activations: Where to keep what is said of layer inputs on the way, or None.
         several: Whether a statistic has a last dimension for several of them, the squared norm being the last one.
+        folds: Whether batch norms are folded where the program has found that they can be.
     """
 
     def __init__(
@@ -63,6 +51,7 @@ class Reader(Tape):
         *,
         activations: LayerInputs | None = None,
         several: bool = False,
+        folds: bool = False,
     ) -> None:
         super().__init__(parameters)
         self._parameters = parameters
@@ -78,6 +67,8 @@ class Reader(Tape):
         self._reduce: Reduce | None = None
         self._last = False
         self._several = several
+        self._folds = folds
+        self._in_range: list[Tensor] = []
         self.statistics: dict[str, Tensor] = {}
         #: Parameters whose statistic may have left the range of float32 on the way.
         self.doubtful: set[str] = set()
@@ -135,6 +126,9 @@ class Reader(Tape):
         if outputs.requires_grad and self._anchor is not None:
             torch.autograd.grad(outputs, self._anchor, seeds, retain_graph=not last, allow_unused=True)
         self._finish()
+        if self._in_range and not bool(torch.stack([each.to(outputs.device) for each in self._in_range]).all()):
+            self._program.deferred = False
+            raise Unsure
         return self.statistics
 
     def strays(self, outputs: Tensor) -> set[str]:
@@ -206,7 +200,7 @@ class Reader(Tape):
 
     def _runs(self, operation: Operation, step: Step) -> bool:
         """Whether an operation is run at once, and not together with the batch norm behind it."""
-        if step.slice is None or not self._program.folds:
+        if step.slice is None or not self._folds:
             return True
         following = self._program.steps[self._number]
         return len(step.layouts) != 1 or following.kind != "use"
@@ -280,7 +274,7 @@ class Reader(Tape):
         if use.changed():
             raise RuleFailure(use.roots)  # an activation was changed in place since; autograd may still know it
         waiting = len(self._pending)
-        with torch.no_grad(), _as_failure_of(lambda: use.roots):
+        with torch.no_grad(), as_failure_of(lambda: use.roots):
             for target, roots, factor in use.found(gradient):
                 self._take(target, roots, factor)
         if self._last and len(self._pending) == waiting:
@@ -306,10 +300,13 @@ class Reader(Tape):
         if decisive.ndim > 1:
             return  # explicit gradients
         low, high = torch.aminmax(decisive.abs())
+        if self._program.deferred:
+            self._in_range.append((low >= _SMALL) & (high < torch.inf))
+            return
         if float(low) >= _SMALL and float(high) < torch.inf:
             return
         certain = torch.isfinite(decisive) & (decisive.abs() >= _SMALL)
-        if not bool((certain | factor.vanishing()).all()):
+        if not bool((certain | factor.vanishing().to(certain.device)).all()):
             self.doubtful.add(name)
 
     def _finish(self) -> None:
@@ -327,25 +324,14 @@ class Reader(Tape):
         for target, factors in derived.values():
             for name in sorted(self.roots(target) or ()):
                 if name not in self._program.looped:
-                    gathered.setdefault(name, []).append(_through(target, _total(factors), self._parameters[name]))
+                    gathered.setdefault(name, []).append(through(target, total(factors), self._parameters[name]))
                     self.forms[name].append("through its use")
         with torch.no_grad():
             for name, factors in gathered.items():
-                with _as_failure_of(functools.partial(frozenset, {name})):
-                    factor = _total(factors)
+                with as_failure_of(functools.partial(frozenset, {name})):
+                    factor = total(factors)
                     self._keep(name, self._reduce(name, factor), factor)
         self._pending = []
-
-
-@contextmanager
-def _as_failure_of(roots: Callable[[], frozenset[str]]) -> Iterator[None]:
-    """Report whatever a rule or a statistic raises as a failure of these parameters, which the loop can still read."""
-    try:
-        yield
-    except GradiometerError:
-        raise
-    except Exception as error:
-        raise RuleFailure(roots()) from error
 
 
 def _arrange(leaves: list[Any], weights: dict[int, Tensor]) -> None:
@@ -375,27 +361,3 @@ class _Anchor(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[None, None]:
         """Nothing lies behind."""
         return None, None
-
-
-def _through(target: Tensor, factor: Factor, parameter: Tensor) -> Factor:
-    """The gradient of a parameter from that of a tensor that was computed from it."""
-
-    def compute(start: int, stop: int) -> Tensor:
-        inner = factor.gradients(start, stop).to(target.dtype)
-        with torch.enable_grad():
-            (gradients,) = torch.autograd.grad(
-                target, parameter, inner, retain_graph=True, allow_unused=True, is_grads_batched=True
-            )
-        none: bool = gradients is None
-        return parameter.new_zeros(stop - start, *parameter.shape) if none else gradients
-
-    return Computed(factor.batch, parameter.shape, compute, "through its use")
-
-
-def _total(factors: list[Factor]) -> Factor:
-    if len(factors) == 1:
-        return factors[0]
-    outers = [factor for factor in factors if isinstance(factor, Outer)]
-    if len(outers) == len(factors) and len({outer.transposed for outer in outers}) == 1:
-        return Outer.joined(outers)
-    return Sum(factors)

@@ -94,7 +94,10 @@ def on(inputs: Inputs, device: torch.device) -> Inputs:
     """The inputs on a device, free of history and of inference mode."""
 
     def moved(tensor: Tensor) -> Tensor:
-        tensor = tensor.detach().to(device, non_blocking=True)
+        tensor = tensor.detach()
+        if device.type == "cuda" and tensor.device.type == "cpu":
+            tensor = tensor.pin_memory()  # what is pinned travels while the device works on the part before
+        tensor = tensor.to(device, non_blocking=device.type == "cuda")
         return tensor.clone() if tensor.is_inference() else tensor
 
     with torch.inference_mode(False):

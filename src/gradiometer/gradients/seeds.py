@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gradiometer.errors import InputError, ModelError
+from gradiometer.gradients.factors import exact
 from gradiometer.gradients.objectives import Loss, Objective
 
 
@@ -26,11 +27,11 @@ def seeds_of(objective: Objective | Loss, outputs: Tensor, inputs: Any) -> Tenso
             shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
             raise InputError(f"an objective must return one value for each of {len(outputs)} samples, got {shape}")
         if not losses.requires_grad:
-            return torch.zeros_like(outputs, dtype=torch.float64).unsqueeze(0)
+            return exact(torch.zeros_like(outputs)).unsqueeze(0)
         if not bool(torch.isfinite(losses).all()):
             raise InputError(f"the objective is NaN or infinite for {int((~torch.isfinite(losses)).sum())} samples")
         (seeds,) = torch.autograd.grad(losses.sum(), leaf)
-    return seeds.detach().double().unsqueeze(0)
+    return exact(seeds.detach()).unsqueeze(0)
 
 
 def scaled(seeds: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,8 +44,8 @@ def scaled(seeds: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
     largest = flat.abs().amax(2)
     _, exponents = torch.frexp(largest)
     exponents = torch.where(largest > 0, exponents, 0)
-    scaled = flat * torch.exp2(-exponents.double()).unsqueeze(2)
-    return scaled.view(len(seeds), *outputs.shape).to(outputs.device), exponents
+    scaled = flat * torch.exp2(-exact(exponents)).unsqueeze(2)
+    return scaled.view(len(seeds), *outputs.shape).to(outputs.dtype).to(outputs.device), exponents
 
 
 def check_outputs(outputs: Tensor) -> None:

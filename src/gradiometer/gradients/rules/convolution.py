@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradiometer.gradients.factors import CHUNK, Dense, Factor, wide
+from gradiometer.gradients.factors import CHUNK, Dense, Factor, Sides, wide
 from gradiometer.gradients.rules.correlation import Correlation
 from gradiometer.gradients.rules.geometry import Geometry
 from gradiometer.gradients.rules.linear import Outer
@@ -53,6 +53,10 @@ class Reshaped(Factor):
     def absolute_sums(self) -> Tensor:
         """L1 norms (B,)."""
         return self._inner.absolute_sums()
+
+    def sides(self, directions: int) -> Sides | None:
+        """The two sides of the factor."""
+        return self._inner.sides(directions)
 
     def inner_products(self, reference: Tensor) -> Tensor:
         """Inner products (B,)."""
@@ -110,7 +114,13 @@ def transposed_convolution(call: Call, errors: Tensor) -> dict[str, Factor] | No
     geometry = _geometry(call, tuple(weight.shape[2:]))
     if geometry is None or call.layouts["input"].dim != 0:
         return None
-    return _found(call, errors, lambda: correlation(errors, call.samples("input"), geometry))
+
+    def exchanged() -> Factor:
+        factor = correlation(errors, call.samples("input"), geometry)
+        factor.exchanged = True
+        return factor
+
+    return _found(call, errors, exchanged)
 
 
 def _found(call: Call, errors: Tensor, weight: Any) -> dict[str, Factor]:

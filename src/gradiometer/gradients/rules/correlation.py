@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gradiometer.gradients.factors import CHUNK, Factor, sum_of_squares, wide
+from gradiometer.gradients.factors import CHUNK, Factor, Sides, sum_of_squares, wide
 from gradiometer.gradients.rules import costs
 from gradiometer.gradients.rules.geometry import Geometry, Lines
 
@@ -61,9 +62,16 @@ class Correlation(Factor):
 
     def _choose(self) -> tuple[str, str]:
         """The cheapest form for explicit gradients, and for the squared norm."""
-        frames = self.inputs.shape[1]
-        task = costs.Task(
-            positions=self._positions * frames,
+        frames, task = self.inputs.shape[1], self._task
+        explicit = min(("offsets", "groups"), key=lambda form: costs.seconds(form, task))
+        if frames == 1 and costs.seconds("gram", task) < costs.seconds(explicit, task):
+            return explicit, "gram"
+        return explicit, explicit
+
+    @property
+    def _task(self) -> costs.Task:
+        return costs.Task(
+            positions=self._positions * self.inputs.shape[1],
             pixels=math.prod(self.geometry.reach(self._outputs)),
             inputs=self._channels[0],
             outputs=self._channels[1],
@@ -71,10 +79,6 @@ class Correlation(Factor):
             groups=self.geometry.groups,
             copied=self._patches,
         )
-        explicit = min(("offsets", "groups"), key=lambda form: costs.seconds(form, task))
-        if frames == 1 and costs.seconds("gram", task) < costs.seconds(explicit, task):
-            return explicit, "gram"
-        return explicit, explicit
 
     def gradients(self, start: int, stop: int) -> Tensor:
         """Explicit gradients (stop - start, O, C / groups, *kernel)."""
@@ -94,6 +98,19 @@ class Correlation(Factor):
             each = [sum_of_squares(part) for part in self._by_offset(*bounds)]
             parts.append(torch.stack(each).sum(0))
         return torch.cat(parts)
+
+    def sides(self, directions: int) -> Sides | None:
+        """Both sides where that is cheaper: several directions cost as much as one with that many times the outputs."""
+        task = replace(self._task, outputs=directions * self._channels[1])
+        if self.inputs.shape[1] > 1 or costs.seconds("gram", task) >= costs.seconds(self.explicit_form, task):
+            return None
+        groups, length = self.geometry.groups, self._positions if self._lines is None else self._lines.length
+        return Sides(
+            lambda start, stop: self._patch_grams(start, stop).unflatten(0, (stop - start, groups)),
+            lambda start, stop: self._flat_errors(start, stop).unflatten(0, (stop - start, groups)),
+            2 * groups * task.pixels**2,
+            self.shape[0] * length,
+        )
 
     def inner_products(self, reference: Tensor) -> Tensor:
         """Inner products (B,): one more forward pass of the layer with the reference as its weight."""
@@ -201,22 +218,27 @@ class Correlation(Factor):
 
     def _gram(self, start: int, stop: int) -> Tensor:
         """Squared norms of a range of samples from Gram matrices of pixels and of errors."""
-        batch, groups, (channels, outputs) = stop - start, self.geometry.groups, self._channels
-        padded = self.geometry.pad(self.inputs[start:stop, 0], self._outputs)
-        pixels = padded.reshape(batch * groups, channels, -1)
-        gram = pixels.mT @ pixels
-        errors = self.errors[start:stop, 0]
-        if self._lines is not None:
-            flat = self._lines.spread(errors).reshape(batch * groups, outputs, -1)
-            gram = _patch_gram(gram, self._lines)
-        else:
-            flat = errors.reshape(batch * groups, outputs, -1)
-            gram = gram.view(batch * groups, *padded.shape[2:], *padded.shape[2:])
-            windows = (self.geometry.window(offset, self._outputs) for offset in self.geometry.offsets())
-            blocks = (gram[(slice(None), *window, *window)] for window in windows)
-            gram = torch.stack([block.flatten(-len(self._outputs)).flatten(1, -2) for block in blocks]).sum(0)
+        gram, flat = self._patch_grams(start, stop), self._flat_errors(start, stop)
         products = (flat.mT @ flat).mul_(gram).flatten(1).sum(1)
-        return products.view(batch, groups).sum(1)
+        return products.view(stop - start, self.geometry.groups).sum(1)
+
+    def _patch_grams(self, start: int, stop: int) -> Tensor:
+        """Gram matrices (b groups, P, P) of the patches of a range of samples, from those of pixels."""
+        padded = self.geometry.pad(self.inputs[start:stop, 0], self._outputs)
+        pixels = padded.reshape((stop - start) * self.geometry.groups, self._channels[0], -1)
+        gram = pixels.mT @ pixels
+        if self._lines is not None:
+            return _patch_gram(gram, self._lines)
+        gram = gram.view(-1, *padded.shape[2:], *padded.shape[2:])
+        windows = (self.geometry.window(offset, self._outputs) for offset in self.geometry.offsets())
+        blocks = (gram[(slice(None), *window, *window)] for window in windows)
+        return torch.stack([block.flatten(-len(self._outputs)).flatten(1, -2) for block in blocks]).sum(0)
+
+    def _flat_errors(self, start: int, stop: int) -> Tensor:
+        """Errors (b groups, O / groups, P) of a range of samples, spread to the positions of the Gram matrices."""
+        errors = self.errors[start:stop, 0]
+        errors = errors if self._lines is None else self._lines.spread(errors)
+        return errors.reshape((stop - start) * self.geometry.groups, self._channels[1], -1)
 
     def _gram_chunks(self) -> Iterator[tuple[int, int]]:
         pixels = math.prod(self.geometry.reach(self._outputs))

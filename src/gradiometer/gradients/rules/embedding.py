@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gradiometer.gradients.factors import Factor, wide
+from gradiometer.gradients.factors import Factor, Sides, wide
 from gradiometer.gradients.rules.registry import Call, layer_rule
 
 
@@ -42,6 +42,20 @@ class Rows(Factor):
             return super().squared_norms()
         same = self._indices.unsqueeze(1) == self._indices.unsqueeze(2)
         return (self._errors @ self._errors.mT).mul_(same).sum((1, 2))
+
+    def sides(self, directions: int) -> Sides | None:
+        """Both sides, unless there are more positions than rows; the Gram matrix says which positions read one row."""
+        positions, width = self._errors.shape[1:]
+        if positions > self.shape[0]:
+            return None
+
+        def same(start: int, stop: int) -> Tensor:
+            indices = self._indices[start:stop]
+            return (indices.unsqueeze(1) == indices.unsqueeze(2)).to(self._errors.dtype).unsqueeze(1)
+
+        return Sides(
+            same, lambda start, stop: self._errors[start:stop].mT.unsqueeze(1), positions**2, positions * width
+        )
 
     def inner_products(self, reference: Tensor) -> Tensor:
         """Inner products (B,): the reference is read at the same rows."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gradiometer.gradients.factors import Computed, Dense, Factor, wide
+from gradiometer.gradients.factors import Computed, Dense, Factor, Sides, wide
 from gradiometer.gradients.rules.registry import Call, layer_rule
 
 #: Positions from which a Gram matrix is worth dividing, and into how many blocks at most.
@@ -75,6 +75,20 @@ class Outer(Factor):
         weight = reference.to(self.inputs.dtype)
         outputs = self.inputs @ (weight if self.transposed else weight.mT)
         return (outputs * self.errors).sum((1, 2))
+
+    def sides(self, directions: int) -> Sides | None:
+        """Both sides, unless positions are so many that the explicit product takes fewer multiplications."""
+        positions, inputs = self.inputs.shape[1:]
+        outputs = self.errors.shape[2]
+        apart = positions**2 * (inputs / directions + outputs) + directions * positions * outputs
+        if apart >= positions * inputs * outputs + directions * inputs * outputs:
+            return None
+        return Sides(
+            lambda start, stop: (self.inputs[start:stop] @ self.inputs[start:stop].mT).unsqueeze(1),
+            lambda start, stop: self.errors[start:stop].mT.unsqueeze(1),
+            positions**2,
+            positions * outputs,
+        )
 
     @staticmethod
     def joined(parts: Sequence[Outer]) -> Outer:

@@ -1,0 +1,224 @@
+"""The passes through a model that give the statistics of one batch, by the program of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from gradiometer.errors import ModelError
+from gradiometer.gradients.activations import LayerInputs, one_by_one
+from gradiometer.gradients.factors import Zero, exact
+from gradiometer.gradients.failures import ProgramMismatch, RuleFailure, Unsure
+from gradiometer.gradients.loop import Loop
+from gradiometer.gradients.objectives import Loss, Objective
+from gradiometer.gradients.planning import Program, check_mode, watched_by_hooks
+from gradiometer.gradients.reader import Reader, Reduce
+from gradiometer.gradients.seeds import check_outputs, scaled, seeds_of
+from gradiometer.gradients.state import left_as_found
+
+Power = int | tuple[int, ...]
+"""With which power of the gradient a statistic grows; one for each of several statistics."""
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Statistics of one part of a batch.
+
+    Attributes:
+        outputs: What the model returned, (B, ...).
+        values: The statistic of each parameter, (B, ...).
+        inputs: What was kept of the inputs of the layers, if asked for.
+    """
+
+    outputs: Tensor
+    values: dict[str, Tensor]
+    inputs: LayerInputs | None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is read, and how.
+
+    Attributes:
+        model: The model.
+        parameters: The parameters to read.
+        forward: The model's forward pass.
+        select: Picks the outputs that the objective sees.
+        program: What to do in each step. Parameters whose way fails are added to those left to the loop.
+    """
+
+    model: nn.Module
+    parameters: Mapping[str, Tensor]
+    forward: Callable[[Any], Any]
+    select: Callable[[Any], Tensor]
+    program: Program
+
+    def named(self, names: Collection[str]) -> dict[str, Tensor]:
+        """The parameters of these names, in order."""
+        return {name: parameter for name, parameter in self.parameters.items() if name in names}
+
+    def loop(self, names: Collection[str]) -> Loop:
+        """The loop over single samples for these parameters."""
+        return Loop(self.forward, self.select, self.named(names))
+
+
+@dataclass
+class Walk:
+    """A forward pass through which backward passes can be sent.
+
+    Attributes:
+        outputs: The selected outputs (B, ...), without history.
+        looped: Parameters that it cannot read.
+        inputs: What was kept of the inputs of the layers, if asked for.
+    """
+
+    outputs: Tensor
+    looped: set[str]
+    inputs: LayerInputs | None
+    _reader: Reader
+    _history: Tensor | None
+
+    def backward(self, seed: Tensor, reduce: Reduce, *, last: bool) -> dict[str, Tensor]:
+        """The statistic by name for one seed, without parameters that are left to the loop or have no influence."""
+        if self._history is None:
+            return {}
+        return self._reader.backward(self._history, seed.to(self._history.dtype), reduce, last=last)
+
+    @property
+    def doubtful(self) -> set[str]:
+        """Parameters whose statistic may have left the range of float32 on the way."""
+        return self._reader.doubtful
+
+
+@contextmanager
+def walk(
+    subject: Subject, x: Any, batch: int, wanted: Collection[str] | None = None, *, several: bool = False
+) -> Iterator[Walk]:
+    """One forward pass by the program.
+
+    Args:
+        subject: What is read.
+        x: B samples.
+        batch: Their number B.
+        wanted: Names of layers of whose inputs means are kept; None to keep nothing of layer inputs.
+        several: Whether a statistic has a last dimension for several of them; see `Reader`.
+
+    Raises:
+        ModelError: If the outputs are not finite or have no gradient.
+    """
+    check_mode(subject.model)
+    kept = None if wanted is None else LayerInputs(wanted)
+    folds = subject.program.folds and not watched_by_hooks(subject.model)
+    reader = Reader(subject.parameters, subject.program, batch, activations=kept, several=several, folds=folds)
+    read = subject.named(set(subject.parameters) - subject.program.looped)
+    looped, outputs = set(subject.program.looped), None
+    with left_as_found(subject.model, read.values()), closing(reader):
+        if read or kept is not None:
+            try:
+                with reader:
+                    raw = subject.forward(x)
+                outputs = subject.select(raw)
+                looped |= reader.strays(outputs)
+            except ProgramMismatch:
+                looped = set(subject.parameters)
+                if wanted is not None:
+                    kept = one_by_one(subject.parameters, subject.forward, x, batch, wanted)
+        visible = subject.loop(looped).outputs(x, batch) if outputs is None else outputs.detach()
+        check_outputs(visible)
+        yield Walk(visible, looped, kept, reader, outputs if read else None)
+
+
+def attempted(program: Program, attempt: Callable[[], _Result]) -> _Result:
+    """Try again, more carefully or with more parameters left to the loop, as long as the way of some fails.
+
+    Raises:
+        ModelError: If the loop fails too.
+    """
+    while True:
+        try:
+            return attempt()
+        except RuleFailure as failure:
+            if failure.roots <= program.looped:
+                raise ModelError(f"the gradients of {failure} cannot be computed: {failure.__cause__}") from failure
+            program.looped |= failure.roots  # a statistic that the check did not try
+        except Unsure:
+            continue  # the program says from now on that each statistic is looked at
+
+
+def statistics(
+    subject: Subject,
+    x: Any,
+    batch: int,
+    objective: Objective | Loss,
+    reduce: Reduce,
+    power: Power,
+    wanted: Collection[str] | None = None,
+) -> Found:
+    """One statistic of every parameter for a batch that fits into memory.
+
+    Args:
+        subject: What is read.
+        x: B samples.
+        batch: Their number B.
+        objective: What is backpropagated.
+        reduce: The statistic.
+        power: With which power of the gradient it grows.
+        wanted: See `walk`.
+    """
+    return attempted(subject.program, lambda: _attempt(subject, x, batch, objective, reduce, power, wanted))
+
+
+def _attempt(
+    subject: Subject,
+    x: Any,
+    batch: int,
+    objective: Objective | Loss,
+    reduce: Reduce,
+    power: Power,
+    wanted: Collection[str] | None,
+) -> Found:
+    """One forward pass and the backward passes through it."""
+    with walk(subject, x, batch, wanted, several=isinstance(power, tuple)) as way:
+        seeds, exponents = scaled(seeds_of(objective, way.outputs, x), way.outputs)
+        found = [way.backward(seed, reduce, last=number + 1 == len(seeds)) for number, seed in enumerate(seeds)]
+    if looped := way.looped | way.doubtful:
+        loop = subject.loop(looped)
+        with left_as_found(subject.model, loop.parameters.values()):
+            for number, seed in enumerate(seeds):
+                found[number] |= loop.statistics(x, seed, batch, reduce)
+    several = getattr(objective, "several", False)
+    values = _joined(subject.parameters, found, exponents, batch, reduce, power, several=several)
+    return Found(way.outputs, values, way.inputs)
+
+
+def _joined(
+    parameters: Mapping[str, Tensor],
+    found: list[dict[str, Tensor]],
+    exponents: Tensor,
+    batch: int,
+    reduce: Reduce,
+    power: Power,
+    *,
+    several: bool,
+) -> dict[str, Tensor]:
+    """The statistics of all labels and parameters, with the scale of the seeds put back in."""
+    values: dict[str, list[Tensor]] = {name: [] for name in parameters}
+    for statistic, exponent in zip(found, exponents, strict=True):
+        exponent = exact(exponent)
+        scale = torch.exp2(
+            torch.stack([one * exponent for one in power], -1) if isinstance(power, tuple) else power * exponent
+        )
+        for name, parameter in parameters.items():
+            value = statistic.get(name)
+            if value is None:
+                value = reduce(name, Zero(batch, parameter))
+            shape = (*scale.shape, *(1,) * (value.ndim - scale.ndim))
+            values[name].append((value * scale.view(shape)).to(value.dtype))
+    return {name: torch.stack(parts, 1) if several else parts[0] for name, parts in values.items()}
