@@ -19,6 +19,7 @@ from gradiometer.detectors import Detector, Measurement, NeighbourDensity, Sampl
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.checks import place_of
 from gradiometer.detectors.inputs import Inputs, batches, move
+from gradiometer.detectors.profile import Profile
 from gradiometer.detectors.storage import Artefact
 from gradiometer.detectors.tails import Tail
 from gradiometer.errors import ArtefactError, InputError, ModelError, NotFittedError
@@ -246,6 +247,19 @@ class GradCon(Detector):
             if score == "combined":
                 scores = statistics[:, 0] + self.beta * scores
         return scores
+
+    def profile_of(self, statistics: Floats) -> Profile:
+        """What `explain` says, from the statistics (B, F).
+
+        Args:
+            statistics: As `statistics` gives them.
+
+        Raises:
+            NotFittedError: Before fit.
+        """
+        if self._known is None:
+            raise NotFittedError("a profile compares with known images; call fit first")
+        return Profile(self._known.reference.z(self._profile(statistics)), self._profile_names(self._known.names))
 
     def _shape(self, statistics: Floats) -> Floats:
         """Non-negative statistics of the density: the losses, the angle and the squared length of each gradient."""
