@@ -36,7 +36,7 @@ ALL = dict(leaves())
 def test_the_commands_are_those_of_the_design() -> None:
     assert list(ALL) == [
         *("demo", "train classifier", "train gradcon", "fit", "calibrate", "score", "explain"),
-        *("severity train", "challenge", "plan"),
+        *("severity train", "severity score", "severity label", "challenge", "plan"),
         *("dial", "benchmark ood", "benchmark gradcon"),
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradiometer.cli.command import Command
-from gradiometer.cli.severity import train
+from gradiometer.cli.severity import label, score, train
 
 COMMAND = Command(
     name="severity",
@@ -14,6 +14,8 @@ COMMAND = Command(
     """,
     examples="""
         gradiometer severity train --healthy healthy/ --size 64 --out runs/severity
+        gradiometer severity score --model runs/severity --images scans/ --out scores.parquet
+        gradiometer severity label --table scores.parquet --bins 100 --out labels.parquet
     """,
-    children=(train.COMMAND,),
+    children=(train.COMMAND, score.COMMAND, label.COMMAND),
 )
