@@ -44,7 +44,7 @@ class Options(Reading):
     contrast: Literal["as-is", "standard", "local"] = option(
         "leave pixels as they are, give each channel of each scan the same mean and spread, or take slow changes of "
         "brightness away as well",
-        "as-is",
+        "local",
         group=_SEEN,
     )
     network: Literal["cae", "vae"] = option("convolutional auto-encoder, or the variational one", "cae", group=_RECIPE)
@@ -54,11 +54,15 @@ class Options(Reading):
     learning_rate: float = option("of Adam", 1e-3, group=_RECIPE)
     alpha: float = option("weight of the gradient constraint; 0 for none", 0.03, group=_RECIPE)
     seed: int = option("of weights, order and division of the scans", 0, group=_RECIPE)
-    score: Literal["gradient", "combined", "fused", "reconstruction", "latent", "density"] = option(
-        "what a scan is scored by", "gradient", group=_SCORE
+    score: Literal["subspace", "gradient", "combined", "fused", "reconstruction", "latent", "density"] = option(
+        "what a scan is scored by: gradients outside of the main directions of healthy ones, their cosine with the "
+        "mean, the published score, ...",
+        "subspace",
+        group=_SCORE,
     )
     beta: float = option("weight of the mean cosine in the combined score", 0.12, group=_SCORE)
     neighbours: int = option("k of the density", 10, group=_SCORE)
+    directions: int = option("dimensions of the subspace", 20, group=_SCORE)
 
 
 def run(options: Options, terminal: Terminal) -> None:
@@ -101,7 +105,7 @@ def run(options: Options, terminal: Terminal) -> None:
             held_out=held_out,
             pool=options.pool,
             false_alarm_rate=options.false_alarm_rate,
-            settings={"score": options.score, "beta": options.beta, "neighbours": options.neighbours},
+            settings={name: getattr(options, name) for name in ("score", "beta", "neighbours", "directions")},
             device=artefacts.device_named(options.device),
             progress=epoch,
             steps=lambda done, total: progress("steps", done, total),
