@@ -24,7 +24,7 @@ class Agreement:
     """How well a score follows grades.
 
     Attributes:
-        spearman: Rank correlation, in [-1, 1].
+        spearman: Rank correlation, in [-1, 1]; None where not all scores are of one model.
         partial: Rank correlation when nuisances are held fixed; None when there are none.
         kappa: Quadratic-weighted kappa of grades and cut scores, in [-1, 1]; None without cuts.
         auroc: Share of pairs of a severe and another scan in which the severe one has the higher score; None when all
@@ -33,7 +33,7 @@ class Agreement:
         severe: How many of them are severe.
     """
 
-    spearman: Interval
+    spearman: Interval | None
     partial: Interval | None
     kappa: Interval | None
     auroc: Interval | None
@@ -110,6 +110,45 @@ def agreement(
         scans=len(values),
         severe=int((right >= severe).sum()),
     )
+
+
+def difference(
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    grades: npt.ArrayLike,
+    *,
+    groups: npt.ArrayLike | None = None,
+    seed: int = 0,
+    draws: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Rank correlation of one score with the grades minus that of another, with a paired bootstrap interval.
+
+    Args:
+        first: (N,) scores.
+        second: (N,) other scores of the same scans.
+        grades: (N,) whole numbers from 0.
+        groups: As for `agreement`.
+        seed: Of the resampling.
+        draws: Number of resamples.
+        confidence: Share of the resamples inside the interval.
+
+    Returns:
+        The difference, in [-2, 2]; positive in favour of `first`.
+
+    Raises:
+        InputError: Lengths that differ.
+    """
+    one, other = checked_scores(first), checked_scores(second)
+    if len(one) != len(other):
+        raise InputError(f"a paired difference needs the same scans, got {len(one)} and {len(other)} scores")
+    right = checked_grades(grades, len(one))
+    found = [
+        spearman(one[at], right[at]) - spearman(other[at], right[at])
+        for at in resamples(len(one), groups, seed=seed, draws=draws)
+    ]
+    finite = np.array([value for value in found if math.isfinite(value)])
+    return percentile_interval(spearman(one, right) - spearman(other, right), finite, confidence=confidence)
 
 
 def resamples(count: int, groups: npt.ArrayLike | None, *, seed: int, draws: int) -> list[npt.NDArray[np.intp]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradiometer.cli.command import Command
-from gradiometer.cli.severity import label, score, train
+from gradiometer.cli.severity import label, report, score, train
 
 COMMAND = Command(
     name="severity",
@@ -17,5 +17,5 @@ COMMAND = Command(
         gradiometer severity score --model runs/severity --images scans/ --out scores.parquet
         gradiometer severity label --table scores.parquet --bins 100 --out labels.parquet
     """,
-    children=(train.COMMAND, score.COMMAND, label.COMMAND),
+    children=(train.COMMAND, score.COMMAND, label.COMMAND, report.COMMAND),
 )
