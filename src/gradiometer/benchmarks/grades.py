@@ -25,8 +25,9 @@ class Agreement:
 
     Attributes:
         spearman: Rank correlation, in [-1, 1]; None where not all scores are of one model.
-        partial: Rank correlation when nuisances are held fixed; None when there are none.
-        kappa: Quadratic-weighted kappa of grades and cut scores, in [-1, 1]; None without cuts.
+        partial: Rank correlation when nuisances are held fixed; None when there are none, or they explain all.
+        kappa: Quadratic-weighted kappa of grades and cut scores, in [-1, 1]; None without cuts, or when all of both
+            are one grade.
         auroc: Share of pairs of a severe and another scan in which the severe one has the higher score; None when all
             scans are severe, or none is.
         scans: Number of scans.
@@ -82,7 +83,7 @@ def agreement(
         The figures.
 
     Raises:
-        InputError: Lengths that differ, or grades that are all equal.
+        InputError: Lengths that differ, or grades or scores that are all equal.
 
     Example:
         >>> found = agreement([0.1, 0.2, 0.3, 0.4], [0, 0, 2, 3], cuts=Cuts.fit([0.1, 0.25, 0.4], [0, 2, 3]))
@@ -93,12 +94,17 @@ def agreement(
     right = checked_grades(grades, len(values))
     if right.min() == right.max():
         raise InputError(f"all {len(right)} grades are {right[0]}, so there is nothing to agree with")
+    if values.min() == values.max():
+        raise InputError(f"all {len(values)} scores are {values[0]}, so they order nothing")
     held = None if nuisances is None else np.asarray(nuisances, np.float64).reshape(len(values), -1)
     rows = resamples(len(values), groups, seed=seed, draws=draws)
 
-    def measured(figure: Callable[[npt.NDArray[np.intp]], float]) -> Interval:
+    def measured(figure: Callable[[npt.NDArray[np.intp]], float]) -> Interval | None:
+        value = figure(np.arange(len(values)))
+        if not math.isfinite(value):
+            return None
         found = np.array([figure(one) for one in rows])
-        return percentile_interval(figure(np.arange(len(values))), found[np.isfinite(found)], confidence=confidence)
+        return percentile_interval(value, found[np.isfinite(found)], confidence=confidence)
 
     some = bool((right >= severe).any() and (right < severe).any())
     said = None if cuts is None else cuts.label(values)
