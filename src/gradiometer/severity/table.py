@@ -209,7 +209,8 @@ def _check_names(what: str, names: Sequence[Any]) -> None:
 
 def _csv(columns: Mapping[str, Sequence[Any]]) -> bytes:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    # Text in quotes whatever is in it: a bare carriage return would be read as the end of a line.
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(columns)
     # repr of a float is the shortest text that is read back as the same number.
     writer.writerows(zip(*columns.values(), strict=True))
