@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradiometer.anomaly import AnomalyRecipe
-from gradiometer.benchmarks import severity
+from gradiometer.benchmarks import grades, severity
 from gradiometer.benchmarks.metrics import Interval
 from gradiometer.benchmarks.severity import graded, methods, retina, sections, tables
 from gradiometer.benchmarks.severity.settings import SeveritySettings
@@ -137,3 +137,15 @@ def test_what_cannot_run_is_refused(settings: SeveritySettings, tmp_path: Path) 
     (tmp_path / "records.jsonl").write_text('{"part": 1}\n', encoding="utf-8")
     with pytest.raises(ArtefactError, match="line 1 is no record of grades"):
         graded.read(tmp_path / "records.jsonl")
+
+
+def test_real_photographs_are_divided_by_grade_and_follow_darkness(data_root: Path) -> None:
+    found = retina.load(data_root)
+    assert [len(part) for part in (found.healthy, found.validation, found.test)] == [486, 120, 400]
+    right = retina.labels(found.validation)
+    dark = methods.brightness(found.validation.images)["share of dark pixels"]
+    assert grades.spearman(dark, right) == pytest.approx(0.590, abs=0.001)  # SciPy's spearmanr of the same
+    sets = retina.sets_of(found, "local", 0)
+    scores = methods.scores_of(methods.PCA, sets, SeveritySettings(data_root), 0).validation["reconstruction"]
+    assert grades.spearman(scores, right) > 0.3
+    assert abs(grades.spearman(scores, dark)) < grades.spearman(dark, right)
