@@ -88,7 +88,7 @@ class SeverityOptions:
     )
     seeds: tuple[int, ...] = option("of splits, weights and order; each is a training", (0, 1, 2))
     epochs: int = option("passes over the healthy photographs; more continue a training that is there", 100)
-    oct_epochs: int = option("passes over the sections without fluid", 40)
+    oct_epochs: int = option("passes over the sections without fluid", 20)
     directions: int = option("dimensions of the score subspace", 20)
     limit: int | None = option("at most so many scans of every set, for a quick look", None)
     draws: int = option("bootstrap resamples behind each interval", 1000)

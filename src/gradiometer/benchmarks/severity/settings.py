@@ -42,7 +42,7 @@ class SeveritySettings:
     contrasts: tuple[str, ...] = CONTRASTS
     seeds: tuple[int, ...] = (0, 1, 2)
     epochs: int = 100
-    oct_epochs: int = 40
+    oct_epochs: int = 20
     directions: int = 20
     limit: int | None = None
     draws: int = 1000
