@@ -7,6 +7,8 @@ from pathlib import Path
 
 from gradiometer.benchmarks import records
 from gradiometer.benchmarks.gradcon import measures, tables
+from gradiometer.benchmarks.severity import graded
+from gradiometer.benchmarks.severity.tables import to_page
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,4 +25,10 @@ def test_the_tables_of_gradcon_are_rendered_from_records() -> None:
     folder = ROOT / "docs" / "results" / "gradcon"
     found = records.read(folder / "records.jsonl")
     page = tables.to_page(found, measures.read(folder / "measures.jsonl"))
+    assert (folder / "tables.md").read_text(encoding="utf-8") == page
+
+
+def test_the_tables_of_severity_are_rendered_from_records() -> None:
+    folder = ROOT / "docs" / "results" / "severity"
+    page = to_page(graded.read(folder / "records.jsonl"))
     assert (folder / "tables.md").read_text(encoding="utf-8") == page

@@ -16,6 +16,7 @@ from gradiometer.anomaly import AnomalyRecipe, Constraint, GradCon
 from gradiometer.benchmarks.demo import DemoSettings
 from gradiometer.benchmarks.gradcon.settings import GradConSettings
 from gradiometer.benchmarks.ood import OodSettings
+from gradiometer.benchmarks.severity import SeveritySettings
 from gradiometer.cli import COMMANDS, benchmark, demo, train, train_gradcon
 from gradiometer.cli.command import Command, chosen, make_parser
 from gradiometer.models import Recipe, architectures
@@ -35,8 +36,9 @@ ALL = dict(leaves())
 
 def test_the_commands_are_those_of_the_design() -> None:
     assert list(ALL) == [
-        *("demo", "train classifier", "train gradcon", "fit", "calibrate", "score", "explain", "challenge", "plan"),
-        *("dial", "benchmark ood", "benchmark gradcon"),
+        *("demo", "train classifier", "train gradcon", "fit", "calibrate", "score", "explain"),
+        *("severity train", "severity score", "severity label", "severity report", "challenge", "plan"),
+        *("dial", "benchmark ood", "benchmark gradcon", "benchmark severity"),
     ]
 
 
@@ -76,6 +78,7 @@ def test_every_example_parses(name: str) -> None:
         (demo.Options, DemoSettings, {"out"}),
         (benchmark.OodOptions, OodSettings, {"out", "data_root"}),
         (benchmark.GradConOptions, GradConSettings, {"out", "data_root"}),
+        (benchmark.SeverityOptions, SeveritySettings, {"out", "data_root"}),
     ],
 )
 def test_settings_are_those_of_the_library(options: Any, settings: Any, except_for: set[str]) -> None:

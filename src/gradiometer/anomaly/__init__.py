@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradiometer.anomaly.constraint import Constraint
 from gradiometer.anomaly.detector import GradCon, mean_gradient
+from gradiometer.anomaly.directions import main_directions
 from gradiometer.anomaly.export import ARTEFACT, train_gradcon
 from gradiometer.anomaly.maps import Maps, Scale, Spots, maps_of
 from gradiometer.anomaly.networks import AutoEncoder, VariationalAutoEncoder, make_network
@@ -20,6 +21,7 @@ __all__ = [
     "Spots",
     "Trained",
     "VariationalAutoEncoder",
+    "main_directions",
     "make_network",
     "maps_of",
     "mean_gradient",

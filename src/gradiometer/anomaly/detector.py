@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from pytorch_ood.api import DetectorInfo, Paper, Task
 from torch import Tensor, nn
 
 from gradiometer.anomaly.constraint import DECODER, constrained
+from gradiometer.anomaly.directions import main_directions, outside
 from gradiometer.anomaly.losses import latent_loss, reconstruction_loss
 from gradiometer.anomaly.networks import NETWORKS, VariationalAutoEncoder, make_network
 from gradiometer.anomaly.training import Trained
@@ -19,6 +20,7 @@ from gradiometer.detectors import Detector, Measurement, NeighbourDensity, Sampl
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.checks import place_of
 from gradiometer.detectors.inputs import Inputs, batches, move
+from gradiometer.detectors.profile import Profile
 from gradiometer.detectors.storage import Artefact
 from gradiometer.detectors.tails import Tail
 from gradiometer.errors import ArtefactError, InputError, ModelError, NotFittedError
@@ -28,11 +30,17 @@ from gradiometer.models.stored import load_weights
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
 
-Score = Literal["combined", "fused", "reconstruction", "latent", "gradient", "density"]
+Score = Literal["combined", "fused", "reconstruction", "latent", "gradient", "density", "subspace"]
 """What the score is made of."""
 
 BETA = 0.12
 """Weight of the gradient in the published score."""
+
+DIRECTIONS = 20
+"""Dimensions of the space of `subspace`."""
+
+_KEPT = ("score", "beta", "neighbours", "directions", "memory", "batch_size")
+"""Arguments that a detector made from another one shares with it."""
 
 _UNIT = 1e-6
 """How far the length of a stored unit vector may be from 1 by rounding."""
@@ -41,7 +49,7 @@ MEMBERS: tuple[Score, ...] = ("reconstruction", "combined", "density")
 """What `fused` is made of: the set that was best on five validation classes of CIFAR-10."""
 
 _LEARNT = ("fused", "density")
-_NETWORK, _REFERENCE, _DENSITY, _TAIL = "network.", "reference.", "density.", "tail."
+_NETWORK, _REFERENCE, _DENSITY, _TAIL, _BASIS = "network.", "reference.", "density.", "tail.", "basis."
 
 
 @register
@@ -59,6 +67,10 @@ class GradCon(Detector):
     | `gradient` | minus the mean cosine alone |
     | `fused` | the surprise of `reconstruction`, `combined` and `density` together: ours |
     | `density` | distance to the k-th nearest normal image in the losses, and the angle and length of each gradient |
+    | `subspace` | share of the gradients outside of the main directions of normal images, mean over layers: ours |
+
+    `subspace` asks for more than one direction: the reference is the mean of the gradients of normal images, which
+    differ among themselves, and the space that holds most of them is learnt in fit from a second pass.
 
     The file of this detector holds the auto-encoder and its reference gradients too, so that one file is all there is.
 
@@ -75,6 +87,7 @@ class GradCon(Detector):
         beta: Weight of the mean cosine in `combined`.
         layers: Globs of the constrained parameters.
         neighbours: k of `density`.
+        directions: Dimensions of `subspace`; never more than there are normal images.
         memory: Working memory that the gradients may take, such as `"512MiB"`; None for no limit of ours.
         batch_size: Samples that go through the model at once.
 
@@ -108,6 +121,7 @@ class GradCon(Detector):
         beta: float = BETA,
         layers: str | Sequence[str] = DECODER,
         neighbours: int = 10,
+        directions: int = DIRECTIONS,
         *,
         memory: str | int | None = None,
         batch_size: int = 64,
@@ -117,18 +131,22 @@ class GradCon(Detector):
             raise InputError(f"score must be one of {', '.join(get_args(Score))}, got {score!r}")
         if score == "latent" and not isinstance(model, VariationalAutoEncoder):
             raise InputError("only a variational auto-encoder has a latent loss; choose another score")
+        if directions < 1:
+            raise InputError(f"directions is {directions}; give 1 or more")
         if not np.isfinite(beta):
             raise InputError(f"beta is {beta}; give a finite number")
         self.score: Score = score
         self.beta = beta
         self.layers = layers if isinstance(layers, str) else list(layers)
         self.neighbours = neighbours
+        self.directions = directions
         self.memory = memory
         #: The instrument that reads the gradients of the constrained parameters.
         self.meter = Gradiometer(model, Reconstruction(), self.layers, memory=memory)
         self.training: dict[str, Any] = {}  #: How the auto-encoder was trained, as far as it is known.
         self._density = NeighbourDensity(neighbours)
         self._tails: dict[Score, Tail] = {}
+        self._basis: dict[str, Tensor] = {}
         self._reference = None if reference is None else self._directions(reference)
 
     @classmethod
@@ -153,7 +171,7 @@ class GradCon(Detector):
         Args:
             settings: Arguments of the constructor that differ.
         """
-        kept = {name: getattr(self, name) for name in ("score", "beta", "neighbours", "memory", "batch_size")}
+        kept = {name: getattr(self, name) for name in _KEPT}
         detector = GradCon(self.model, self.reference, layers=self.layers, **{**kept, **settings})
         detector.training = self.training
         return detector
@@ -171,6 +189,14 @@ class GradCon(Detector):
                 "mean_gradient(model, known) for an auto-encoder that was trained without the constraint"
             )
         return self._reference
+
+    def fit(self, known: Any, *, challenges: Any = None) -> Self:
+        """Learn what normal images look like; see `Detector.fit`. For `subspace` they are read twice."""
+        self._basis = {}
+        if self.score == "subspace":
+            known = list(batches(known, self.batch_size, "known images"))
+            self._basis = main_directions(self.model, known, self.layers, self.directions, batch_size=self.batch_size)
+        return super().fit(known, challenges=challenges)
 
     def typical(self) -> Floats:
         """Median squared length of the gradient of each constrained parameter among the known images (L,).
@@ -195,6 +221,9 @@ class GradCon(Detector):
                 mean, log_variance = (part.double() for part in self.model.distribution(inputs))
                 columns.append(latent_loss(mean, log_variance).clamp_min(0).unsqueeze(1))
             names.append("latent loss")
+        if self._basis:
+            columns.append(outside(self.meter.gradients(inputs), self._basis))
+            names += [f"outside of {name}" for name in self._basis]
         lengths = squares.values.sqrt()
         # A gradient without length has no direction: its cosine is 0.
         cosines = torch.where(lengths > 0, products.values / lengths.clamp_min(torch.finfo(lengths.dtype).tiny), 0.0)
@@ -214,8 +243,9 @@ class GradCon(Detector):
             x: Images, in any form that `fit` takes.
 
         Returns:
-            (B, F) float64: reconstruction loss, latent loss of a variational network, and for each constrained
-            parameter the cosine and the squared length of its gradient.
+            (B, F) float64: reconstruction loss, latent loss of a variational network, with `subspace` the share of
+            each gradient outside of it, and for each constrained parameter the cosine and the squared length of its
+            gradient.
 
         Raises:
             InputError: As for predict.
@@ -227,7 +257,7 @@ class GradCon(Detector):
         """Any of the scores (B,) from the statistics (B, F).
 
         Args:
-            score: `density` and `fused` need a detector that was fitted for `fused`.
+            score: `density` and `fused` need a detector that was fitted for `fused`, `subspace` one fitted for it.
             statistics: As `statistics` gives them.
         """
         count = len(self.reference)
@@ -239,6 +269,12 @@ class GradCon(Detector):
             scores = statistics[:, 0]
         elif score == "latent":
             scores = statistics[:, 1]
+        elif score == "subspace":
+            if not self._basis:
+                raise NotFittedError(
+                    "the main directions are learnt by a detector with score='subspace'; call fit first"
+                )
+            scores = statistics[:, self._losses : -2 * count].mean(1)
         elif score == "density":
             scores = self._density.score(self._shape(statistics))
         else:
@@ -247,11 +283,29 @@ class GradCon(Detector):
                 scores = statistics[:, 0] + self.beta * scores
         return scores
 
+    def profile_of(self, statistics: Floats) -> Profile:
+        """What `explain` says, from the statistics (B, F).
+
+        Args:
+            statistics: As `statistics` gives them.
+
+        Raises:
+            NotFittedError: Before fit.
+        """
+        if self._known is None:
+            raise NotFittedError("a profile compares with known images; call fit first")
+        return Profile(self._known.reference.z(self._profile(statistics)), self._profile_names(self._known.names))
+
     def _shape(self, statistics: Floats) -> Floats:
         """Non-negative statistics of the density: the losses, the angle and the squared length of each gradient."""
         count = len(self.reference)
         angles = np.arccos(statistics[:, -2 * count : -count])
-        return np.concatenate([statistics[:, : -2 * count], angles, statistics[:, -count:]], axis=1)
+        return np.concatenate([statistics[:, : self._losses], angles, statistics[:, -count:]], axis=1)
+
+    @property
+    def _losses(self) -> int:
+        """Columns of the statistics that are losses."""
+        return 2 if isinstance(self.model, VariationalAutoEncoder) else 1
 
     def _learn(self, known: Samples, challenges: Samples | None) -> None:
         statistics = known.statistics
@@ -273,7 +327,7 @@ class GradCon(Detector):
         return names
 
     def _parameters(self) -> dict[str, Any]:
-        names = ("score", "beta", "layers", "neighbours", "memory")
+        names = ("score", "beta", "layers", "neighbours", "directions", "memory")
         return super()._parameters() | {name: encode(getattr(self, name)) for name in names}
 
     def _state(self) -> dict[str, Array]:
@@ -282,6 +336,7 @@ class GradCon(Detector):
             state |= {f"{_NETWORK}{name}": v.detach().cpu().numpy() for name, v in self.model.state_dict().items()}
         if self.score in _LEARNT:
             state |= {f"{_DENSITY}{name}": value for name, value in self._density.state().items()}
+        state |= {f"{_BASIS}{name}": basis.cpu().numpy() for name, basis in self._basis.items()}
         return state | {f"{_TAIL}{name}": tail.scores for name, tail in self._tails.items()}
 
     def _restore(self, state: Mapping[str, Array]) -> None:
@@ -290,6 +345,9 @@ class GradCon(Detector):
         density = {n.removeprefix(_DENSITY): v for n, v in state.items() if n.startswith(_DENSITY)}
         if self.score in _LEARNT:
             self._density = NeighbourDensity.restore(density)
+        basis = {n.removeprefix(_BASIS): torch.tensor(v) for n, v in state.items() if n.startswith(_BASIS)}
+        device, _ = place_of(self.model)
+        self._basis = {name: basis[name].to(device) for name in self._reference} if self.score == "subspace" else {}
         tails = {n.removeprefix(_TAIL): a.astype(np.float64) for n, a in state.items() if n.startswith(_TAIL)}
         self._tails = {one: Tail(tails[one]) for one in MEMBERS} if self.score == "fused" else {}
 

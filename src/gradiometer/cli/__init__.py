@@ -10,7 +10,20 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from gradiometer.cli import benchmark, calibrate, challenge, demo, dial, explain, fit, plan, score, train, train_gradcon
+from gradiometer.cli import (
+    benchmark,
+    calibrate,
+    challenge,
+    demo,
+    dial,
+    explain,
+    fit,
+    plan,
+    score,
+    severity,
+    train,
+    train_gradcon,
+)
 from gradiometer.cli.command import Command, chosen, completed, make_parser
 from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import GradiometerError
@@ -35,6 +48,7 @@ COMMANDS: tuple[Command, ...] = (
     calibrate.COMMAND,
     score.COMMAND,
     explain.COMMAND,
+    severity.COMMAND,
     challenge.COMMAND,
     plan.COMMAND,
     dial.COMMAND,

@@ -269,6 +269,15 @@ class Detector(pytorch_ood.api.Detector):
             ModelError: The model's weights changed since fit.
             NotFittedError: There is nothing to save yet.
         """
+        storage.write(path, *self.contents())
+
+    def contents(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """What `save` writes: the header, and the arrays by name.
+
+        Raises:
+            ModelError: The model's weights changed since fit.
+            NotFittedError: There is nothing to save yet.
+        """
         self._need_fit("save")
         if self._known is None:
             raise NotFittedError("there is nothing to save yet; call fit or calibrate first")
@@ -284,7 +293,7 @@ class Detector(pytorch_ood.api.Detector):
         arrays = self._known.arrays() | {f"state.{name}": array for name, array in self._state().items()}
         if self.calibration is not None:
             arrays |= {"scores": self.calibration.scores, "predictions": self.calibration.predictions}
-        storage.write(path, header, arrays)
+        return header, arrays
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], model: nn.Module | None = None, **given: Any) -> Self:
@@ -301,7 +310,26 @@ class Detector(pytorch_ood.api.Detector):
         Raises:
             ArtefactError: The file is unusable, of another class, or of another model.
         """
-        artefact = storage.read(path)
+        return cls.restored(storage.read(path), path, model, **given)
+
+    @classmethod
+    def restored(
+        cls, artefact: storage.Artefact, path: str | os.PathLike[str], model: nn.Module | None = None, **given: Any
+    ) -> Self:
+        """The detector of what `contents` gave, as `load` makes it.
+
+        Args:
+            artefact: Header and arrays.
+            path: Where they are from, for messages.
+            model: As for load.
+            given: As for load.
+
+        Returns:
+            The detector.
+
+        Raises:
+            ArtefactError: As for load.
+        """
         if artefact.get("class") != cls.__name__:
             raise ArtefactError(
                 f"{path} holds a {artefact.get('class')}, not a {cls.__name__}; gradiometer.detectors.load takes any"

@@ -16,6 +16,7 @@ from PIL import Image
 
 from gradiometer.benchmarks.outcome import Profile, Scores
 from gradiometer.errors import DependencyError, InputError
+from gradiometer.severity import SeverityTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -154,6 +155,47 @@ def levels(curves: Mapping[str, Mapping[str, Sequence[float]]], *, prefix: str) 
             for name, lines in curves.items()
             for score, values in lines.items()
         ),
+    )
+
+
+def by_grade(table: SeverityTable, *, prefix: str) -> str:
+    """Severity scores against grades: one dot for each scan, quartiles and median of each grade.
+
+    Args:
+        table: Scores with grades.
+        prefix: Begins every id in the SVG, unique on the page.
+
+    Returns:
+        An `<svg>` element.
+
+    Raises:
+        DependencyError: If matplotlib is missing.
+        InputError: If the table has no grades.
+    """
+    if table.grades is None:
+        raise InputError("a figure of scores against grades needs grades, and the table has none")
+    present = [int(grade) for grade in np.unique(table.grades)]
+    # Dots of one grade are spread by their rank in the file, always in the same way.
+    spread = np.random.default_rng(0).uniform(-0.3, 0.3, len(table))
+    words = []
+    with _drawing():
+        figure = _figure(5.0, 3.2)
+        ax = figure.subplots()
+        ax.scatter(table.grades + spread, table.scores, s=7, color=KNOWN, alpha=0.55, linewidths=0)
+        for grade in present:
+            of_grade = table.scores[table.grades == grade]
+            low, middle, high = np.quantile(of_grade, [0.25, 0.5, 0.75])
+            ax.vlines(grade, low, high, color=CHALLENGE, linewidth=5, alpha=0.6)
+            ax.hlines(middle, grade - 0.35, grade + 0.35, color=CHALLENGE, linewidth=1.8)
+            words.append(f"grade {grade}, {len(of_grade)} scans: {middle:.3g} ({low:.3g} to {high:.3g})")
+        ax.set_xticks(present)
+        ax.set_xlabel("grade")
+        ax.set_ylabel("severity score")
+    return _svg(
+        figure,
+        prefix=prefix,
+        title=f"Severity score of {len(table)} scans against their grade",
+        description=f"Medians and quartiles of the score. {'; '.join(words)}.",
     )
 
 

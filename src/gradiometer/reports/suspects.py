@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from gradiometer.anomaly import GradCon, Scale, Spots, maps_of
+from gradiometer.anomaly import GradCon, Maps, Scale, Spots, maps_of
 from gradiometer.data import Images
 from gradiometer.detectors import Calibration
 from gradiometer.errors import InputError, NotFittedError
@@ -27,7 +27,7 @@ SMOOTHING = 1.0
 _DECADES = 3.0
 """Powers of ten of rarity from the dark to the bright end of a map."""
 
-_KNOWN = 200
+KNOWN = 200
 """Known images that the scale of the maps is learnt from."""
 
 
@@ -122,13 +122,8 @@ def _by_spot(detector: GradCon, images: Images, known: Images, rate: float) -> t
 def _suspects(
     detector: GradCon, images: Images, known: Images, scores: Floats, p_values: Floats, flagged: npt.NDArray[np.bool_]
 ) -> list[Suspect]:
-    some = np.linspace(0, len(known) - 1, min(_KNOWN, len(known))).astype(np.int64)
-    normal = maps_of(detector, known.select(some).images.numpy()).smoothed(SMOOTHING)
-    found = maps_of(detector, images.images.numpy()).smoothed(SMOOTHING)
-    heats = [
-        _heat(Scale.fit(one).level(other))
-        for one, other in ((normal.reconstruction, found.reconstruction), (normal.energy, found.energy))
-    ]
+    some = np.linspace(0, len(known) - 1, min(KNOWN, len(known))).astype(np.int64)
+    heats = heats_of(maps_of(detector, images.images.numpy()), maps_of(detector, known.select(some).images.numpy()))
     return [
         Suspect(
             name=name,
@@ -141,6 +136,21 @@ def _suspects(
         )
         for row, name in enumerate(images.names)
     ]
+
+
+def heats_of(found: Maps, normal: Maps) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Maps of images as colours, on one scale that normal images give.
+
+    Args:
+        found: Maps of B images.
+        normal: Maps of normal images.
+
+    Returns:
+        Reconstruction and gradient energy, uint8 (B, 3, H, W) each.
+    """
+    found, normal = found.smoothed(SMOOTHING), normal.smoothed(SMOOTHING)
+    reconstruction = Scale.fit(normal.reconstruction).level(found.reconstruction)
+    return _heat(reconstruction), _heat(Scale.fit(normal.energy).level(found.energy))
 
 
 def _heat(levels: Floats) -> npt.NDArray[np.uint8]:

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradiometer import data, models
 from gradiometer.errors import InputError, ModelError, NotFittedError
@@ -20,10 +20,30 @@ from gradiometer.scoring.rows import Row, rows_of
 
 if TYPE_CHECKING:
     from gradiometer.data.sources import Size, Source
-    from gradiometer.detectors import Calibration, Detector
+    from gradiometer.detectors import Calibration, Verdict
 
 _WAITING = 4096
 """Unreadable rows in a row after which a portion is scored although it is not full, so that memory stays bounded."""
+
+
+class Judge(Protocol):
+    """What can score: a calibrated detector, or a severity model."""
+
+    calibration: Calibration | None
+
+    @property
+    def model(self) -> nn.Module:
+        """The network."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Images that go through it at once."""
+        ...
+
+    def judge(self, x: Any, /) -> Verdict:
+        """The verdict for some images."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +89,7 @@ class _Portion:
 
 
 def score(
-    detector: Detector,
+    detector: Judge,
     source: Source,
     out: str | Path,
     *,
@@ -89,7 +109,7 @@ def score(
     also when the run is interrupted and called again, which continues after the last row that was written.
 
     Args:
-        detector: A calibrated detector.
+        detector: A calibrated detector, or a severity model.
         source: What `gradiometer.data.stream` takes: a folder, an .npz or Parquet file, a name.
         out: The file; `.parquet`, `.csv` or `.jsonl`. Until it is complete, its rows are in `OUT.partial`.
         size: As for `stream`.
@@ -148,7 +168,7 @@ def _portions(batches: Iterator[data.Batch], size: int) -> Iterator[_Portion]:
         yield portion
 
 
-def _score(detector: Detector, portion: _Portion, before: Tally) -> list[Row]:
+def _score(detector: Judge, portion: _Portion, before: Tally) -> list[Row]:
     images = [image for image in portion.images if image is not None]
     verdicts: Iterator[Row] = iter(())
     if images:
@@ -160,7 +180,7 @@ def _score(detector: Detector, portion: _Portion, before: Tally) -> list[Row]:
     ]
 
 
-def _verdicts(detector: Detector, names: list[str], images: Tensor, before: Tally) -> list[Row]:
+def _verdicts(detector: Judge, names: list[str], images: Tensor, before: Tally) -> list[Row]:
     """A row for each image. When the detector refuses the portion, each image is tried alone."""
     try:
         return list(rows_of(names, detector.judge(images)))
@@ -176,7 +196,7 @@ def _verdicts(detector: Detector, names: list[str], images: Tensor, before: Tall
         return rows
 
 
-def _identity(detector: Detector, calibration: Calibration, source: Source, settings: dict[str, Any]) -> dict[str, Any]:
+def _identity(detector: Judge, calibration: Calibration, source: Source, settings: dict[str, Any]) -> dict[str, Any]:
     """What must be the same in a run that continues another."""
     path = Path(source)
     return {

@@ -1,0 +1,114 @@
+"""What `gradiometer benchmark severity` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gradiometer.anomaly import AnomalyRecipe, Constraint
+from gradiometer.benchmarks.evidence import Progress
+from gradiometer.benchmarks.severity import graded
+from gradiometer.benchmarks.severity.graded import Graded
+from gradiometer.errors import InputError
+
+PARTS = ("retina", "oct")
+CONTRASTS = ("local", "as-is")
+
+
+@dataclass(frozen=True)
+class SeveritySettings:
+    """Settings of `gradiometer benchmark severity`.
+
+    Attributes:
+        data_root: Folder with the data sets, NAME.npz each, in the layout of MedMNIST.
+        out: Folder for the records, the tables and the figure.
+        cache: Folder for the trained networks; `out / networks` when None.
+        parts: What to run: `retina` (graded photographs of the retina) and `oct` (sections with and without fluid).
+        contrasts: What is done to the photographs before any method sees them, see `severity.Preparation`.
+        seeds: Seeds of splits, weights and order; each is a training.
+        epochs: Passes over the healthy photographs.
+        oct_epochs: Passes over the sections without fluid.
+        directions: Dimensions of the score `subspace`.
+        limit: At most so many scans of every set, for a quick look.
+        draws: Bootstrap resamples behind each interval.
+    """
+
+    data_root: Path
+    out: Path = Path("severity")
+    cache: Path | None = None
+    parts: tuple[str, ...] = PARTS
+    contrasts: tuple[str, ...] = CONTRASTS
+    seeds: tuple[int, ...] = (0, 1, 2)
+    epochs: int = 100
+    oct_epochs: int = 20
+    directions: int = 20
+    limit: int | None = None
+    draws: int = 1000
+
+    def __post_init__(self) -> None:
+        """Check the names.
+
+        Raises:
+            InputError: A part or a contrast is unknown.
+        """
+        for what, given, known in (("part", self.parts, PARTS), ("contrast", self.contrasts, CONTRASTS)):
+            for name in given:
+                if name not in known:
+                    raise InputError(f"there is no {what} {name!r}; choose from {', '.join(known)}")
+
+    @property
+    def networks(self) -> Path:
+        """Where trained networks are kept."""
+        return self.cache or self.out / "networks"
+
+    @property
+    def records(self) -> Path:
+        """The file of the result records."""
+        return self.out / "records.jsonl"
+
+    def recipe(self, alpha: float, seed: int, epochs: int) -> AnomalyRecipe:
+        """How an auto-encoder is trained, with the constraint (alpha above 0) or without."""
+        return AnomalyRecipe(constraint=Constraint(alpha=alpha), epochs=epochs, seed=seed)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all parts share: the settings, and the records that are there.
+
+    Attributes:
+        settings: What to run.
+        progress: Told what is being done.
+        finished: Called with each new record.
+    """
+
+    settings: SeveritySettings
+    progress: Progress | None = None
+    finished: Callable[[Graded], None] | None = None
+
+    def say(self, what: str, done: int, total: int) -> None:
+        """Report progress, if anybody listens."""
+        if self.progress is not None:
+            self.progress(what, done, total)
+
+    def done(self, part: str, model: str, contrast: str, seed: int) -> bool:
+        """Whether the records of a model are there under these settings."""
+        wanted = self.notes(part)
+        return any(
+            (one.part, one.model, one.contrast, one.seed) == (part, model, contrast, seed)
+            and {name: one.settings.get(name) for name in wanted} == wanted
+            for one in graded.read(self.settings.records)
+        )
+
+    def write(self, found: Graded) -> None:
+        """Write a record down."""
+        graded.append(self.settings.records, found)
+        if self.finished is not None:
+            self.finished(found)
+
+    def notes(self, part: str) -> dict[str, Any]:
+        """The settings that a record of a part depends on."""
+        settings = self.settings
+        epochs = settings.oct_epochs if part == "oct" else settings.epochs
+        return {"epochs": epochs, "directions": settings.directions, "limit": settings.limit, "draws": settings.draws}

@@ -1,0 +1,102 @@
+"""`gradiometer severity report`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gradiometer.cli import sources
+from gradiometer.cli.artefacts import DEVICE
+from gradiometer.cli.command import Command, option
+from gradiometer.cli.severity.score import load
+from gradiometer.cli.sources import FORMS, Reading
+from gradiometer.cli.terminal import Terminal
+from gradiometer.errors import InputError
+
+if TYPE_CHECKING:
+    from gradiometer.data import Images
+    from gradiometer.severity import SeverityTable
+
+_PORTION = 64
+"""Scans that are read at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Reading):
+    """Settings of the command."""
+
+    model: str = option("file that severity train wrote, or the folder with it")
+    table: str = option("table of the scans that severity score or severity label wrote")
+    images: str = option("the scans of the table: what severity score was given")
+    healthy: str = option(f"healthy scans that give the maps their scale, best not those of the training: {FORMS}")
+    out: str = option("the HTML page")
+    top: int = option("most scans to show", 24)
+    device: str = option(DEVICE, "auto")
+
+
+def run(options: Options, terminal: Terminal) -> None:
+    """Write the page."""
+    from gradiometer.reports import severities
+    from gradiometer.severity import SeverityTable
+
+    if options.top < 1:
+        raise InputError(f"top is {options.top}; give 1 or more")
+    model = load(options.model, options.device)
+    seen = model.preparation
+    reading = replace(
+        options, size=options.size or (seen.size or (None,))[0], channels=options.channels or seen.channels
+    )
+    table = SeverityTable.read(options.table)
+    scans = _found(table, options, reading)
+    healthy = sources.load(options.healthy, reading)
+    path = severities.write(model, scans, healthy, options.out, table=table, top=options.top)
+    terminal.show(f"{path}: the {min(options.top, len(table)):,} most severe of {len(table):,} scans")
+
+
+def _found(table: SeverityTable, options: Options, reading: Options) -> Images:
+    """The scans that the page shows, read portion by portion so that a source of any size will do."""
+    import torch
+
+    from gradiometer import data
+    from gradiometer.data import Images
+
+    named = sources.parse(options.images)
+    if named.share is not None:
+        raise InputError(f"report reads whole sources, not the share in {options.images}; leave @ out")
+    wanted = set(table.ranked().files[: options.top])
+    names: list[str] = []
+    pixels: list[torch.Tensor] = []
+    settings = {"size": reading.size, "channels": reading.channels, "split": named.split, "root": options.root}
+    for batch in data.stream(named.source, batch_size=_PORTION, download=options.download, **settings):  # type: ignore[arg-type]
+        for row, name in enumerate(batch.names):
+            if name in wanted:
+                names.append(name)
+                pixels.append(data.to_bytes(batch.images[row]))
+        if len(names) == len(wanted):
+            break
+    missing = sorted(wanted - {*names})
+    if missing:
+        raise InputError(f"{options.images} has no scan {missing[0]!r}, which {options.table} ranks high")
+    return replace(Images.of(torch.stack(pixels)), names=tuple(names))
+
+
+COMMAND = Command(
+    name="report",
+    summary="a page of scans by severity, with maps",
+    purpose="""
+        Write one HTML page of the most severe scans of a table, each with maps of where it is far from healthy scans.
+        When the table holds grades, the page also shows scores against grades, with the rank correlation and its
+        interval. The page loads nothing from elsewhere.
+    """,
+    examples="""
+        # the two dozen most severe scans of a folder
+        gradiometer severity report --model runs/severity --table scores.parquet --images scans/ \\
+            --healthy other-healthy/ --out severity.html
+
+        # graded scans of a split
+        gradiometer severity report --model runs/severity --table scores.csv --images retina.npz:test \\
+            --healthy healthy/ --top 60 --out retina.html
+    """,
+    options=Options,
+    run=run,
+)

@@ -1,0 +1,174 @@
+"""Severity by the commands alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gradiometer.cli import main
+from gradiometer.severity import SeverityModel, SeverityTable
+from tests.cli.conftest import Run
+from tests.severity.manifold import scans
+
+
+def save(folder: Path, count: int, severity: object, seed: int) -> None:
+    folder.mkdir()
+    some = scans(count, severity, seed)  # type: ignore[arg-type]
+    for name, image in zip(some.names, some.images, strict=True):
+        Image.fromarray(image[0].numpy()).save(folder / name)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of scans, and a model by the command."""
+    folder = tmp_path_factory.mktemp("severity")
+    save(folder / "healthy", 60, 0, 0)
+    save(folder / "more", 20, 0, 1)
+    save(folder / "new", 24, np.linspace(0, 1, 24), 2)
+    words = f"severity train --healthy {folder / 'healthy'} --epochs 2 --batch-size 16 --out {folder / 'run'}"
+    assert main(words.split()) == 0
+    return folder
+
+
+def test_training_says_what_it_made_and_goes_on_where_it_was(home: Path, run: Run) -> None:
+    before = (home / "run" / "severity.safetensors").read_bytes()
+    words = (
+        "severity",
+        "train",
+        "--healthy",
+        home / "healthy",
+        "--batch-size",
+        16,
+        "--out",
+        home / "run",
+        "--epochs",
+        2,
+    )
+    said = run(*words)
+    assert said.code == 0, said.err
+    assert "percentiles from 6 healthy scans" in said.out
+    assert "too few for a false-alarm rate of 0.05" in said.err
+    assert "epoch 1" not in said.err
+    assert (home / "run" / "severity.safetensors").read_bytes() == before
+    model = SeverityModel.load(home / "run" / "severity.safetensors")
+    assert (model.detector.score, model.preparation.contrast, model.preparation.size) == ("subspace", "local", (16, 16))
+
+
+def test_scores_labels_and_page(home: Path, run: Run, tmp_path: Path) -> None:
+    new = tmp_path / "scans"
+    new.mkdir()
+    for path in (home / "new").iterdir():
+        (new / path.name).write_bytes(path.read_bytes())
+    broken = sorted(new.iterdir())[3]
+    broken.write_bytes(b"no image")
+    table = tmp_path / "scores.csv"
+    words = ("severity", "score", "--model", home / "run", "--images", new, "--out", table, "--patient", "(P[0-9]+)_")
+    said = run(*words)
+    assert said.code == 0, said.err
+    assert f"not scored: {broken}" in said.err.replace("\n", "") or broken.name in said.err
+    assert "23 scans" in said.out
+    assert "1 failures" in said.out
+    found = SeverityTable.read(table)
+    assert len(found) == 23
+    assert found.patients is not None
+    assert found.patients[0] == "P000"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scans", "scores.csv"]
+    again = run(*words)
+    assert again.code == 1
+    assert "exists already" in again.err
+    labels = tmp_path / "labels.parquet"
+    said = run("severity", "label", "--table", table, "--bins", 5, "--out", labels)
+    assert said.code == 0, said.err
+    assert "23 scans in 5 bins of 4 to 5 (equal-frequency)" in said.out
+    labelled = SeverityTable.read(labels)
+    assert labelled.labels is not None
+    assert np.bincount(labelled.labels).tolist() == [5, 5, 4, 5, 4]
+    said = run("severity", "label", "--table", table, "--bins", 24, "--out", tmp_path / "none.csv")
+    assert said.code == 1
+    assert "24 bins are more than the 23 scans" in said.err
+    page = tmp_path / "page.html"
+    said = run(
+        *("severity", "report", "--model", home / "run", "--table", labels, "--images", new),
+        *("--healthy", home / "more", "--out", page, "--top", 4),
+    )
+    assert said.code == 0, said.err
+    names = re.findall(r'class="name">\d+\. (.*?)</p>', page.read_text(encoding="utf-8"))
+    assert names == list(labelled.ranked().files[:4])
+    said = run(
+        *("severity", "report", "--model", home / "run", "--table", labels, "--images", home / "more"),
+        *("--healthy", home / "more", "--out", page),
+    )
+    assert said.code == 1
+    assert "has no scan" in said.err
+
+
+def test_an_interrupted_run_gives_the_same_table(
+    home: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("severity", "score", "--model", home / "run", "--images", home / "new", "--out")
+    assert run(*words, tmp_path / "whole.csv").code == 0
+    judge, calls = SeverityModel.judge, []
+
+    def twice(self: SeverityModel, images: object) -> object:
+        calls.append(len(images))  # type: ignore[arg-type]
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return judge(self, images)
+
+    monkeypatch.setattr(SeverityModel, "batch_size", property(lambda self: 8))
+    monkeypatch.setattr(SeverityModel, "judge", twice)
+    said = run(*words, tmp_path / "parts.csv")
+    assert said.code == 130
+    assert "run the same command again" in said.err
+    assert not (tmp_path / "parts.csv").exists()
+    assert run(*words, tmp_path / "parts.csv").code == 0
+    assert calls == [8, 8, 8, 8]
+    whole, parts = (SeverityTable.read(tmp_path / f"{name}.csv") for name in ("whole", "parts"))
+    assert parts.files == whole.files
+    np.testing.assert_allclose(parts.scores, whole.scores, rtol=1e-6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["parts.csv", "whole.csv"]
+
+
+def test_grades_of_a_source_come_along(home: Path, run: Run, tmp_path: Path) -> None:
+    some = scans(20, np.linspace(0, 1, 20), 5)
+    grades = np.arange(20) // 5
+    np.savez(tmp_path / "graded.npz", test_images=some.images[:, 0].numpy(), test_labels=grades)
+    source, table = f"{tmp_path / 'graded.npz'}:test", tmp_path / "graded.parquet"
+    said = run("severity", "score", "--model", home / "run", "--images", source, "--grades", "--out", table)
+    assert said.code == 0, said.err
+    found = SeverityTable.read(table)
+    assert found.grades is not None
+    assert found.grades.tolist() == grades.tolist()
+    page = tmp_path / "graded.html"
+    words = ("severity", "report", "--model", home / "run", "--table", table, "--images", source, "--out", page)
+    said = run(*words, "--healthy", home / "more")
+    assert said.code == 0, said.err
+    text = page.read_text(encoding="utf-8")
+    assert "Severity score of 20 scans against their grade" in text
+    assert re.search(r"rank correlation of score and grade</dt><dd>-?\d\.\d{3} \(", text)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("score", "--images", "{new}", "--out", "t.csv", "--patient", "(Q[0-9]+)"), "finds no patient in the name"),
+        (("score", "--images", "{new}", "--out", "t.csv", "--patient", "("), "which is no regular expression"),
+        (("score", "--images", "{new}", "--out", "t.csv", "--grades"), "has no labels that could be grades"),
+        (("score", "--images", "{new}", "--out", "t.txt"), "must end in .parquet or .csv"),
+        (("score", "--images", "{new}", "--out", "none/t.csv"), "there is no folder"),
+        (("score", "--images", "{new}@0-50", "--out", "t.csv"), "leave @ out"),
+    ],
+)
+def test_mistakes_are_named(
+    words: tuple[str, ...], message: str, home: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [word.format(new=home / "new") for word in words]
+    said = run("severity", given[0], "--model", home / "run", *given[1:])
+    assert said.code == 1
+    assert message in said.err
+    assert not (tmp_path / "t.csv").exists()
