@@ -82,9 +82,7 @@ def contrastive_loss(
     return total
 
 
-def _checked(
-    projections: Tensor, labels: Tensor | None, temperature: float, weights: Sequence[float] | None
-) -> Tensor:
+def _checked(projections: Tensor, labels: Tensor | None, temperature: float, weights: Sequence[float] | None) -> Tensor:
     """The labels as (B, L), after all arguments are checked."""
     if projections.ndim != 3 or not projections.is_floating_point() or 0 in projections.shape:
         raise InputError(
