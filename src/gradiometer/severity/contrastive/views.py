@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from gradiometer.data import to_unit
 from gradiometer.errors import InputError
 
 
@@ -60,7 +61,7 @@ class Views:
     """
 
     def __init__(self, augmentation: Augmentation, size: tuple[int, int]) -> None:
-        steps: list[torch.nn.Module] = [v2.ToDtype(torch.float32, scale=True)]
+        steps: list[torch.nn.Module] = []
         if augmentation.smallest_crop < 1:
             steps.append(v2.RandomResizedCrop(size, scale=(augmentation.smallest_crop, 1.0), antialias=True))
         if augmentation.mirror:
@@ -70,7 +71,7 @@ class Views:
             steps.append(v2.RandomApply([v2.ColorJitter(reach, reach, reach, reach / 4)], augmentation.jitter_share))
         if augmentation.grey_share:
             steps.append(v2.RandomGrayscale(augmentation.grey_share))
-        self._transform = v2.Compose(steps)
+        self._transform = v2.Compose(steps or [v2.Identity()])
 
     def pair(self, images: Tensor, seed: int) -> Tensor:
         """Two views of each image; the global random state is left alone.
@@ -85,5 +86,5 @@ class Views:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             # One image at a time: a transform draws once for a whole batch.
-            pairs = [torch.stack([self._transform(image), self._transform(image)]) for image in images]
+            pairs = [torch.stack([self._transform(image), self._transform(image)]) for image in to_unit(images)]
         return torch.stack(pairs).clamp_(0, 1)
