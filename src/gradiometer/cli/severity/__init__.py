@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradiometer.cli.command import Command
-from gradiometer.cli.severity import label, pretrain, probe, report, score, train
+from gradiometer.cli.severity import label, pretrain, probe, report, run, score, train
 
 COMMAND = Command(
     name="severity",
@@ -20,5 +20,13 @@ COMMAND = Command(
         gradiometer severity probe --encoders runs/encoder --train scans/ --table biomarkers.csv --targets fluid \\
             --out runs/probe
     """,
-    children=(train.COMMAND, score.COMMAND, label.COMMAND, pretrain.COMMAND, probe.COMMAND, report.COMMAND),
+    children=(
+        train.COMMAND,
+        score.COMMAND,
+        label.COMMAND,
+        pretrain.COMMAND,
+        probe.COMMAND,
+        run.COMMAND,
+        report.COMMAND,
+    ),
 )

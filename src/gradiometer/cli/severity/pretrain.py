@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gradiometer.cli import artefacts
 from gradiometer.cli.artefacts import DEVICE
@@ -12,6 +12,9 @@ from gradiometer.cli.severity import cohorts
 from gradiometer.cli.severity.cohorts import FORMS, Described
 from gradiometer.cli.sources import LIMIT
 from gradiometer.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from gradiometer.data import Cohort
 
 _RECIPE = "recipe (the published one)"
 _VIEWS = "what two views of an image differ by"
@@ -53,7 +56,21 @@ class Options(Described):
 
 
 def run(options: Options, terminal: Terminal) -> None:
-    """Train, or continue, and write the encoder."""
+    """Load the images and train."""
+    train(options, cohorts.load(options.images, options, limit=options.limit), terminal)
+    terminal.note(
+        f"next: gradiometer severity probe --encoders {options.out} --train IMAGES --test OTHER_IMAGES --targets COLUMN"
+    )
+
+
+def train(options: Options, cohort: Cohort, terminal: Terminal) -> None:
+    """Train, or continue, and write the encoder.
+
+    Args:
+        options: The settings; where images are is not looked at.
+        cohort: The images.
+        terminal: Where to say so.
+    """
     from gradiometer.severity import contrastive
 
     recipe = contrastive.ContrastiveRecipe(
@@ -70,7 +87,6 @@ def run(options: Options, terminal: Terminal) -> None:
         weight_decay=options.weight_decay,
         seed=options.seed,
     )
-    cohort = cohorts.load(options.images, options, limit=options.limit)
     settings = contrastive.settings_for(cohort.images.images, options.encoder, options.stem)
     by = " + ".join(options.columns) or "SimCLR, no labels"
     patients = "" if cohort.patients is None else f" of {len({*cohort.patients} - {''}):,} patients"
@@ -96,9 +112,6 @@ def run(options: Options, terminal: Terminal) -> None:
         terminal.note(f"{name}: {found['labels']:,} different labels on {found['labelled']:,} images")
     last = trained.record["epochs"][-1]["loss"]
     terminal.show(f"{options.out}: {options.encoder}, loss {last:.4f} after {options.epochs} epochs")
-    terminal.note(
-        f"next: gradiometer severity probe --encoders {options.out} --train IMAGES --test OTHER_IMAGES --targets COLUMN"
-    )
 
 
 COMMAND = Command(

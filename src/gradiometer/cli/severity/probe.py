@@ -53,6 +53,11 @@ class Options(Described):
 
 def run(options: Options, terminal: Terminal) -> None:
     """Probe every encoder, and print the tables."""
+    measure(options, terminal)
+
+
+def measure(options: Options, terminal: Terminal) -> list[ProbeRecord]:
+    """Probe every encoder, write the records and print the tables; returns the records."""
     from gradiometer.benchmarks import probes, records, tables
     from gradiometer.models import weights_hash
     from gradiometer.severity import contrastive
@@ -87,7 +92,7 @@ def run(options: Options, terminal: Terminal) -> None:
         found += probes.measured(
             [result],
             data=options.test or options.train,
-            encoder=name,
+            encoder=Path(name).name,
             seeds=[options.seed],
             weights=[weights_hash(encoder)],
             data_sha256=hashes,
@@ -105,6 +110,7 @@ def run(options: Options, terminal: Terminal) -> None:
         terminal.show(tables.to_rich(table))
     _leaks(found, terminal)
     terminal.show(f"records: {out / RECORDS}")
+    return found
 
 
 def _parts(options: Options, size: tuple[int, int], channels: int) -> tuple[Cohort, Cohort]:
