@@ -73,7 +73,8 @@ class ProbeRecord:
         if self.patientwise:
             return "patient-wise"
         if self.shared_patients:
-            return f"{len(self.shared_patients)} patients on both sides"
+            count = len(self.shared_patients)
+            return f"with {count} patient{'s' if count > 1 else ''} on both sides"
         return "by image, patients not known"
 
     @property

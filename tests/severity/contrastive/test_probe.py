@@ -92,7 +92,7 @@ def test_a_patient_on_both_sides_is_refused_and_labelled_when_asked_for() -> Non
     assert result.shared == ("p28", "p29")
     assert not result.patientwise
     record = made(result)[0]
-    assert record.split == "2 patients on both sides"
+    assert record.split == "with 2 patients on both sides"
 
 
 def test_unknown_patients_are_not_called_patientwise() -> None:

@@ -71,9 +71,8 @@ def measure(options: Options, terminal: Terminal) -> list[ProbeRecord]:
     train, test = _parts(options, first.size, first.encoder.settings.channels)
     shared = check_split(train, test, allow_shared=options.allow_shared)
     if shared:
-        terminal.note(
-            f"{len(shared)} patients are on both sides of the split ({', '.join(shared[:5])}); the records say so"
-        )
+        shown = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
+        terminal.note(f"patients on both sides of the split: {len(shared)} ({shown}); the records say so")
     elif train.patients is None or test.patients is None:
         terminal.note("patients are not known, so that nothing keeps images of one from being on both sides")
     encoders = {name: (one.encoder, one.patients) for name, one in stored.items()}
