@@ -74,8 +74,8 @@ class TestEncoders:
     def test_names_that_are_not_there_are_refused(self) -> None:
         with pytest.raises(InputError, match="no encoder 'resnet19'"):
             EncoderSettings("resnet19")
-        with pytest.raises(InputError, match="small stem only"):
-            make_encoder(EncoderSettings("resnet8", stem="large"), 0)
+        with pytest.raises(InputError, match="no stem 'huge'"):
+            EncoderSettings("resnet8", stem="huge")
 
 
 class TestViews:

@@ -110,9 +110,7 @@ def _torchvision(build: Callable[..., nn.Module]) -> Callable[[EncoderSettings],
 
     def make(settings: EncoderSettings) -> tuple[nn.Module, int]:
         network = build()
-        kernel, stride = (7, 2) if settings.stem == "large" else (3, 1)
-        network.conv1 = nn.Conv2d(settings.channels, 64, kernel, stride, kernel // 2, bias=False)
-        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        network.conv1 = _stem(settings, 64)
         network.maxpool = nn.Identity()
         width = int(network.get_submodule("fc").in_features)  # type: ignore[arg-type]
         network.fc = nn.Identity()
@@ -121,13 +119,12 @@ def _torchvision(build: Callable[..., nn.Module]) -> Callable[[EncoderSettings],
     return make
 
 
-def _small(blocks: Sequence[int]) -> Callable[[EncoderSettings], tuple[nn.Module, int]]:
-    """A narrow residual network for small images; it has the small stem only."""
+def _narrow(blocks: Sequence[int]) -> Callable[[EncoderSettings], tuple[nn.Module, int]]:
+    """A narrow residual network for small images."""
 
     def make(settings: EncoderSettings) -> tuple[nn.Module, int]:
-        if settings.stem != "small":
-            raise InputError(f"{settings.name} has the small stem only; choose stem small, or resnet18")
         network = ResNet(blocks, (16, 32, 64), channels=settings.channels)
+        network.conv1 = _stem(settings, 16)
         width = network.fc.in_features
         network.fc = nn.Identity()  # type: ignore[assignment]
         return network, width
@@ -135,10 +132,18 @@ def _small(blocks: Sequence[int]) -> Callable[[EncoderSettings], tuple[nn.Module
     return make
 
 
+def _stem(settings: EncoderSettings, width: int) -> nn.Conv2d:
+    """The first convolution."""
+    kernel, stride = (7, 2) if settings.stem == "large" else (3, 1)
+    stem = nn.Conv2d(settings.channels, width, kernel, stride, kernel // 2, bias=False)
+    nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+    return stem
+
+
 ENCODERS: dict[str, Callable[[EncoderSettings], tuple[nn.Module, int]]] = {
     "resnet18": _torchvision(torchvision.models.resnet18),
     "resnet50": _torchvision(torchvision.models.resnet50),
-    "resnet20": _small((3, 3, 3)),
-    "resnet8": _small((1, 1, 1)),
+    "resnet20": _narrow((3, 3, 3)),
+    "resnet8": _narrow((1, 1, 1)),
 }
 """Name -> what builds it: returns the network and the length of its features. The last two are for 28 to 64 pixels."""
