@@ -2,6 +2,9 @@
 
 All of it at the same budget: the same photographs, encoder, views, batches and epochs. No grade is used in
 pre-training; severity labels come from an auto-encoder of photographs of grade 0, which is all that it is told.
+
+The auto-encoder sees photographs of `local` contrast. Encoders see the same, and in a second round photographs as they
+come: there brightness and colour give most of the grade away, and an encoder with random weights passes them on.
 """
 
 from __future__ import annotations
@@ -36,11 +39,12 @@ from gradiometer.severity.contrastive import (
     probe,
     settings_for,
 )
+from gradiometer.severity.contrastive.encoders import Stem
 from gradiometer.severity.preparation import Contrast
 
 RECORDS = "probes.jsonl"
 TARGETS = ("class>=2", "class")
-TITLES = ("RetinaMNIST, validation", "RetinaMNIST, test")
+SPLITS = ("validation", "test")
 SEVERITY = "severity"
 
 METHODS: Mapping[str, tuple[str, ...] | None] = {
@@ -56,13 +60,13 @@ BINS = 10
 
 RECIPE = ContrastiveRecipe(
     temperature=0.1,
-    augmentation=Augmentation(jitter=0.1, grey_share=0.0),
+    augmentation=Augmentation(smallest_crop=0.7, jitter=0.1, grey_share=0.0),
     epochs=12,
     batch_size=64,
     learning_rate=0.1,
     schedule="cosine",
 )
-ENCODER = "resnet8"
+ENCODER: tuple[str, Stem] = ("resnet8", "large")
 CONTRAST: Contrast = "local"
 SCORE: Score = "subspace"
 ALPHA = 0.03
@@ -70,41 +74,57 @@ ALPHA = 0.03
 
 
 def run(bench: Bench) -> None:
-    """Pre-train by every method and seed, probe on validation and test photographs, and write the records.
+    """Pre-train by every contrast, method and seed, probe validation and test photographs, and write the records.
 
     Trainings are kept, so that an interrupted run continues.
 
     Args:
         bench: Settings and records.
     """
+    for contrast in bench.settings.contrasts:
+        if not _there(bench, contrast):
+            _round(bench, contrast)
+
+
+def _round(bench: Bench, contrast: str) -> None:
     settings = bench.settings
-    path = settings.out / RECORDS
-    if _there(bench):
-        return
-    train, validation, test = (cohort(bench, part) for part in ("train", "val", "test"))
-    architecture = settings_for(train.images.images, ENCODER)
+    train, validation, test = (cohort(bench, part, contrast) for part in ("train", "val", "test"))
+    architecture = settings_for(train.images.images, *ENCODER)
     weights: dict[str, list[str]] = {name: [] for name in METHODS}
     asked: dict[str, tuple[list[ProbeResult], ...]] = {name: ([], []) for name in METHODS}
-    total = len(settings.seeds) * len(METHODS)
-    for number, (seed, name) in enumerate((seed, name) for seed in settings.seeds for name in METHODS):
-        bench.say("contrastive pre-training", number, total)
-        encoder = encoder_of(bench, train, name, seed, architecture)
-        weights[name].append(weights_hash(encoder))
-        for results, part in zip(asked[name], (validation, test), strict=True):
-            results.append(probe(encoder, train, part, TARGETS))
-    bench.say("contrastive pre-training", total, total)
-    for at, (title, part) in enumerate(zip(TITLES, (validation, test), strict=True)):
+    for number, seed in enumerate(settings.seeds):
+        labels = severity_labels(scores(bench, seed), BINS).astype(np.float64)
+        known = replace(train, columns={SEVERITY: labels})
+        for at, name in enumerate(METHODS):
+            bench.say(f"encoders, pixels {contrast}", number * len(METHODS) + at, len(settings.seeds) * len(METHODS))
+            encoder = encoder_of(bench, known, name, seed, architecture)
+            weights[name].append(weights_hash(encoder))
+            for results, part in zip(asked[name], (validation, test), strict=True):
+                results.append(probe(encoder, train, part, TARGETS))
+    for at, (split, part) in enumerate(zip(SPLITS, (validation, test), strict=True)):
         results_of = {name: several[at] for name, several in asked.items()}
         hashes = {"train": _hash(train), "test": _hash(part)}
-        for record in _records(bench, title, results_of, weights, hashes):
-            probes.append(path, record)
+        for record in _records(bench, title(split, contrast), results_of, weights, hashes):
+            probes.append(settings.out / RECORDS, record)
 
 
-def cohort(bench: Bench, split: str) -> Cohort:
-    """The photographs of a split with their grades as the column `class`."""
+def title(split: str, contrast: str) -> str:
+    """What the records of one round call their photographs."""
+    return f"RetinaMNIST, {split}, pixels {contrast}"
+
+
+def cohort(bench: Bench, split: str, contrast: str) -> Cohort:
+    """The photographs of a split as encoders see them, with their grades as the column `class`.
+
+    Args:
+        bench: Settings.
+        split: `train`, `val` or `test`.
+        contrast: What is done to them, see `severity.Preparation`.
+    """
     images = data.load(retina.NAME, root=bench.settings.data_root, split=split)
-    limit = bench.settings.limit
-    return Cohort.of(images.select(np.arange(len(images))[:limit]))
+    images = images.select(np.arange(len(images))[: bench.settings.limit])
+    seen = Preparation(channels=images.images.shape[1], contrast=contrast)  # type: ignore[arg-type]
+    return Cohort.of(replace(images, images=seen.apply(images)[:, 0]))
 
 
 def encoder_of(bench: Bench, train: Cohort, name: str, seed: int, architecture: EncoderSettings) -> Encoder:
@@ -112,41 +132,43 @@ def encoder_of(bench: Bench, train: Cohort, name: str, seed: int, architecture: 
 
     Args:
         bench: Settings.
-        train: Photographs to learn from.
+        train: Photographs to learn from, with the column of the severity labels.
         name: One of `METHODS`.
-        seed: Of the auto-encoder and of the pre-training.
+        seed: Of the pre-training.
         architecture: What the encoder is.
     """
     columns = METHODS[name]
     if columns is None:
         return make_encoder(architecture, seed).eval()
-    known = replace(train, columns={SEVERITY: severity_labels(scores(bench, train, seed), BINS).astype(np.float64)})
-    labels = {column: known.labels(column) for column in columns}
+    labels = {column: train.labels(column) for column in columns}
     recipe = replace(RECIPE, seed=seed, epochs=bench.settings.contrastive_epochs)
     parts = [asdict(recipe), asdict(architecture), {key: column.tolist() for key, column in labels.items()}]
     key = sha256(json.dumps([*parts, _hash(train)], sort_keys=True).encode()).hexdigest()[:16]
-    return pretrain(
-        train.images.images, labels, architecture, recipe, bench.settings.networks / "contrastive" / key
-    ).encoder
+    folder = bench.settings.networks / "contrastive" / key
+    return pretrain(train.images.images, labels, architecture, recipe, folder).encoder
 
 
-def scores(bench: Bench, train: Cohort, seed: int) -> Floats:
+def scores(bench: Bench, seed: int) -> Floats:
     """Severity of the training photographs, by the auto-encoder of those of grade 0.
 
     Four in five of the latter have trained it, and score less than they would have otherwise.
+
+    Args:
+        bench: Settings.
+        seed: Of the auto-encoder.
     """
     settings = bench.settings
     sets = retina.sets_of(retina.load(settings.data_root, settings.limit), CONTRAST, seed)
     network = trained(sets.train, sets.chosen_by, settings.recipe(ALPHA, seed, settings.epochs), settings.networks)
     detector = GradCon.of(network, score=SCORE, directions=settings.directions)
     detector.fit(sets.train.numpy())
-    seen = Preparation(channels=train.images.images.shape[1], contrast=CONTRAST)
-    return detector.score_by(SCORE, detector.statistics(seen.apply(train.images)[:, 0].numpy()))
+    seen = cohort(bench, "train", CONTRAST).images.images
+    return detector.score_by(SCORE, detector.statistics(seen.numpy()))
 
 
 def _records(
     bench: Bench,
-    title: str,
+    photographs: str,
     results: Mapping[str, Sequence[ProbeResult]],
     weights: Mapping[str, Sequence[str]],
     hashes: Mapping[str, str],
@@ -156,7 +178,7 @@ def _records(
     figures = {
         name: probes.measured(
             several,
-            data=title,
+            data=photographs,
             encoder=name,
             seeds=settings.seeds,
             weights=weights[name],
@@ -186,23 +208,21 @@ def _notes(bench: Bench) -> dict[str, object]:
         "bins": BINS,
         "score": SCORE,
         "contrast": CONTRAST,
-        "encoder": ENCODER,
+        "encoder": " ".join(ENCODER),
         "limit": settings.limit,
     }
 
 
-def _there(bench: Bench) -> bool:
-    """Whether all records are there under these settings."""
+def _there(bench: Bench, contrast: str) -> bool:
+    """Whether all records of a round are there under these settings."""
     wanted = json.loads(json.dumps(_notes(bench)))
-    done = [
-        record
+    done = {
+        (record.data, record.encoder)
         for record in probes.read(bench.settings.out / RECORDS)
         if json.loads(json.dumps(dict(record.settings))) == wanted
-        and (record.seeds, record.draws) == (bench.settings.seeds, bench.settings.draws)
-    ]
-    return {(record.data, record.encoder) for record in done if record.kind == "figures"} == {
-        (title, name) for title in TITLES for name in METHODS
+        and (record.kind, record.seeds, record.draws) == ("figures", bench.settings.seeds, bench.settings.draws)
     }
+    return done >= {(title(split, contrast), name) for split in SPLITS for name in METHODS}
 
 
 def _hash(part: Cohort) -> str:
