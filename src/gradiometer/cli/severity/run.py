@@ -174,16 +174,20 @@ COMMAND = Command(
     name="run",
     summary="from healthy scans to a table of biomarkers, in one go",
     purpose="""
-        Everything at once, from one configuration file: train on healthy scans, score other scans, make severity
-        labels, pre-train an encoder by them and another one by SimCLR, probe both beside random weights, and write the
-        page. Run the same command again to continue after an interruption.
+        Everything at once: train on healthy scans, score other scans, make severity labels, pre-train an encoder by
+        them and another one by SimCLR, probe both beside random weights, and write the page. Settings fit into a file: add
+        --print_config to see it, and give it with --config. Run the same command again to continue after an
+        interruption.
     """,
     examples="""
-        # settings in a file; print one to begin with
+        # a folder of scans, and a table with findings for some of them
+        gradiometer severity run --healthy healthy/ --images scans/ --train scans/ --table findings.csv \\
+            --targets fluid --size 224 --channels 1 --severity-size 64 --out runs/scans
+
+        # OLIVES, with healthy scans from elsewhere
         gradiometer severity run --healthy OCT2017/train/NORMAL --images OLIVES:pool1 --train OLIVES:train1 \\
             --test OLIVES:test1 --targets IRF DME IRHRF FAVF PAVF --size 224 --channels 1 --severity-size 64 \\
-            --bins 5000 --heads joint --allow-shared --out runs/olives --print_config > olives.yaml
-        gradiometer severity run --config olives.yaml
+            --bins 5000 --heads joint --allow-shared --out runs/olives
     """,
     options=Options,
     run=run,
