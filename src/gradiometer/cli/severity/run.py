@@ -175,8 +175,8 @@ COMMAND = Command(
     summary="from healthy scans to a table of biomarkers, in one go",
     purpose="""
         Everything at once: train on healthy scans, score other scans, make severity labels, pre-train an encoder by
-        them and another one by SimCLR, probe both beside random weights, and write the page. Settings fit into a file: add
-        --print_config to see it, and give it with --config. Run the same command again to continue after an
+        them and another one by SimCLR, probe both beside random weights, and write the page. Settings fit into a file:
+        add --print_config to see it, and give it with --config. Run the same command again to continue after an
         interruption.
     """,
     examples="""
