@@ -36,7 +36,7 @@ class Cohort:
 
     Example:
         >>> few = Images.of(torch.zeros(3, 1, 8, 8, dtype=torch.uint8))
-        >>> Cohort(few, {"CST": np.array([270.0, math.nan, 310.0])}, None).labels("CST").tolist()
+        >>> Cohort(few, {"CST": np.array([270.0, np.nan, 310.0])}, None).labels("CST").tolist()
         [0, -1, 1]
     """
 
