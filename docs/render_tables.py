@@ -12,10 +12,10 @@ import re
 import sys
 from pathlib import Path
 
-from gradiometer.benchmarks import records, tables
+from gradiometer.benchmarks import probes, records, tables
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md",)
+PAGES = (ROOT / "README.md", ROOT / "docs" / "howto" / "encoders.md")
 WIDEST = 9
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
@@ -24,6 +24,8 @@ def rendered(page: str) -> str:
     """The text of a page with every table rendered anew."""
 
     def block(match: re.Match[str]) -> str:
+        if match[2].endswith("/probes.jsonl"):
+            return f"{match[1]}\n{_probes(ROOT / match[2])}\n{match[3]}"
         found = records.read(ROOT / match[2])
         known_only = [record for record in found if record.protocol == "known-only"]
         figures = tables.arrange(found)
@@ -34,6 +36,13 @@ def rendered(page: str) -> str:
         return f"{match[1]}\n{text}\n{match[3]}"
 
     return BLOCK.sub(block, page)
+
+
+def _probes(path: Path) -> str:
+    """AUROC of linear probes on the test photographs of local contrast, and the differences of encoders."""
+    found = [record for record in probes.read(path) if record.data == "RetinaMNIST, test, pixels local"]
+    parts = [probes.arrange(found, "AUROC"), probes.arrange(found, "AUROC", "difference")]
+    return "\n".join(f"**{part.title}**\n\n{tables.to_markdown(part)}" for part in parts)
 
 
 def main() -> int:

@@ -43,7 +43,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def settings(root: Path, tmp_path_factory: pytest.TempPathFactory) -> SeveritySettings:
     out = tmp_path_factory.mktemp("severity")
-    return SeveritySettings(root, out, contrasts=("as-is", "local"), seeds=(0,), epochs=1, oct_epochs=1, draws=30)
+    parts = ("retina", "oct")
+    return SeveritySettings(
+        root, out, parts=parts, contrasts=("as-is", "local"), seeds=(0,), epochs=1, oct_epochs=1, draws=30
+    )
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +84,7 @@ def test_every_method_has_a_row_and_every_score_a_record(page: str, settings: Se
     assert dark.test.spearman is not None
     assert dark.test.spearman.value > 0.9
     assert f"| no model, darkness, pixels as-is | {dark.test.spearman.value:.3f} (" in page
-    assert (settings.out / "tables.md").read_text(encoding="utf-8") == page == tables.to_page(found)
+    assert (settings.out / "tables.md").read_text(encoding="utf-8") == page == severity.render(settings.out)
 
 
 def test_test_photographs_are_in_the_table_of_the_figure(page: str, settings: SeveritySettings) -> None:

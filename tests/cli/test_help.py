@@ -37,7 +37,8 @@ ALL = dict(leaves())
 def test_the_commands_are_those_of_the_design() -> None:
     assert list(ALL) == [
         *("demo", "train classifier", "train gradcon", "fit", "calibrate", "score", "explain"),
-        *("severity train", "severity score", "severity label", "severity report", "challenge", "plan"),
+        *("severity train", "severity score", "severity label", "severity pretrain", "severity probe"),
+        *("severity run", "severity report", "challenge", "plan"),
         *("dial", "benchmark ood", "benchmark gradcon", "benchmark severity"),
     ]
 

@@ -81,7 +81,10 @@ class SeverityOptions:
     out: str = option("folder for the records, the tables, the figure and the page", "severity")
     cache: str | None = option("folder for the trained networks; in --out when absent", None)
     parts: tuple[str, ...] = option(
-        "retina: graded photographs of the retina; oct: sections with and without fluid", ("retina", "oct")
+        "retina: graded photographs of the retina; oct: sections with and without fluid; contrastive: encoders "
+        "pre-trained by severity labels; olives: biomarkers of OLIVES beside the published figures, with --olives and "
+        "--healthy",
+        ("retina", "oct", "contrastive"),
     )
     contrasts: tuple[str, ...] = option(
         "what is done to the photographs before any method sees them: local, as-is", ("local", "as-is")
@@ -89,6 +92,14 @@ class SeverityOptions:
     seeds: tuple[int, ...] = option("of splits, weights and order; each is a training", (0, 1, 2))
     epochs: int = option("passes over the healthy photographs; more continue a training that is there", 100)
     oct_epochs: int = option("passes over the sections without fluid", 20)
+    contrastive_epochs: int = option("passes over the photographs in contrastive pre-training", 12)
+    olives: str | None = option("folder with the archives of OLIVES and its tables, for the part olives", None)
+    healthy: str | None = option("folder of healthy OCT scans, such as OCT2017/train/NORMAL, for the same", None)
+    olives_split: int = option("number of the released split of OLIVES, 1 to 3", 1)
+    olives_size: int = option("resize scans of OLIVES to so many pixels", 224)
+    olives_encoder: str = option("encoder of the scans of OLIVES", "resnet18")
+    olives_epochs: int = option("passes over the pool of OLIVES", 25)
+    olives_bins: int = option("severity labels of the pool of OLIVES", 5000)
     directions: int = option("dimensions of the score subspace", 20)
     limit: int | None = option("at most so many scans of every set, for a quick look", None)
     draws: int = option("bootstrap resamples behind each interval", 1000)
@@ -100,7 +111,9 @@ def run_severity(options: SeverityOptions, terminal: Terminal) -> None:
 
     out = Path(options.out)
     given = {**asdict(options), "data_root": Path(_root(options.data_root)), "out": out}
-    settings = severity.SeveritySettings(**given | {"cache": None if options.cache is None else Path(options.cache)})
+    folders = {name: getattr(options, name) for name in ("cache", "olives", "healthy")}
+    given |= {name: None if folder is None else Path(folder) for name, folder in folders.items()}
+    settings = severity.SeveritySettings(**given)
     with terminal.progress() as progress:
         page = severity.run(
             settings,

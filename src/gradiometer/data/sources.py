@@ -119,6 +119,27 @@ def load(
         check_positive("limit", limit)
     extent = check_form(size, channels)
     rows = open_rows(source, split=split, root=root, download=download)
+    return collect(rows, str(source), extent, channels, limit)
+
+
+def collect(
+    rows: Rows, source: str, size: tuple[int, int] | None = None, channels: int | None = None, limit: int | None = None
+) -> Images:
+    """Decode the rows of a source into memory.
+
+    Args:
+        rows: The rows.
+        source: What messages call them.
+        size: As for `load`.
+        channels: As for `load`.
+        limit: As for `load`.
+
+    Returns:
+        The images that can be read. The others are in `.failures`, and a warning says how many.
+
+    Raises:
+        InputError: If no image can be read, or sizes differ and none was asked for.
+    """
     chosen = _choose(rows.count(), limit)
     form: Form | None = None
     pixels: NDArray[np.uint8] = np.empty(0, np.uint8)
@@ -133,7 +154,7 @@ def load(
         following = next(wanted, None)
         try:
             if form is None:
-                form = form_of(row.picture, extent, channels)
+                form = form_of(row.picture, size, channels)
                 pixels = np.empty((len(chosen), form.channels, form.height, form.width), np.uint8)
             pixels[len(kept)] = form.apply(row.picture)
         except SizeMismatchError as error:
@@ -146,9 +167,9 @@ def load(
         if following is None:
             break
     if not kept:
-        raise nothing_readable(str(source), failures)
+        raise nothing_readable(source, failures)
     if failures:
-        warnings.warn(_report(str(source), failures, len(chosen)), stacklevel=2)
+        warnings.warn(_report(source, failures, len(chosen)), stacklevel=3)
     notes = rows.annotations()
     index = np.array(kept)
     return Images(

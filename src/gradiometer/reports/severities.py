@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from gradiometer.benchmarks.grades import Agreement, agreement
 from gradiometer.benchmarks.metrics import Interval
+from gradiometer.benchmarks.tables import Table, to_html
 from gradiometer.data import Images
 from gradiometer.errors import InputError, NotFittedError
 from gradiometer.reports import figures
@@ -49,6 +51,7 @@ def write(
     *,
     table: SeverityTable | None = None,
     top: int = 24,
+    tables: Sequence[Table] = (),
 ) -> Path:
     """Write the page of the most severe scans, or, of more than twice as many, of some from every part of the ranking.
 
@@ -59,6 +62,7 @@ def write(
         path: The file; its folder is made when it is not there.
         table: Severities of the scans, such as `severity score` writes; they are scored when None.
         top: Most scans to show.
+        tables: Shown below the ranking's head, such as those of linear probes.
 
     Returns:
         The path.
@@ -68,7 +72,7 @@ def write(
         InputError: If `top` is below 1, or the table names a scan that is not there.
         NotFittedError: If the model is not calibrated.
     """
-    page = render(model, scans, healthy, table=table, top=top)
+    page = render(model, scans, healthy, table=table, top=top, tables=tables)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page, encoding="utf-8")
@@ -76,7 +80,13 @@ def write(
 
 
 def render(
-    model: SeverityModel, scans: Images, healthy: Images, *, table: SeverityTable | None = None, top: int = 24
+    model: SeverityModel,
+    scans: Images,
+    healthy: Images,
+    *,
+    table: SeverityTable | None = None,
+    top: int = 24,
+    tables: Sequence[Table] = (),
 ) -> str:
     """The page as HTML without any external reference; see `write`."""
     templates = environment()
@@ -99,6 +109,7 @@ def render(
         calibrated=len(calibration),
         score=model.detector.score,
         figure=figures.by_grade(table, prefix="grades") if grades is not None else "",
+        probes=[to_html(one) for one in tables],
         agreement=() if grades is None else _in_words(agreement(table.scores, grades, groups=table.patients)),
     )
 

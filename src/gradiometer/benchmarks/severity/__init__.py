@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+from gradiometer.benchmarks import probes
 from gradiometer.benchmarks.evidence import Progress
-from gradiometer.benchmarks.severity import graded, retina, sections, tables
+from gradiometer.benchmarks.severity import contrastive, graded, olives, retina, sections, tables
 from gradiometer.benchmarks.severity.graded import Graded
-from gradiometer.benchmarks.severity.settings import CONTRASTS, PARTS, Bench, SeveritySettings
+from gradiometer.benchmarks.severity.settings import CONTRASTS, PARTS, RECORDS, Bench, SeveritySettings
+from gradiometer.benchmarks.tables import to_markdown
 
-__all__ = ["CONTRASTS", "PARTS", "SeveritySettings", "run"]
+__all__ = ["CONTRASTS", "PARTS", "SeveritySettings", "render", "run"]
 
 
 def run(
@@ -36,9 +39,28 @@ def run(
     """
     bench = Bench(settings, progress, finished)
     settings.out.mkdir(parents=True, exist_ok=True)
-    parts: dict[str, Callable[[], None]] = {"retina": lambda: retina.run(bench), "oct": lambda: sections.run(bench)}
+    parts: dict[str, Callable[[], None]] = {
+        "retina": lambda: retina.run(bench),
+        "oct": lambda: sections.run(bench),
+        "contrastive": lambda: contrastive.run(bench),
+        "olives": lambda: olives.run(bench),
+    }
     for part in settings.parts:
         parts[part]()
-    page = tables.to_page(graded.read(settings.records))
+    page = render(settings.out)
     (settings.out / "tables.md").write_text(page, encoding="utf-8")
     return page
+
+
+def render(folder: Path) -> str:
+    """All tables in Markdown, each under its title, from the records of a folder.
+
+    Args:
+        folder: Where the benchmark wrote them.
+    """
+    made = tables.arrange(graded.read(folder / RECORDS))
+    found = probes.read(folder / contrastive.RECORDS)
+    for data in dict.fromkeys(record.data for record in found):
+        made += probes.tables([record for record in found if record.data == data])
+    made += olives.tables(probes.read(folder / olives.RECORDS))
+    return "\n".join(f"**{table.title}**\n\n{to_markdown(table)}" for table in made)

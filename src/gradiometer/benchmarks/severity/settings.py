@@ -13,7 +13,11 @@ from gradiometer.benchmarks.severity import graded
 from gradiometer.benchmarks.severity.graded import Graded
 from gradiometer.errors import InputError
 
-PARTS = ("retina", "oct")
+RECORDS = "records.jsonl"
+PARTS = ("retina", "oct", "contrastive", "olives")
+DEFAULT_PARTS = PARTS[:3]
+"""What runs without being asked for; OLIVES needs scans that are fetched by hand."""
+
 CONTRASTS = ("local", "as-is")
 
 
@@ -25,11 +29,21 @@ class SeveritySettings:
         data_root: Folder with the data sets, NAME.npz each, in the layout of MedMNIST.
         out: Folder for the records, the tables and the figure.
         cache: Folder for the trained networks; `out / networks` when None.
-        parts: What to run: `retina` (graded photographs of the retina) and `oct` (sections with and without fluid).
+        parts: What to run: `retina` (graded photographs of the retina), `oct` (sections with and without fluid),
+            `contrastive` (encoders pre-trained by severity labels of the photographs, and linear probes) and `olives`
+            (biomarkers of OLIVES beside the published figures).
         contrasts: What is done to the photographs before any method sees them, see `severity.Preparation`.
         seeds: Seeds of splits, weights and order; each is a training.
         epochs: Passes over the healthy photographs.
         oct_epochs: Passes over the sections without fluid.
+        contrastive_epochs: Passes over the photographs in contrastive pre-training.
+        olives: Folder with the archives of OLIVES and its tables, for the part `olives`.
+        healthy: Folder of healthy OCT scans, such as `OCT2017/train/NORMAL`, for the part `olives`.
+        olives_split: Number of the released split.
+        olives_size: Height and width of its scans, in pixels.
+        olives_encoder: Encoder of its scans.
+        olives_epochs: Passes over its pool.
+        olives_bins: Severity labels of its pool.
         directions: Dimensions of the score `subspace`.
         limit: At most so many scans of every set, for a quick look.
         draws: Bootstrap resamples behind each interval.
@@ -38,11 +52,19 @@ class SeveritySettings:
     data_root: Path
     out: Path = Path("severity")
     cache: Path | None = None
-    parts: tuple[str, ...] = PARTS
+    parts: tuple[str, ...] = DEFAULT_PARTS
     contrasts: tuple[str, ...] = CONTRASTS
     seeds: tuple[int, ...] = (0, 1, 2)
     epochs: int = 100
     oct_epochs: int = 20
+    contrastive_epochs: int = 12
+    olives: Path | None = None
+    healthy: Path | None = None
+    olives_split: int = 1
+    olives_size: int = 224
+    olives_encoder: str = "resnet18"
+    olives_epochs: int = 25
+    olives_bins: int = 5000
     directions: int = 20
     limit: int | None = None
     draws: int = 1000
@@ -66,7 +88,7 @@ class SeveritySettings:
     @property
     def records(self) -> Path:
         """The file of the result records."""
-        return self.out / "records.jsonl"
+        return self.out / RECORDS
 
     def recipe(self, alpha: float, seed: int, epochs: int) -> AnomalyRecipe:
         """How an auto-encoder is trained, with the constraint (alpha above 0) or without."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from gradiometer.benchmarks.grades import Agreement
 from gradiometer.benchmarks.metrics import Interval
 from gradiometer.benchmarks.severity.graded import Graded
-from gradiometer.benchmarks.tables import Cell, Head, Table, to_markdown
+from gradiometer.benchmarks.tables import Cell, Head, Table
 
 _FIGURES: dict[str, Callable[[Graded], Interval | None]] = {
     "Spearman": lambda one: one.test.spearman,
@@ -21,18 +21,18 @@ _FIGURES: dict[str, Callable[[Graded], Interval | None]] = {
 }
 
 
-def to_page(records: Sequence[Graded]) -> str:
-    """All tables in Markdown, each under its title.
+def arrange(records: Sequence[Graded]) -> list[Table]:
+    """All tables of scores against grades.
 
     Args:
         records: Result records.
     """
-    made = []
+    made: list[Table] = []
     for part, table in (("retina", _retina_table), ("oct", _oct_table)):
         chosen = [record for record in records if record.part == part]
         if chosen:
             made.append(table(chosen))
-    return "\n".join(f"**{table.title}**\n\n{to_markdown(table)}" for table in made)
+    return made
 
 
 def mean_of(intervals: Sequence[Interval | None]) -> Interval | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradiometer.cli import sources
@@ -31,11 +32,13 @@ class Options(Reading):
     healthy: str = option(f"healthy scans that give the maps their scale, best not those of the training: {FORMS}")
     out: str = option("the HTML page")
     top: int = option("most scans to show", 24)
+    probes: str | None = option("records that severity probe wrote, whose tables are shown on the page", None)
     device: str = option(DEVICE, "auto")
 
 
 def run(options: Options, terminal: Terminal) -> None:
     """Write the page."""
+    from gradiometer.benchmarks import probes
     from gradiometer.reports import severities
     from gradiometer.severity import SeverityTable
 
@@ -49,7 +52,11 @@ def run(options: Options, terminal: Terminal) -> None:
     table = SeverityTable.read(options.table)
     scans = _found(table, options, reading)
     healthy = sources.load(options.healthy, reading)
-    path = severities.write(model, scans, healthy, options.out, table=table, top=options.top)
+    found = [] if options.probes is None else probes.read(Path(options.probes))
+    if options.probes is not None and not found:
+        raise InputError(f"there are no records in {options.probes}; give a file that severity probe wrote")
+    shown = probes.tables(found)
+    path = severities.write(model, scans, healthy, options.out, table=table, top=options.top, tables=shown)
     terminal.show(f"{path}: the {min(options.top, len(table)):,} most severe of {len(table):,} scans")
 
 
