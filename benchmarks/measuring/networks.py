@@ -61,17 +61,19 @@ class Network:
     statistic: Statistic = SQUARED_NORMS
     batches: tuple[int, ...] = MANY
 
-    def make(self, seed: int) -> nn.Module:
+    def make(self, seed: int, *, settle: bool = True) -> nn.Module:
         """The module in evaluation mode, the same for the same seed.
 
-        A few batches in train mode give batch norm running statistics that fit the network, as in a trained one:
-        without them the activations of a residual network grow from block to block.
+        Args:
+            seed: Seed of the weights.
+            settle: Whether a few batches in train mode give batch norm running statistics that fit the network, as in
+                a trained one: without them the activations of a residual network grow from block to block.
         """
         torch.manual_seed(seed)
         model = self.build()
         model.train()
         with torch.no_grad():
-            for _ in range(10):
+            for _ in range(10 if settle else 0):
                 model(self.inputs(8, torch.Generator().manual_seed(seed)))
         return model.eval()
 

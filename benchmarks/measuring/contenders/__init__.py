@@ -3,6 +3,7 @@
 from measuring.contenders.backpack import BatchL2
 from measuring.contenders.captum import SampleGradients
 from measuring.contenders.contender import Contender, Expected, Run, Unavailable, largest_difference
+from measuring.contenders.contrast import Contrast
 from measuring.contenders.floor import Floor
 from measuring.contenders.forward import Forward
 from measuring.contenders.gradient_metrics import Collector
@@ -37,8 +38,16 @@ CONTENDERS: dict[str, Contender] = {
     "scio": GradNorm(),
 }
 
+#: Those that are measured where the number of classes grows, and the ones above.
+EVERY: dict[str, Contender] = {
+    **CONTENDERS,
+    "contrast": Contrast(grams=False),
+    "class-grams": Contrast(grams=True),
+}
+
 __all__ = [
     "CONTENDERS",
+    "EVERY",
     "FLOOR",
     "INSTRUMENT",
     "STEP",

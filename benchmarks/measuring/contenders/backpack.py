@@ -30,7 +30,7 @@ class BatchL2:
             from backpack.extensions import BatchGrad, BatchL2Grad
         except ImportError as error:
             raise Unavailable(f"backpack-for-pytorch is not installed: {error}") from error
-        # Where it leaves what it finds, as an attribute of each parameter: squared norms (B,), or gradients (B, *shape).
+        # Where it leaves squared norms (B,), or gradients (B, *shape), as an attribute of each parameter.
         squares = network.statistic is SQUARED_NORMS
         extension, field = (BatchL2Grad(), "batch_l2") if squares else (BatchGrad(), "grad_batch")
         # It warns of every container, and PyTorch of hooks on the layer that sees the image. Both are harmless here:

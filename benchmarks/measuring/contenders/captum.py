@@ -27,7 +27,9 @@ class SampleGradients:
             raise Unavailable(f"captum is not installed: {error}") from error
         if not inputs.is_floating_point():
             raise Unavailable("Captum asks for the gradient of what enters the network, and tokens have none")
-        read = {id(own) for module in model.modules() if type(module) in SUPPORTED_MODULES for own in module.parameters()}
+        read = {
+            id(own) for module in model.modules() if type(module) in SUPPORTED_MODULES for own in module.parameters()
+        }
         others = [parameter for parameter in model.parameters() if id(parameter) not in read]
         for parameter in others:
             parameter.requires_grad_(requires_grad=False)

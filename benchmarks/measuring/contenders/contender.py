@@ -113,9 +113,7 @@ def loop(network: Network, model: nn.Module, inputs: Tensor, loss: Loss | None =
     return Expected(torch.cat(values), torch.cat(sizes))
 
 
-def expected(
-    network: Network, model: nn.Module, inputs: Tensor, loss: Loss | None = None
-) -> Callable[[int], Expected]:
+def expected(network: Network, model: nn.Module, inputs: Tensor, loss: Loss | None = None) -> Callable[[int], Expected]:
     """What a contender is checked with: the plain loop, on a copy of the network that nobody has wrapped yet.
 
     Args:

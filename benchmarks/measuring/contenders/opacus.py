@@ -7,7 +7,16 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from measuring.contenders.contender import WEIGHT_GRADIENTS, Kind, Run, Unavailable, chosen, expected, frozen, only_squared_norms
+from measuring.contenders.contender import (
+    WEIGHT_GRADIENTS,
+    Kind,
+    Run,
+    Unavailable,
+    chosen,
+    expected,
+    frozen,
+    only_squared_norms,
+)
 from measuring.networks import Network
 
 
