@@ -103,6 +103,7 @@ def dissect(network: Network, batch: int, seed: int, repeats: int) -> dict[str, 
         "repeats": repeats,
         "parts": {name: median(values) for name, values in parts.items()},
         "uses": [use for use in uses if use["parameters"]],
+        "waiting": sum(use["seconds"] for use in uses if not use["parameters"]),
         "looped": [line.parameter for line in meter.plan().lines if line.path == "loop"],
     }
 
@@ -198,6 +199,8 @@ def _section(found: Mapping[str, Any], most: int) -> str:
     notes = [f"{when_text(found['environment'])}, medians of {found['repeats']}."]
     if len(uses) > most:
         notes.append(f"The {most} most expensive of {len(uses)} uses of parameters.")
+    if found["waiting"] > 1e-5:
+        notes.append(f"Uses of parameters that are used again later take {_ms(found['waiting'])} ms.")
     if found["looped"]:
         notes.append(f"Left to the loop: {', '.join(found['looped'])}.")
     return "\n\n".join([f"## {found['title']}, batch {found['batch']}", " ".join(notes), whole, layers])
