@@ -36,8 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.render is not None:
         document = json.loads(options.render.read_text(encoding="utf-8"))
         print(results.render(document), end="")
-        if options.output is not None:
-            figures.write(options.output, "instrument", figures.instrument(document))
+        figures.write(options.output, figures.instrument(document))
         return 0
     threads(options.threads)
     names = [*NETWORKS] if "all" in options.networks else options.networks
@@ -93,8 +92,7 @@ def _network(name: str, settings: Settings, record: Record, options: argparse.Na
         record.put(
             {**key, **section, "environment": weather, "settings": kept, "took": time.perf_counter() - start}, key
         )
-        if options.output is not None:
-            figures.write(options.output, "instrument", figures.instrument(record.document))
+        figures.write(options.output, figures.instrument(record.document))
 
 
 def _command(network: str, batches: Sequence[int], contender: str, seed: int) -> list[str]:
@@ -116,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--patience", type=float, default=30.0, help="seconds after which a contender is not timed again")
     add("--seed", type=int, default=0, help="seed of weights, inputs and the order within a round")
     add("--threads", type=positive, help="threads of PyTorch; its own choice when absent")
-    add("--output", type=Path, metavar="DIR", help="folder for instrument.json, instrument.md and instrument.svg")
+    add("--output", type=Path, metavar="DIR", help="folder for instrument.json, its table and its figures")
     add("--again", action="store_true", help="measure also what the folder holds already")
     add("--no-memory", action="store_true", help="leave out the processes that measure memory")
     add("--memory", action="store_true", help="measure nothing but the memory of one contender, in this process")

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.render is not None:
         document = json.loads(options.render.read_text(encoding="utf-8"))
         print(growing.render(document), end="")
-        _draw(options.output, document)
+        figures.write(options.output, figures.growth(document))
         return 0
     threads(options.threads)
     if options.memory:
@@ -83,12 +83,7 @@ def _axis(name: str, record: Record, options: argparse.Namespace) -> None:
         key = {"axis": name, "size": size}
         about = {"of": axis.title, "across": axis.across, "environment": weather, "settings": kept}
         record.put({**key, **about, **section, "took": time.perf_counter() - start}, key)
-    _draw(options.output, record.document)
-
-
-def _draw(folder: Path | None, document: Mapping[str, Any]) -> None:
-    for name, svg in figures.growth(document).items() if folder is not None else ():
-        figures.write(folder, name, svg)
+        figures.write(options.output, figures.growth(record.document))
 
 
 def _command(axis: str, sizes: Sequence[int], contender: str, seed: int) -> list[str]:

@@ -66,14 +66,16 @@ class Panel:
     lines: Sequence[Line]
 
 
-def instrument(document: Mapping[str, Any]) -> str:
+def instrument(document: Mapping[str, Any]) -> dict[str, str]:
     """Time, and memory where it was measured, in training steps over the batch: a panel for each network."""
-    time = _panels(document, "time in training steps", lambda row: row["ratios"].get("to_training_step"))
-    memory = _panels(document, "memory in training steps", lambda row: row["ratios"].get("memory_to_training_step"))
-    return drawn([*time, *(panel for panel in memory if panel.lines)])
+    figures = {
+        "instrument": _panels(document, "time in training steps", "to_training_step"),
+        "instrument-memory": _panels(document, "memory in training steps", "memory_to_training_step"),
+    }
+    return {name: drawn(panels) for name, panels in figures.items() if any(panel.lines for panel in panels)}
 
 
-def _panels(document: Mapping[str, Any], up: str, value: Callable[[Mapping[str, Any]], float | None]) -> list[Panel]:
+def _panels(document: Mapping[str, Any], up: str, ratio: str) -> list[Panel]:
     networks: dict[str, list[Mapping[str, Any]]] = {}
     for section in document["sections"]:
         networks.setdefault(section["title"], []).append(section)
@@ -82,8 +84,7 @@ def _panels(document: Mapping[str, Any], up: str, value: Callable[[Mapping[str, 
         points: dict[str, list[tuple[float, float]]] = {}
         for section in sorted(sections, key=lambda each: each["batch"]):
             for row in section["rows"]:
-                height = value(row)
-                if height:
+                if height := row["ratios"].get(ratio):
                     points.setdefault(row["name"], []).append((section["batch"], height))
         panels.append(Panel(title, "samples in a batch", up, [Line(*each) for each in points.items()]))
     return panels
@@ -130,10 +131,10 @@ def drawn(panels: Sequence[Panel]) -> str:
         from matplotlib.figure import Figure as Canvas
 
         figure = Canvas(figsize=(_WIDE * max(columns, 2), _HIGH * rows + 0.9), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).flat
+        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for ax, panel in zip(axes, panels, strict=False):
             _draw(ax, panel)
-        for ax in list(axes)[len(panels) :]:
+        for ax in axes[len(panels) :]:
             ax.set_visible(False)
         named = {line.name for panel in panels for line in panel.lines}
         _legend(figure, [name for name in EVERY if name in named])
@@ -142,12 +143,15 @@ def drawn(panels: Sequence[Panel]) -> str:
     return buffer.getvalue()
 
 
-def write(folder: Path, stem: str, svg: str) -> None:
-    """Write a figure, so that it is never half written."""
+def write(folder: Path | None, drawings: Mapping[str, str]) -> None:
+    """Write figures by name, so that none is ever half written; nowhere without a folder."""
+    if folder is None:
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{stem}.svg.partial"
-    partial.write_text(svg, encoding="utf-8")
-    partial.replace(folder / f"{stem}.svg")
+    for name, svg in drawings.items():
+        partial = folder / f"{name}.svg.partial"
+        partial.write_text(svg, encoding="utf-8")
+        partial.replace(folder / f"{name}.svg")
 
 
 def _draw(ax: Axes, panel: Panel) -> None:
@@ -160,6 +164,8 @@ def _draw(ax: Axes, panel: Panel) -> None:
     ax.minorticks_off()
     low, high = ax.get_ylim()
     heights = [height for height in _ROUND if low <= height <= high]
+    if len(heights) > _LABELS:
+        heights = [height for height in heights if f"{height:e}".startswith("1.")]
     ax.set_yticks(heights, [f"{height:g}" for height in heights])
     ax.set_title(panel.title)
     ax.set_xlabel(panel.across)
@@ -167,7 +173,8 @@ def _draw(ax: Axes, panel: Panel) -> None:
     ax.grid(axis="y", linewidth=0.3)
 
 
-#: Heights that are labelled where they lie within a panel.
+#: Heights that are labelled where they lie within a panel, and how many of them before powers of ten must do.
+_LABELS = 8
 _ROUND = [digit * 10.0**power for power in range(-4, 6) for digit in (1, 2, 5)]
 
 
