@@ -150,17 +150,13 @@ def _backward_passes(sections: Sequence[Mapping[str, Any]], rows: Sequence[Mappi
     """What all classes cost in backward passes of the floor, after one forward pass."""
     texts = []
     for section, row in zip(sections, rows, strict=True):
-        times = {each: row[each]["median"] for each in ("forward", FLOOR, "contrast", "class-grams")}
-        if times["forward"] is None or times[FLOOR] is None or times[FLOOR] <= times["forward"]:
-            continue
-        passes = {
-            each: (times[each] - times["forward"]) / (times[FLOOR] - times["forward"])
-            for each in ("contrast", "class-grams")
-            if times[each] is not None
-        }
-        words = ", ".join(
-            f"{count:.1f} {'in turn' if each == 'contrast' else 'by class Grams'}" for each, count in passes.items()
-        )
+        times = {name: each["median"] for name, each in row.items() if each["median"] is not None}
+        backward = times.get(FLOOR, 0.0) - times.get("forward", 0.0)
+        words = [
+            f"{(times[name] - times['forward']) / backward:.1f} {how}"
+            for name, how in (("contrast", "in turn"), ("class-grams", "by class Grams"))
+            if name in times and "forward" in times and backward > 0
+        ]
         if words:
-            texts.append(f"{section['size']} classes: {words}")
+            texts.append(f"{section['size']} classes: {', '.join(words)}")
     return f"After one forward pass, in backward passes of the floor: {'; '.join(texts)}." if texts else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from measuring.record import Record
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -46,12 +47,22 @@ def test_a_run_continues_an_earlier_one(script, tmp_path):
     assert len(took()) == 2
     assert "batch 2" in said
     assert "batch 4" not in said
-    _, said = script("instrument", *TINY, *few, "--seed", 1)
+    script("instrument", *TINY, *few, "--again")
     assert len(took()) == 2
-    assert "batch 4" in said
-    again = took()
-    script("instrument", *TINY, *few, "--seed", 1, "--again")
-    assert took() != again
+    assert took()[:1] != first
+
+
+def test_what_was_measured_otherwise_is_not_finished(tmp_path):
+    record = Record("figures", 1, lambda document: f"{len(document['sections'])} sections\n", tmp_path)
+    about = {"date": "today", "load_average": [0.0], "source": "abc"}, {"seed": 0}
+    record.put({"size": 1, "environment": about[0], "settings": about[1]}, {"size": 1})
+    again = Record("figures", 1, lambda document: "", tmp_path)
+    assert again.finished({"size": 1}, {**about[0], "date": "tomorrow", "load_average": [3.0]}, about[1])
+    assert not again.finished({"size": 2}, *about)
+    assert not again.finished({"size": 1}, {**about[0], "source": "abd"}, about[1])
+    assert not again.finished({"size": 1}, about[0], {"seed": 1})
+    assert not Record("figures", 2, lambda document: "", tmp_path).finished({"size": 1}, *about)
+    assert (tmp_path / "figures.md").read_text() == "1 sections\n"
 
 
 def test_the_figure_is_rendered_from_the_record(script, tmp_path):
@@ -67,7 +78,7 @@ def test_the_figure_is_rendered_from_the_record(script, tmp_path):
     assert "torch.func.vmap" not in texts
 
 
-def test_a_contender_that_cannot_run_keeps_its_row(script, tmp_path):
+def test_a_contender_that_cannot_run_keeps_its_row(script):
     text, _ = script(
         "instrument", *TINY, "--networks", "gru", "--only", "training-step", "instrument", "captum", "vmap"
     )
