@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from gradiometer import ConfoundingLabel
-from gradiometer.anomaly import make_network
 from gradiometer.gradients import Loss, Objective, Reconstruction
 from gradiometer.models.densenet import densenet
 from gradiometer.models.resnet import resnet18, resnet20
@@ -131,9 +130,13 @@ def _photograph(title: str, build: Callable[[], nn.Module], batches: tuple[int, 
 
 def _gradcon(title: str, statistic: Statistic) -> Network:
     """The auto-encoder of GradCon for images of CIFAR-10."""
-    return Network(
-        title, lambda: make_network("cae", *CIFAR[:2]), images(CIFAR), reconstruction_loss, Reconstruction(), statistic
-    )
+
+    def build() -> nn.Module:
+        from gradiometer.anomaly import make_network  # late: the processes that measure memory need little else
+
+        return make_network("cae", *CIFAR[:2])
+
+    return Network(title, build, images(CIFAR), reconstruction_loss, Reconstruction(), statistic)
 
 
 NETWORKS: dict[str, Network] = {
