@@ -60,8 +60,9 @@ def test_tokens_are_read_like_images():
     assert difference("instrument", Network("texts", lambda: GRUClassifier(3, 8), tokens), batch=2) < 1e-4
 
 
-def test_every_class_in_turn_is_that_of_the_loop():
-    assert difference("contrast", NETWORKS["tiny"]) < 1e-4
+@pytest.mark.parametrize("name", ["contrast", "class-grams"])
+def test_every_class_in_turn_is_that_of_the_loop(name):
+    assert difference(name, NETWORKS["tiny"]) < 1e-4
 
 
 def test_a_statistic_of_gradients_by_hand():
