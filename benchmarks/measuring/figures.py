@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from measuring.contenders import EVERY, FLOOR, INSTRUMENT, STEP
 from measuring.memory import MIB
+from measuring.networks import NETWORKS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +78,7 @@ def instrument(document: Mapping[str, Any]) -> dict[str, str]:
 
 def _panels(document: Mapping[str, Any], up: str, ratio: str) -> list[Panel]:
     networks: dict[str, list[Mapping[str, Any]]] = {}
-    for section in document["sections"]:
+    for section in sorted(document["sections"], key=lambda each: list(NETWORKS).index(each["network"])):
         networks.setdefault(section["title"], []).append(section)
     panels = []
     for title, sections in networks.items():

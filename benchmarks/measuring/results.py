@@ -9,7 +9,7 @@ from typing import Any
 from measuring.contenders import FLOOR, INSTRUMENT, STEP
 from measuring.markdown import machine_text, number, table, when_text
 from measuring.memory import MIB
-from measuring.networks import Network
+from measuring.networks import NETWORKS, Network
 from measuring.timing import quartiles
 
 SCHEMA = 2
@@ -87,7 +87,8 @@ def section(network: Network, *, batch: int, tensors: int, values: int, rows: Se
 
 def render(document: Mapping[str, Any]) -> str:
     """The whole document in Markdown."""
-    sections = document["sections"]
+    order = list(NETWORKS)
+    sections = sorted(document["sections"], key=lambda each: (order.index(each["network"]), each["batch"]))
     machines = list(dict.fromkeys(machine_text(each["environment"]) for each in sections))
     parts = ["# The instrument against its bounds and its peers"]
     parts += [f"Machine {number}: {text}" if len(machines) > 1 else text for number, text in enumerate(machines, 1)]

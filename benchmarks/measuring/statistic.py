@@ -42,6 +42,15 @@ class Statistic:
             found.append(torch.stack([torch.linalg.vecdot(each, each) for each in flat], 1))
         return torch.stack(found, -1) if len(found) > 1 else found[0]
 
+    def alone(self, gradients: Sequence[Tensor], reference: Sequence[Tensor]) -> Tensor:
+        """The values (T,) or (T, 2) of one sample, from gradients of the shapes of the parameters."""
+        found = []
+        if self.products:
+            found.append(torch.stack([(one * other).sum() for one, other in zip(gradients, reference, strict=True)]))
+        if self.squares:
+            found.append(torch.stack([each.square().sum() for each in gradients]))
+        return torch.stack(found, -1) if len(found) > 1 else found[0]
+
     def read(self, meter: Gradiometer, inputs: Tensor, reference: Mapping[str, Tensor]) -> Tensor:
         """The values by the instrument."""
         if not self.products:

@@ -10,7 +10,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from measuring.contenders.contender import WEIGHT_GRADIENTS, Kind, Run, Unavailable, chosen, expected
+from measuring.contenders.contender import WEIGHT_GRADIENTS, Kind, Run, Unavailable, chosen, expected, out_of_place
 from measuring.networks import Network
 from measuring.statistic import SQUARED_NORMS
 
@@ -40,6 +40,7 @@ class BatchL2:
         parameters = chosen(model)
         reference = list(network.reference(parameters).values())
         found = expected(network, model, inputs)
+        note = out_of_place(model)
         extended = extend(model)
 
         def call() -> Tensor:
@@ -53,4 +54,4 @@ class BatchL2:
             values = [getattr(parameter, field) for parameter in parameters.values()]
             return torch.stack(values, 1) if squares else network.statistic.of(values, reference)
 
-        return Run(call, found, f"`{type(extension).__name__}`; {WEIGHT_GRADIENTS}")
+        return Run(call, found, f"`{type(extension).__name__}`; {WEIGHT_GRADIENTS}{note}")

@@ -156,3 +156,15 @@ def frozen(model: nn.Module, *kinds: type[nn.Module]) -> tuple[int, int]:
     for parameter in parameters:
         parameter.requires_grad_(requires_grad=False)
     return len(layers), len(parameters)
+
+
+def out_of_place(model: nn.Module) -> str:
+    """Let activations that change their input in place make a new tensor, as hooks on modules need it.
+
+    Returns:
+        A note for the reader, empty if there are none.
+    """
+    found = [module for module in model.modules() if getattr(module, "inplace", False)]
+    for module in found:
+        module.inplace = False
+    return f"; its hooks need the {len(found)} activations that work in place to make new tensors" if found else ""

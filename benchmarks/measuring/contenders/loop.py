@@ -26,7 +26,7 @@ class Loop:
             rows = []
             for sample in inputs.split(1):
                 found = torch.autograd.grad(network.loss(model(sample), sample).sum(), list(parameters.values()))
-                rows.append(network.statistic.of([gradient.unsqueeze(0) for gradient in found], reference))
-            return torch.cat(rows)
+                rows.append(network.statistic.alone(found, reference))
+            return torch.stack(rows)
 
         return Run(call, expected(network, model, inputs))

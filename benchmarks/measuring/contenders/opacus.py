@@ -16,6 +16,7 @@ from measuring.contenders.contender import (
     expected,
     frozen,
     only_squared_norms,
+    out_of_place,
 )
 from measuring.networks import Network
 
@@ -48,7 +49,7 @@ class Opacus:
         except ImportError as error:
             raise Unavailable(f"opacus is not installed: {error}") from error
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
-        note = WEIGHT_GRADIENTS
+        note = WEIGHT_GRADIENTS + out_of_place(model)
         model.train()  # its hooks rest in evaluation mode
         if refused := GradSampleModule.validate(model):
             _, tensors = frozen(model, nn.modules.batchnorm._BatchNorm)
