@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from measuring.contenders import EVERY, FLOOR, INSTRUMENT, STEP
 from measuring.memory import MIB
-from measuring.networks import NETWORKS
+from measuring.results import in_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,12 +78,12 @@ def instrument(document: Mapping[str, Any]) -> dict[str, str]:
 
 def _panels(document: Mapping[str, Any], up: str, ratio: str) -> list[Panel]:
     networks: dict[str, list[Mapping[str, Any]]] = {}
-    for section in sorted(document["sections"], key=lambda each: list(NETWORKS).index(each["network"])):
+    for section in in_order(document["sections"]):
         networks.setdefault(section["title"], []).append(section)
     panels = []
     for title, sections in networks.items():
         points: dict[str, list[tuple[float, float]]] = {}
-        for section in sorted(sections, key=lambda each: each["batch"]):
+        for section in sections:
             for row in section["rows"]:
                 if height := row["ratios"].get(ratio):
                     points.setdefault(row["name"], []).append((section["batch"], height))

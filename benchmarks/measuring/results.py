@@ -87,14 +87,19 @@ def section(network: Network, *, batch: int, tensors: int, values: int, rows: Se
 
 def render(document: Mapping[str, Any]) -> str:
     """The whole document in Markdown."""
-    order = list(NETWORKS)
-    sections = sorted(document["sections"], key=lambda each: (order.index(each["network"]), each["batch"]))
+    sections = in_order(document["sections"])
     machines = list(dict.fromkeys(machine_text(each["environment"]) for each in sections))
     parts = ["# The instrument against its bounds and its peers"]
     parts += [f"Machine {number}: {text}" if len(machines) > 1 else text for number, text in enumerate(machines, 1)]
     for each in sections:
         parts.append(_section(each, machines if len(machines) > 1 else []))
     return "\n\n".join(parts) + "\n"
+
+
+def in_order(sections: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Sections as their networks stand in the table, the smallest batch first; one that left the table comes last."""
+    places = {name: place for place, name in enumerate(NETWORKS)}
+    return sorted(sections, key=lambda each: (places.get(each["network"], len(places)), each["batch"]))
 
 
 def _section(found: Mapping[str, Any], machines: Sequence[str]) -> str:
