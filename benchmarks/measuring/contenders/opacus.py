@@ -60,8 +60,9 @@ class Opacus:
                 f"frozen here, and its {tensors} parameter tensors are not read"
             )
         for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd):
-                module.eval()
+            owner = any(True for _ in module.parameters(recurse=False))
+            if not owner or isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.training = False  # of this module alone: dropout and its like stay as they are
         parameters = chosen(model)
         reference = list(network.reference(parameters).values())
         found = expected(network, model, inputs)
