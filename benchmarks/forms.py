@@ -20,6 +20,7 @@ import torch
 from measuring import fitting, markdown, timing
 from measuring.environment import environment
 from measuring.layers import LAYERS, Layer, forms_of
+from measuring.options import positive
 
 from gradiometer.gradients.rules import costs
 
@@ -168,21 +169,14 @@ def _fitted(fit: Mapping[str, Any]) -> str:
     return "\n".join(["```python", *lines, "```", "", _summary(fit["regrets"], "Fitted"), error])
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--batch", nargs="+", type=_positive, default=[32, 64], help="batch sizes")
+    add("--batch", nargs="+", type=positive, default=[32, 64], help="batch sizes")
     add("--only", default="", metavar="TEXT", help="layers or networks whose name contains this")
-    add("--repeats", type=_positive, default=9, help="how often each form is timed")
+    add("--repeats", type=positive, default=9, help="how often each form is timed")
     add("--seed", type=int, default=0, help="seed of the inputs and of the order within a round")
-    add("--threads", type=_positive, help="threads of PyTorch; its own choice when absent")
+    add("--threads", type=positive, help="threads of PyTorch; its own choice when absent")
     add("--patience", type=float, default=2.0, help="leave out forms that the cost model expects to take more seconds")
     add("--fit", action="store_true", help="fit the constants of the cost model to the measured times and print them")
     add("--output", type=Path, metavar="DIR", help="folder for forms.json and forms.md")

@@ -62,14 +62,25 @@ def closure(requirements: Iterable[Requirement], system: Mapping[str, str]) -> d
 
 
 def pins(extras: Iterable[str]) -> dict[str, str]:
-    """Map every package to its line of the lock file."""
+    """Map every package to its line of the lock file.
+
+    A package that the project asks for on some versions of Python only keeps that condition.
+    """
+    conditions = {
+        canonicalize_name(requirement.name): str(requirement.marker)
+        for requirement in wanted(extras)
+        if "python_version" in str(requirement.marker)
+    }
     by_system = {name: closure(wanted(extras), system) for name, system in SYSTEMS.items()}
     lines = {}
     for name, version in sorted({**by_system["win32"], **by_system["darwin"], **by_system["linux"]}.items()):
         systems = [system for system in SYSTEMS if name in by_system[system]]
         everywhere = len(systems) == len(SYSTEMS)
-        marker = "" if everywhere else " ; " + " or ".join(f'sys_platform == "{system}"' for system in systems)
-        lines[name] = f"{name}=={version}{marker}"
+        markers = [] if everywhere else [" or ".join(f'sys_platform == "{system}"' for system in systems)]
+        if name in conditions:
+            markers.append(conditions[name])
+        marker = " and ".join(f"({each})" if len(markers) > 1 else each for each in markers)
+        lines[name] = f"{name}=={version}" + (f" ; {marker}" if marker else "")
     return lines
 
 

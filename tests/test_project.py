@@ -106,5 +106,6 @@ def test_the_lock_names_versions_and_no_places(file: str) -> None:
     lines = (ROOT / "requirements" / file).read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if not line.startswith("#")]
     assert pins
+    marker = r"sys_platform == \"\w+\"( or sys_platform == \"\w+\")*|python_version (<|>=) \"3\.\d+\""
     for line in pins:
-        assert re.fullmatch(r"[a-z0-9-]+==[0-9][\w.]*( ; sys_platform == \"\w+\"( or sys_platform == \"\w+\")*)?", line)
+        assert re.fullmatch(rf"[a-z0-9-]+==[0-9][\w.]*( ; ({marker}))?", line)

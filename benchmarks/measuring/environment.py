@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Iterable
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+import gradiometer
 
 
 def environment(packages: Iterable[str]) -> dict[str, Any]:
@@ -28,8 +31,18 @@ def environment(packages: Iterable[str]) -> dict[str, Any]:
         "memory_bytes": _memory(),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
+        "source": _source(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in sorted(set(packages))}},
     }
+
+
+def _source() -> str:
+    """The beginning of a hash of the package's source: a version says too little while it is being worked on."""
+    folder = Path(gradiometer.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _version(package: str) -> str | None:

@@ -20,13 +20,21 @@ def write(folder: Path, stem: str, document: Mapping[str, Any], text: str) -> No
 
 def environment_text(found: Mapping[str, Any]) -> str:
     """Where and when, as a paragraph."""
-    versions = ", ".join(f"{name} {version or 'not installed'}" for name, version in found["versions"].items())
+    return f"{when_text(found)}. {machine_text(found)}"
+
+
+def when_text(found: Mapping[str, Any]) -> str:
+    """When, and how busy the machine was."""
     load = found["load_average"]
+    return f"{found['date']}" + (f", load average {load[0]:.1f} at the start" if load else "")
+
+
+def machine_text(found: Mapping[str, Any]) -> str:
+    """Where, and with what."""
+    versions = ", ".join(f"{name} {version or 'not installed'}" for name, version in found["versions"].items())
     return (
-        f"{found['date']}, {found['processor']}, {found['vector_instructions']}, {found['threads']} threads on "
-        f"{found['cores']} cores, {found['system']}"
-        + (f", load average {load[0]:.1f} at the start" if load else "")
-        + f". {versions}."
+        f"{found['processor']}, {found['vector_instructions']}, {found['threads']} threads on {found['cores']} cores, "
+        f"{found['system']}. {versions}; source of gradiometer {found.get('source', 'unknown')}."
     )
 
 

@@ -58,24 +58,54 @@ def measure(call: Callable[[], object], calls: int) -> Memory:
     return Memory(baseline, peak, "VmHWM, set back before the calls" if exact else "VmHWM")
 
 
-def of_another_process(command: Sequence[str], timeout: float) -> dict[str, Any]:
-    """Run a command that prints one JSON object as its last line, and survive its end by the system.
+def of_another_process(command: Sequence[str], timeout: float) -> tuple[list[dict[str, Any]], str]:
+    """Run a command that prints one JSON object a line, and survive its end by the system.
 
     Returns:
-        The object; or one with a single entry `reason` if the process was killed, failed or took too long.
+        The objects that it printed before its end, and why it ended too early; empty if it did not.
     """
     try:
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired:
-        return {"reason": f"took more than {timeout:g} s in a process of its own"}
+    except subprocess.TimeoutExpired as expired:
+        printed = (expired.stdout or b"").decode()
+        return _objects(printed), f"took more than {timeout:g} s in a process of its own"
+    found = _objects(done.stdout)
     if done.returncode < 0:
-        return {"reason": f"its process was ended by signal {-done.returncode}, most likely out of memory"}
-    lines = done.stdout.strip().splitlines()
-    if done.returncode != 0 or not lines:
-        complaint = done.stderr.strip().splitlines() or ["no output"]
-        return {"reason": f"its process failed: {complaint[-1]}"}
-    found: dict[str, Any] = json.loads(lines[-1])
-    return found
+        return found, f"its process was ended by signal {-done.returncode}, most likely out of memory"
+    if done.returncode != 0:
+        return found, f"its process failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}"
+    return found, ""
+
+
+def _objects(printed: str) -> list[dict[str, Any]]:
+    """The lines that are objects, without one that was cut short."""
+    lines = [line for line in printed.splitlines() if line.startswith("{") and line.endswith("}")]
+    return [json.loads(line) for line in lines]
+
+
+def keep_within(share: float) -> None:
+    """Let this process fail when it asks for more than a share of the memory that is free now, where that is possible.
+
+    Else the system would end some process for want of memory, and not always the one that asked.
+    """
+    free = _free()
+    if free is None or not sys.platform.startswith("linux"):
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (int(share * free), hard))
+
+
+def _free() -> int | None:
+    """Bytes that processes can still have, where the system says so."""
+    path = Path("/proc/meminfo")
+    if not path.is_file():
+        return None
+    for line in path.read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
 
 
 def _entry(name: str) -> int | None:

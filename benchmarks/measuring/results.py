@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from measuring.contenders import FLOOR, INSTRUMENT, STEP
-from measuring.markdown import environment_text, number, table
+from measuring.markdown import machine_text, number, table, when_text
 from measuring.memory import MIB
+from measuring.networks import NETWORKS, Network
 from measuring.timing import quartiles
 
-SCHEMA = 1
+SCHEMA = 2
 
 #: Ratios of a row: their name in the JSON, the row they refer to, and their heading.
 _REFERENCES = (
@@ -31,8 +32,9 @@ class Row:
         kind: Its kind, see `contenders`.
         seconds: Every time that was taken, of one call for the whole batch.
         memory: Baseline, peak and rise in bytes, in a process of its own; None when not measured.
-        difference: Largest relative difference of its squared norms to the plain loop; None for a bound.
-        per_parameter: Whether it gives squared norms of each parameter, or only their sum; None for a bound.
+        single: Whether one call took so long that it was not timed in turns with the others.
+        difference: Largest relative difference of its statistic to the plain loop; None for a bound.
+        per_parameter: Whether it gives the statistic of each parameter, or only its sum; None for a bound.
         note: What a reader has to know.
         reason: Why it did not run, empty when it did.
     """
@@ -42,6 +44,7 @@ class Row:
     kind: str
     seconds: list[float] = field(default_factory=list)
     memory: dict[str, Any] | None = None
+    single: bool = False
     difference: float | None = None
     per_parameter: bool | None = None
     note: str = ""
@@ -61,12 +64,11 @@ class Row:
         return entries
 
 
-def section(name: str, title: str, *, batch: int, tensors: int, values: int, rows: Sequence[Row]) -> dict[str, Any]:
+def section(network: Network, *, batch: int, tensors: int, values: int, rows: Sequence[Row]) -> dict[str, Any]:
     """Everything about one network and batch.
 
     Args:
-        name: The network's name in its table.
-        title: Its name for readers.
+        network: The network and its task.
         batch: Number of samples.
         tensors: Number of parameter tensors.
         values: Number of parameters.
@@ -74,8 +76,8 @@ def section(name: str, title: str, *, batch: int, tensors: int, values: int, row
     """
     by_name = {row.name: row for row in rows}
     return {
-        "network": name,
-        "title": title,
+        "title": network.title,
+        "statistic": network.statistic.title,
         "batch": batch,
         "parameter_tensors": tensors,
         "parameters": values,
@@ -85,27 +87,40 @@ def section(name: str, title: str, *, batch: int, tensors: int, values: int, row
 
 def render(document: Mapping[str, Any]) -> str:
     """The whole document in Markdown."""
-    parts = ["# The instrument against its bounds and its peers", environment_text(document["environment"])]
-    parts += [_section(each) for each in document["sections"]]
+    sections = in_order(document["sections"])
+    machines = list(dict.fromkeys(machine_text(each["environment"]) for each in sections))
+    parts = ["# The instrument against its bounds and its peers"]
+    parts += [f"Machine {number}: {text}" if len(machines) > 1 else text for number, text in enumerate(machines, 1)]
+    for each in sections:
+        parts.append(_section(each, machines if len(machines) > 1 else []))
     return "\n\n".join(parts) + "\n"
 
 
-def _section(found: Mapping[str, Any]) -> str:
+def in_order(sections: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Sections as their networks stand in the table, the smallest batch first; one that left the table comes last."""
+    places = {name: place for place, name in enumerate(NETWORKS)}
+    return sorted(sections, key=lambda each: (places.get(each["network"], len(places)), each["batch"]))
+
+
+def _section(found: Mapping[str, Any], machines: Sequence[str]) -> str:
     headings = ["", "ms", "quartiles", "n", "ms / sample", *(heading for *_, heading in _REFERENCES)]
     headings += ["peak MiB", "× step memory", "difference"]
     body: list[list[str]] = []
     notes: dict[str, int] = {}
     for row in found["rows"]:
-        texts = [f"did not run: {row['reason']}" if row["reason"] else "", row["note"]]
+        single = "timed once, because a call takes longer than there was patience for" if row["single"] else ""
+        texts = [f"did not run: {row['reason']}" if row["reason"] else "", row["note"], single]
         marks = [notes.setdefault(text, len(notes) + 1) for text in texts if text]
         body.append([row["title"] + "".join(f" [{mark}]" for mark in marks), *_cells(row, found["batch"])])
     title = (
         f"## {found['title']}, batch {found['batch']} "
         f"({found['parameters']:,} parameters in {found['parameter_tensors']} tensors)"
     )
-    return "\n\n".join(
-        [title, table(headings, body), "\n".join(f"{mark}. {text}" for text, mark in notes.items())]
-    ).rstrip()
+    when = f"{found['statistic'].capitalize()}. {when_text(found['environment'])}."
+    if machines:
+        when += f" Machine {machines.index(machine_text(found['environment'])) + 1}."
+    footnotes = "\n".join(f"{mark}. {text}" for text, mark in notes.items())
+    return "\n\n".join([title, when, table(headings, body), footnotes]).rstrip()
 
 
 def _cells(row: Mapping[str, Any], batch: int) -> list[str]:

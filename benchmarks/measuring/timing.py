@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 Call = Callable[[], object]
 
 
-def interleaved(calls: Mapping[str, Call], repeats: Mapping[str, int], seed: int) -> dict[str, list[float]]:
+def interleaved(
+    calls: Mapping[str, Call], repeats: Mapping[str, int], seed: int, after: Callable[[str], None] | None = None
+) -> dict[str, list[float]]:
     """Time calls in rounds, each in a new order, so that a drift of the machine meets all of them alike.
 
     Those with fewer repeats sit rounds out, evenly spread. Nothing is warmed up here.
@@ -20,6 +22,7 @@ def interleaved(calls: Mapping[str, Call], repeats: Mapping[str, int], seed: int
         calls: What to time, by name.
         repeats: How often, by name.
         seed: Seed of the orders.
+        after: Called with the name after each call; not timed.
 
     Returns:
         Seconds of every call, by name, in the order in which they were taken.
@@ -33,6 +36,8 @@ def interleaved(calls: Mapping[str, Call], repeats: Mapping[str, int], seed: int
         order.shuffle(due)
         for name in due:
             taken[name].append(timed(calls[name]))
+            if after is not None:
+                after(name)
     return taken
 
 

@@ -1,4 +1,7 @@
-"""BackPACK's `BatchL2Grad`: a table from layers to squared norms, on top of an ordinary backward pass."""
+"""BackPACK's `BatchL2Grad`: a table from layers to squared norms, on top of an ordinary backward pass.
+
+Inner products need the gradients themselves: `BatchGrad` forms them.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,15 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from measuring.contenders.contender import WEIGHT_GRADIENTS, Kind, Run, Unavailable, expected_norms
+from measuring.contenders.contender import WEIGHT_GRADIENTS, Kind, Run, Unavailable, chosen, expected, out_of_place
 from measuring.networks import Network
-
-#: Where it leaves the squared norms (B,), as an attribute of each parameter.
-FIELD = "batch_l2"
+from measuring.statistic import SQUARED_NORMS
 
 
 class BatchL2:
-    """`backward()` under `backpack(BatchL2Grad())`; it also forms the batched weight gradients."""
+    """`backward()` under `backpack(...)`; it also forms the batched weight gradients."""
 
-    title = "BackPACK BatchL2Grad"
+    title = "BackPACK"
     kind: Kind = "peer"
     slow = True
     packages: tuple[str, ...] = ("backpack-for-pytorch",)
@@ -26,25 +27,31 @@ class BatchL2:
         """See `Contender`."""
         try:
             from backpack import backpack, extend
-            from backpack.extensions import BatchL2Grad
+            from backpack.extensions import BatchGrad, BatchL2Grad
         except ImportError as error:
             raise Unavailable(f"backpack-for-pytorch is not installed: {error}") from error
+        # Where it leaves squared norms (B,), or gradients (B, *shape), as an attribute of each parameter.
+        squares = network.statistic is SQUARED_NORMS
+        extension, field = (BatchL2Grad(), "batch_l2") if squares else (BatchGrad(), "grad_batch")
         # It warns of every container, and PyTorch of hooks on the layer that sees the image. Both are harmless here:
-        # a parameter without a squared norm is an error below.
-        warnings.filterwarnings("ignore", message="Extension saving to batch_l2")
+        # a parameter without a value is an error below.
+        warnings.filterwarnings("ignore", message=f"Extension saving to {field}")
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
-        parameters = dict(model.named_parameters())
-        expected = expected_norms(model, inputs, network.loss)
+        parameters = chosen(model)
+        reference = list(network.reference(parameters).values())
+        found = expected(network, model, inputs)
+        note = out_of_place(model)
         extended = extend(model)
 
         def call() -> Tensor:
             extended.zero_grad(set_to_none=True)
-            with backpack(BatchL2Grad()):
+            with backpack(extension):
                 network.loss(extended(inputs), inputs).sum().backward()
-            if missing := [name for name, parameter in parameters.items() if not hasattr(parameter, FIELD)]:
+            if missing := [name for name, parameter in parameters.items() if not hasattr(parameter, field)]:
                 raise Unavailable(
                     f"BackPACK has no rule for the layers of {len(missing)} parameters: {missing[0]}, ..."
                 )
-            return torch.stack([getattr(parameter, FIELD) for parameter in parameters.values()], 1)
+            values = [getattr(parameter, field) for parameter in parameters.values()]
+            return torch.stack(values, 1) if squares else network.statistic.of(values, reference)
 
-        return Run(call, expected, WEIGHT_GRADIENTS)
+        return Run(call, found, f"`{type(extension).__name__}`; {WEIGHT_GRADIENTS}{note}")

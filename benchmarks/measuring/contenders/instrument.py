@@ -5,14 +5,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from gradiometer import Gradiometer
-from measuring.contenders.contender import Kind, Run, expected_norms
+from measuring.contenders.contender import Kind, Run, expected
 from measuring.networks import Network
 
 
 class Instrument:
-    """`Gradiometer.squared_norms` of all parameters. The plan is made in the warm-up, once for a shape of input."""
+    """The network's statistic of all parameters. The plan is made in the warm-up, once for a shape of input."""
 
-    title = "Gradiometer.squared_norms"
+    title = "Gradiometer"
     kind: Kind = "instrument"
     slow = False
     packages: tuple[str, ...] = ("gradiometer",)
@@ -20,8 +20,9 @@ class Instrument:
     def prepare(self, network: Network, model: nn.Module, inputs: Tensor) -> Run:
         """See `Contender`."""
         meter = Gradiometer(model, network.objective)
+        reference = network.reference(dict(model.named_parameters()))
 
         def call() -> Tensor:
-            return meter.squared_norms(inputs).values
+            return network.statistic.read(meter, inputs, reference)
 
-        return Run(call, expected_norms(model, inputs, network.loss))
+        return Run(call, expected(network, model, inputs), f"`Gradiometer.{network.statistic.method}`")

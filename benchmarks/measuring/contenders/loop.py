@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from measuring.contenders.contender import Kind, Run, expected_norms, loop
+from measuring.contenders.contender import Kind, Run, chosen, expected
 from measuring.networks import Network
 
 
@@ -18,5 +19,14 @@ class Loop:
 
     def prepare(self, network: Network, model: nn.Module, inputs: Tensor) -> Run:
         """See `Contender`."""
-        expected = expected_norms(model, inputs, network.loss)
-        return Run(lambda: loop(model, inputs, network.loss), expected)
+        parameters = chosen(model)
+        reference = list(network.reference(parameters).values())
+
+        def call() -> Tensor:
+            rows = []
+            for sample in inputs.split(1):
+                found = torch.autograd.grad(network.loss(model(sample), sample).sum(), list(parameters.values()))
+                rows.append(network.statistic.alone(found, reference))
+            return torch.stack(rows)
+
+        return Run(call, expected(network, model, inputs))

@@ -7,7 +7,17 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from measuring.contenders.contender import WEIGHT_GRADIENTS, Kind, Run, Unavailable, expected_norms
+from measuring.contenders.contender import (
+    WEIGHT_GRADIENTS,
+    Kind,
+    Run,
+    Unavailable,
+    chosen,
+    expected,
+    frozen,
+    only_squared_norms,
+    out_of_place,
+)
 from measuring.networks import Network
 
 
@@ -32,26 +42,30 @@ class Opacus:
 
     def prepare(self, network: Network, model: nn.Module, inputs: Tensor) -> Run:
         """See `Contender`."""
+        if self.ghost:
+            only_squared_norms(network, "ghost clipping")
         try:
             from opacus.grad_sample import GradSampleModule, GradSampleModuleFastGradientClipping
         except ImportError as error:
             raise Unavailable(f"opacus is not installed: {error}") from error
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
-        note = WEIGHT_GRADIENTS
+        note = WEIGHT_GRADIENTS + out_of_place(model)
         model.train()  # its hooks rest in evaluation mode
         if refused := GradSampleModule.validate(model):
-            frozen = _freeze_batch_norm(model)
+            _, tensors = frozen(model, nn.modules.batchnorm._BatchNorm)
             if remaining := GradSampleModule.validate(model):
                 raise Unavailable(f"Opacus refuses the network: {remaining[0]}")
             note += (
                 f"; Opacus refuses batch norm ({len(refused)} layers), which has both parameters and buffers: it is "
-                f"frozen here, and its {frozen} parameter tensors are not read"
+                f"frozen here, and its {tensors} parameter tensors are not read"
             )
         for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd):
-                module.eval()
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        expected = expected_norms(model, inputs, network.loss)
+            owner = any(True for _ in module.parameters(recurse=False))
+            if not owner or isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.training = False  # of this module alone: dropout and its like stay as they are
+        parameters = chosen(model)
+        reference = list(network.reference(parameters).values())
+        found = expected(network, model, inputs)
         wrap = GradSampleModuleFastGradientClipping if self.ghost else GradSampleModule
         wrapped = wrap(model, loss_reduction="sum")
 
@@ -59,21 +73,12 @@ class Opacus:
             wrapped.zero_grad(set_to_none=True)
             network.loss(wrapped(inputs), inputs).sum().backward()
             if self.ghost:
-                return torch.stack([_left(parameter, "_norm_sample").square() for parameter in parameters], 1)
-            samples = [_left(parameter, "grad_sample").flatten(1) for parameter in parameters]
-            return torch.stack([torch.linalg.vecdot(each, each) for each in samples], 1)
+                norms = [_left(parameter, "_norm_sample") for parameter in parameters.values()]
+                return torch.stack(norms, 1).square()
+            gradients = [_left(parameter, "grad_sample") for parameter in parameters.values()]
+            return network.statistic.of(gradients, reference)
 
-        return Run(call, expected, note)
-
-
-def _freeze_batch_norm(model: nn.Module) -> int:
-    """Stop asking for the gradients of all batch norm parameters; returns how many tensors that are."""
-    frozen = 0
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.requires_grad_(requires_grad=False)
-            frozen += len(list(module.parameters()))
-    return frozen
+        return Run(call, found, note)
 
 
 def _left(parameter: nn.Parameter, attribute: str) -> Tensor:

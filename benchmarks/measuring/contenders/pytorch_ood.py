@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from measuring.contenders.contender import Kind, Run, Unavailable, expected_norms
-from measuring.networks import Network
+from measuring.contenders.contender import Kind, Run, Unavailable, expected, only_squared_norms
+from measuring.networks import Network, confounding_loss
 
 
 class GradUncertainty:
@@ -21,6 +21,9 @@ class GradUncertainty:
 
     def prepare(self, network: Network, model: nn.Module, inputs: Tensor) -> Run:
         """See `Contender`."""
+        only_squared_norms(network, "pytorch-ood")
+        if network.loss is not confounding_loss:
+            raise Unavailable("pytorch-ood has its loss built in, which is for classifiers")
         try:
             from pytorch_ood.detector import GradUncertainty as Detector
         except ImportError as error:
@@ -32,7 +35,7 @@ class GradUncertainty:
 
         return Run(
             call,
-            expected_norms(model, inputs, softmax_loss),
+            expected(network, model, inputs, softmax_loss),
             "one sum over all parameters; its loss is the cross-entropy of softmax probabilities with all ones",
         )
 
