@@ -121,13 +121,14 @@ def peak_of(work: Callable[[], object], device: torch.device) -> int:
         work()
         return int(torch.cuda.max_memory_allocated(device)) - before
     try:
-        with Peak() as peak:
+        peak = Peak()
+        with peak:
             work()
     except RuntimeError:  # compiled parts of a model cannot be watched kernel by kernel
         kept = _Kept()
         with kept:
             work()
-        return _OVERHEAD_OF_KEPT * int(kept.bytes)
+        return _OVERHEAD_OF_KEPT * kept.bytes
     return peak.bytes
 
 
