@@ -48,6 +48,14 @@ def rise(model, inputs, limit):
     return {"rise": memory.measure(lambda: meter.squared_norms(inputs), 1).rise, "part": part, "size": len(inputs)}
 
 
+def grams(model, inputs, limit):
+    meter = Gradiometer(model, memory=limit)
+    meter.class_grams(inputs[:2])
+    part, block = meter.needs(inputs).parts(limit, 10, meter.plan().direction_bytes, 24 * 100 * len(meter.parameters))
+    found = memory.measure(lambda: meter.class_grams(inputs), 1)
+    return {"rise": found.rise, "part": part, "size": len(inputs), "block": block}
+
+
 def step(model, inputs):
     def call():
         outputs = model(inputs)
@@ -66,6 +74,10 @@ found = {
         "resnet": rise(resnet20().eval(), images, 120 * 2**20),
         "densenet": rise(densenet(22, 12).eval(), images, 150 * 2**20),
         "attention": rise(attention().eval(), sequences, 120 * 2**20),
+    },
+    "grams": {
+        "all": grams(resnet20().eval(), images[:48], 200 * 2**20),
+        "blocks": grams(resnet20().eval(), images[:2], 72 * 2**20),
     },
     "steps": {"resnet": [rise(resnet20().eval(), images, None)["rise"], step(resnet20().eval(), images)]},
     "widths": {str(width): rise(wide(width).eval(), rows, None)["rise"] for width in (512, 4096)},
@@ -95,6 +107,16 @@ def test_a_limit_is_kept(name: str) -> None:
     assert 1 < found["part"] < found["size"]
     assert found["rise"] <= LIMITS[name] * MIB
     assert found["rise"] >= LIMITS[name] * MIB / 4
+
+
+def test_a_limit_is_kept_by_gram_matrices() -> None:
+    found = measured()["grams"]["all"]
+    assert found["block"] == 10
+    assert 1 < found["part"] < found["size"]
+    assert found["rise"] <= 200 * MIB
+    few = measured()["grams"]["blocks"]
+    assert (few["part"], few["block"] < 10) == (1, True)
+    assert few["rise"] <= 72 * MIB
 
 
 def test_no_more_than_a_training_step_and_a_third() -> None:
