@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gradiometer.challenges import Corruption
 from gradiometer.detectors import Control, Dial, Purview, dial
-from gradiometer.detectors.dial import corrupted, shortest, suffixes
+from gradiometer.detectors.dialling import corrupted, shortest, suffixes
 from gradiometer.errors import InputError, ModelError
 from tests.detectors.conftest import Digits
 

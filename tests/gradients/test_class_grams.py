@@ -111,14 +111,14 @@ def test_equal_the_readings_of_the_objective_itself(name: str, objective: Object
 @pytest.mark.parametrize("block", [1, 2, 3, 5])
 def test_directions_in_blocks_give_the_same(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where parameters are used twice, left to the loop, or reached by some logits only."""
-    from gradiometer.gradients.plan import Plan
+    from gradiometer.gradients.peak import Need
 
     for name in ("residual_block", "embedding_used_twice", "half_detached", "module_used_three_times"):
         chosen = specimen(name)
         inputs = chosen.inputs(3, torch.float64)
         whole = Gradiometer(chosen.build(torch.float64)).class_grams(inputs)
         with monkeypatch.context() as patched:
-            patched.setattr(Plan, "largest_parts", lambda *_: (2, block))
+            patched.setattr(Need, "parts", lambda *_: (2, block))
             parts = Gradiometer(chosen.build(torch.float64)).class_grams(inputs)
         torch.testing.assert_close(parts.values, whole.values, rtol=1e-12, atol=1e-14 * float(whole.values.max()))
 

@@ -76,7 +76,7 @@ def run(options: Options, terminal: Terminal) -> None:
     count = len(images)
     terminal.show(
         "; ".join(f"{what} {1e3 * value / count:.3g} ms an image" for what, value in seconds.items())
-        + f" ({count} images at once, on {device}); {meter.plan().sample_bytes / 2**20:.3g} MiB an image"
+        + f" ({count} images at once, on {device}); {meter.needs(images).sample / 2**20:.3g} MiB an image"
     )
 
 

@@ -10,7 +10,7 @@ from gradiometer.detectors.control import Control
 from gradiometer.detectors.ddu import DDU
 from gradiometer.detectors.decision import DecisionNetwork
 from gradiometer.detectors.density import NeighbourDensity
-from gradiometer.detectors.dial import Dial, Setting, dial
+from gradiometer.detectors.dialling import Dial, Setting, dial
 from gradiometer.detectors.dropout import MCDropout
 from gradiometer.detectors.ensemble import DeepEnsemble
 from gradiometer.detectors.exgrad import ExGrad

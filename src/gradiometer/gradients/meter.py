@@ -19,6 +19,7 @@ from gradiometer.gradients.factors import Factor, exact, wide
 from gradiometer.gradients.failures import ProgramMismatch
 from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective
 from gradiometer.gradients.passes import Found, Power, Subject
+from gradiometer.gradients.peak import FEW, MORE, Need
 from gradiometer.gradients.plan import Plan, make_plan
 from gradiometer.gradients.planning import Program, check_finite, check_mode
 from gradiometer.gradients.reader import Reader, Reduce
@@ -87,6 +88,7 @@ class Gradiometer:
         self._globs = parameters
         self._parameters = chosen_parameters(model, parameters)
         self._plans: dict[Any, Plan] = {}
+        self._needed: dict[Any, Need] = {}
         check_finite(model)
 
     @property
@@ -219,7 +221,8 @@ class Gradiometer:
                 f"Gram matrices of {count} classes for {len(self._parameters)} parameters and {size} samples take "
                 f"{result:,} bytes, more than memory={self.memory:,}: give fewer samples, classes= or parameters="
             )
-        step, block = plan.largest_parts(memory, max(1, count))
+        results = 3 * 8 * len(self._parameters) * count**2
+        step, block = self.needs(x).parts(memory, max(1, count), plan.direction_bytes, results)
         parts = []
         for start in range(0, size, step):
             part = samples.on(samples.take(x, start, start + step), self._device)
@@ -287,6 +290,33 @@ class Gradiometer:
             raise InputError("a plan depends on the shape of the input: give plan() a few samples")
         return next(reversed(self._plans.values()))
 
+    def needs(self, x: Inputs) -> Need:
+        """How much memory a reading of samples of this shape takes, measured on a few of them.
+
+        Args:
+            x: Samples of the shape in question.
+
+        Returns:
+            The bytes for a batch of any size, and those for each sample; with an allowance for what allocators and
+            kernels take besides.
+        """
+        samples.count(x)
+        data = samples.probing(samples.on(x, self._device), MORE)
+        key = self._key(data)
+        if key not in self._needed:
+            subject = self._subject(data)
+
+            def read(count: int) -> object:
+                part = samples.take(data, 0, count)
+                return passes.statistics(subject, part, count, _everything, lambda _, each: each.squared_norms(), 2)
+
+            read(FEW)  # what is made once is no working memory
+            self._needed[key] = Need.measured(read, self._parameters.values(), self._device)
+        return self._needed[key]
+
+    def _key(self, x: Inputs) -> Any:
+        return samples.signature(x), torch.is_autocast_enabled(self._device.type)
+
     @property
     def _device(self) -> torch.device:
         return next(iter(self._parameters.values())).device
@@ -317,7 +347,8 @@ class Gradiometer:
         if any(current.get(name) is not parameter for name, parameter in self._parameters.items()):
             self._parameters = chosen_parameters(self.model, self._globs)
             self._plans.clear()
-        key = (samples.signature(x), torch.is_autocast_enabled(self._device.type))
+            self._needed.clear()
+        key = self._key(x)
         if key not in self._plans:
             check_mode(self.model)
             check_finite(self.model)
@@ -329,8 +360,7 @@ class Gradiometer:
         """Split a batch so that the working memory is kept."""
         if self.memory is None:
             return [(0, size)]
-        plan = self._plan(samples.on(samples.take(x, 0, 3), self._device))
-        step = plan.largest_batch(self.memory)
+        step = self.needs(x).batch(self.memory)
         return [(start, min(start + step, size)) for start in range(0, size, step)]
 
     def _forward(self, x: Any) -> Any:
@@ -357,6 +387,11 @@ class Gradiometer:
                 "give output= a key, an index or a callable that selects the tensor"
             )
         return raw
+
+
+def _everything(outputs: Tensor, _: Any) -> Tensor:
+    """An objective for any outputs."""
+    return outputs.flatten(1).sum(1)
 
 
 def _explicit(factor: Factor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from gradiometer.errors import ModelError
 from gradiometer.gradients import samples
-from gradiometer.gradients.factors import CHUNK, Factor, exact
+from gradiometer.gradients.factors import Factor, exact
 from gradiometer.gradients.failures import ProgramMismatch, RuleFailure
 from gradiometer.gradients.loop import Loop
 from gradiometer.gradients.planning import SAMPLES, Program, probe
@@ -53,14 +53,12 @@ class Plan:
     Attributes:
         lines: One line for each parameter tensor.
         program: What the reader does in each step.
-        sample_bytes: Memory that one sample takes, measured on three.
         direction_bytes: Memory that one sample takes for each direction of several that are read together.
         outputs: Shape of the outputs for one sample.
     """
 
     lines: tuple[Line, ...]
     program: Program
-    sample_bytes: int
     direction_bytes: int = 0
     outputs: tuple[int, ...] = ()
 
@@ -73,22 +71,6 @@ class Plan:
             for line in self.lines
         ]
         return "\n".join(rows)
-
-    def largest_batch(self, memory: int) -> int:
-        """How many samples fit into a working memory, at least one."""
-        return max(1, (memory - 2 * CHUNK) // max(1, self.sample_bytes))
-
-    def largest_parts(self, memory: int, directions: int) -> tuple[int, int]:
-        """How many samples fit into a working memory with several directions together, and how many of those at a time.
-
-        All directions at a time, unless there is no memory for that even with a single sample.
-        """
-        results = 3 * 8 * directions**2 * len(self.lines)
-        left = memory - 2 * CHUNK
-        batch = left // max(1, self.sample_bytes + directions * self.direction_bytes + results)
-        if batch:
-            return batch, directions
-        return 1, max(1, min(directions, (left - self.sample_bytes - results) // max(1, self.direction_bytes)))
 
 
 def make_plan(
@@ -125,13 +107,13 @@ def make_plan(
     # The second batch holds the same samples in another order: where that decides what a model does, the loop is right.
     turned = samples.rotated(data), seeds.roll(1, 0), {name: value.roll(1, 0) for name, value in expected.items()}
     for batch in ((data, seeds, expected), turned):
-        reader, counter, kept = _check(parameters, program, forward, select, *batch)
+        reader, kept = _check(parameters, program, forward, select, *batch)
     program.deferred = outputs.device.type != "cpu"
     lines = tuple(
         Line(name, tuple(parameter.shape), _path(name, program, reader), len(reader.forms[name]))
         for name, parameter in parameters.items()
     )
-    return Plan(lines, program, counter.bytes // SAMPLES + 1, 4 * sum(kept.values()), tuple(outputs.shape[1:]))
+    return Plan(lines, program, 4 * sum(kept.values()), tuple(outputs.shape[1:]))
 
 
 def _check(
@@ -142,7 +124,7 @@ def _check(
     data: Any,
     seeds: Tensor,
     expected: Mapping[str, Tensor],
-) -> tuple[Reader, _Memory, dict[str, int]]:
+) -> tuple[Reader, dict[str, int]]:
     """Carry the program out on a batch, and leave to the loop what fails or differs from it."""
     kept: dict[str, int] = {}
 
@@ -153,9 +135,9 @@ def _check(
     while True:
         for name, parameter in parameters.items():
             parameter.requires_grad_(name not in program.looped)
-        reader, counter = Reader(parameters, program, SAMPLES, folds=program.folds), _Memory()
+        reader = Reader(parameters, program, SAMPLES, folds=program.folds)
         try:
-            with counter, reader:
+            with reader:
                 selected = _selected(forward, select, data, program)
             if strays := reader.strays(selected):
                 program.looped |= strays
@@ -170,11 +152,11 @@ def _check(
                 program.folds = False
                 continue
             program.looped |= set(parameters)
-            return reader, counter, kept
+            return reader, kept
         else:
             if program.looped < set(parameters):
                 program.looped |= _different(found, expected, seeds.dtype) - reader.doubtful
-            return reader, counter, kept
+            return reader, kept
         finally:
             reader.close()
 
@@ -230,19 +212,3 @@ def _different(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], dtyp
         if bool(((ours - value).abs() > tolerance * value + 1e-5 * tolerance * largest).any()):
             different.add(name)
     return different
-
-
-class _Memory(torch.autograd.graph.saved_tensors_hooks):
-    """Counts the bytes that a forward pass keeps for the backward pass."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        seen: set[int] = set()
-
-        def keep(tensor: Tensor) -> Tensor:
-            if tensor.data_ptr() not in seen:
-                seen.add(tensor.data_ptr())
-                self.bytes += tensor.numel() * tensor.element_size()
-            return tensor
-
-        super().__init__(keep, lambda tensor: tensor)

@@ -70,7 +70,9 @@ def _sides(factor: Factor, directions: int) -> Sides | None:
 
 def kept(factor: Factor, directions: int) -> Factor:
     """The factor in the form in which it waits for the other directions: explicit, or apart as it is."""
-    if isinstance(factor, Dense) or _sides(factor, directions) is not None or factor.shape.numel() > _EXPLICIT:
+    if isinstance(factor, Dense):
+        return Dense(factor.gradients(0, factor.batch))
+    if _sides(factor, directions) is not None or factor.shape.numel() > _EXPLICIT:
         return factor
     return Dense(torch.cat([factor.gradients(*bounds) for bounds in factor.chunks()]))
 
