@@ -338,3 +338,17 @@ def test_a_refusal_leaves_no_trace() -> None:
             Gradiometer(model).squared_norms(inputs)
 
     assert_untouched(model, fails)
+
+
+@pytest.mark.parametrize("how", ["wrapped", "in place", "inside"])
+def test_compiled_models_are_read_without_their_compiled_code(how: str) -> None:
+    chosen = specimen("residual_block")
+    model, inputs = chosen.build(), chosen.inputs(3)
+    expected = Gradiometer(model).squared_norms(inputs)
+    if how == "wrapped":
+        model = torch.compile(model)
+    else:
+        (model if how == "in place" else next(model.children())).compile()
+    found = Gradiometer(model).squared_norms(inputs)
+    assert found.parameters == expected.parameters
+    torch.testing.assert_close(found.values, expected.values, rtol=0, atol=0)

@@ -25,7 +25,7 @@ from gradiometer.gradients.planning import Program, check_finite, check_mode
 from gradiometer.gradients.reader import Reader, Reduce
 from gradiometer.gradients.readings import Readings
 from gradiometer.gradients.samples import Inputs
-from gradiometer.gradients.state import left_as_found
+from gradiometer.gradients.state import left_as_found, uncompiled
 
 Select = Callable[[Any], Tensor] | str | int
 
@@ -45,8 +45,8 @@ class Gradiometer:
     those three have (samples that mix when a gate opens) is out of sight of that check.
 
     Args:
-        model: Any module in evaluation mode. It takes a tensor, or a tuple or dict of tensors, with the samples in the
-            first dimension.
+        model: Any module in evaluation mode; one of `torch.compile` is read without its compiled code. It takes a tensor,
+            or a tuple or dict of tensors, with the samples in the first dimension.
         objective: What is backpropagated: an objective of this package or a callable `(outputs, inputs) -> (B,)`.
         parameters: A glob or globs of the parameters to read, such as `"layer4.*"`. Frozen parameters are read too: a
             statistic is a property of the network, not of its training.
@@ -76,7 +76,7 @@ class Gradiometer:
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-        self.model = model
+        self.model: nn.Module = getattr(model, "_orig_mod", model)  # what torch.compile wraps
         self.objective: Objective | Loss = ConfoundingLabel() if objective is None else objective
         if not isinstance(self.objective, Objective) and not callable(self.objective):
             raise InputError(
@@ -365,9 +365,10 @@ class Gradiometer:
 
     def _forward(self, x: Any) -> Any:
         x = samples.copied(x)  # a model may overwrite its input
-        if isinstance(x, dict):
-            return self.model(**x)
-        return self.model(*x) if isinstance(x, tuple | list) else self.model(x)
+        with uncompiled(self.model):
+            if isinstance(x, dict):
+                return self.model(**x)
+            return self.model(*x) if isinstance(x, tuple | list) else self.model(x)
 
     def _select(self, raw: Any) -> Tensor:
         """What the objective sees of what the model returned."""

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+def uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
+    """Run the modules of a model as they are written, where some of them were compiled.
+
+    Compiled code does not call the operations one by one, so that nothing could be read from them.
+    """
+    if any(module._compiled_call_impl is not None for module in model.modules()):
+        stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+        return stance
+    return nullcontext()
 
 
 @contextmanager
