@@ -45,8 +45,8 @@ class Gradiometer:
     those three have (samples that mix when a gate opens) is out of sight of that check.
 
     Args:
-        model: Any module in evaluation mode; one of `torch.compile` is read without its compiled code. It takes a tensor,
-            or a tuple or dict of tensors, with the samples in the first dimension.
+        model: Any module in evaluation mode; one of `torch.compile` is read without its compiled code. It takes a
+            tensor, or a tuple or dict of tensors, with the samples in the first dimension.
         objective: What is backpropagated: an objective of this package or a callable `(outputs, inputs) -> (B,)`.
         parameters: A glob or globs of the parameters to read, such as `"layer4.*"`. Frozen parameters are read too: a
             statistic is a property of the network, not of its training.
