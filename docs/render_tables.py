@@ -12,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-from gradiometer.benchmarks import probes, records, tables
+from gradiometer.benchmarks import probes, records, rendering, tables
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "howto" / "encoders.md")
@@ -32,7 +32,7 @@ def rendered(page: str) -> str:
         # Many detectors are easier to read down than across.
         figures = tables.turned(figures) if len(figures.columns) > WIDEST else figures
         parts = [figures, tables.arrange_false_alarms(known_only)]
-        text = "\n".join(f"**{part.title}**\n\n{tables.to_markdown(part)}" for part in parts)
+        text = "\n".join(f"**{part.title}**\n\n{rendering.to_markdown(part)}" for part in parts)
         return f"{match[1]}\n{text}\n{match[3]}"
 
     return BLOCK.sub(block, page)

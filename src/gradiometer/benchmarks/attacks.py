@@ -44,6 +44,7 @@ class AttackSettings(TableSettings):
     Attributes:
         attacks: Names of attacks.
         confidence: Of Carlini and Wagner's attack.
+        trials: Of the shift of colours, for each image.
         unfiltered: Whether the table has a second row for each attack, with all rows and without noisy images.
         input_step: Whether Mahalanobis P+FE is among the matched detectors, at the price of fifteen passes an image.
         attack_batch: Images that are attacked at once.
@@ -52,6 +53,7 @@ class AttackSettings(TableSettings):
     out: Path = Path("attacks")
     attacks: tuple[str, ...] = tuple(ATTACKS)
     confidence: float = CONFIDENCE
+    trials: int = 1000
     unfiltered: bool = True
     input_step: bool = True
     attack_batch: int = 100
@@ -105,7 +107,9 @@ def run(
 
 
 def _named(name: str, settings: AttackSettings) -> NamedAttack:
-    return attack(name, confidence=settings.confidence) if name == "carlini_wagner" else attack(name)
+    if name == "carlini_wagner":
+        return attack(name, confidence=settings.confidence)
+    return attack(name, trials=settings.trials) if name == "colour_shift" else attack(name)
 
 
 def _challenges(

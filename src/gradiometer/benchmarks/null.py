@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradiometer.benchmarks import ood, records
-from gradiometer.benchmarks.comparison import REENCODED
 from gradiometer.benchmarks.evidence import Progress
 from gradiometer.benchmarks.loading import Kit, TableSettings
 from gradiometer.benchmarks.records import Record
@@ -62,10 +61,5 @@ def run(
 
     keep(comparison.null(kit.load.reencoded))
     for name, images in sets:
-        keep(comparison.null(kit.load.reencoded, images, name_of(name)))
+        keep(comparison.null(kit.load.reencoded, images, f"{name}, re-encoded"))
     return tuple(done)
-
-
-def name_of(name: str) -> str:
-    """How the test of a set is called in records."""
-    return f"{name}, {REENCODED.split()[0]}"

@@ -32,7 +32,7 @@ class OodSettings(TableSettings):
 
     out: Path = Path("ood")
     challenges: tuple[str, ...] = CHALLENGES
-    jpeg: int | None = None
+    jpeg: int | None = 75
 
 
 def run(
