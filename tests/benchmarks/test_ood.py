@@ -61,8 +61,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_table_from_files_to_records(settings):
     told, steps = [], []
     outcome = ood.run(settings, progress=lambda *step: steps.append(step), finished=told.append)
-    # Two challenges and the known images as JPEG; then, for each of the two, three detectors on four trainings, of which
-    # the control has no guard.
+    # Two challenges and the known images as JPEG; then, for each of the two, three detectors on four trainings.
     assert [len(results) for results in told] == [20, 20, 20, 12, 12]
     assert ("reading turned", 80, 80) in steps
     assert ("fitting Purview to turned", 1, 1) in steps

@@ -33,6 +33,9 @@ CONFIDENCE = 2.0
 MOST_NOISE = 8 / 255
 """Largest deviation of the noise: attacks that change the whole image are not matched, or nothing could be read."""
 
+_FEWEST = 60
+"""Rows below which the rule leaves too little to divide; the attack is then shown with all rows alone."""
+
 UNFILTERED = ", all rows"
 """Ends the name of an attack whose rows were not filtered."""
 
@@ -101,7 +104,7 @@ def run(
         transferred=tuple(title_of(name) for name in settings.attacks),
         input_step=settings.input_step,
         notes=tuple((f"attack {entry.name}", entry.description) for entry in chosen),
-        said=tuple(_said(challenge) for challenge in challenges if not challenge.name.endswith(UNFILTERED)),
+        said=tuple(dict.fromkeys(map(_said, challenges))),
     )
     return fill(settings, kit, table, progress=progress, finished=finished)
 
@@ -126,10 +129,13 @@ def _challenges(
         progress=None if progress is None else lambda done, total: progress(f"attacking: {title}", done, total),
     )
     deviation = min(matched_deviation(kit.held_out, attacked), MOST_NOISE)
-    kept = attacked_set(kit.model, kit.held_out, attacked, deviation=deviation, seed=settings.seed)
-    facts = _facts(kept, deviation)
-    yield Challenge(title, kept.attacked, True, _beside(kept.clean, kept.noisy), facts)
-    if settings.unfiltered:
+    every = attacked_set(kit.model, kit.held_out, attacked, deviation=deviation, keep_all=True, seed=settings.seed)
+    facts = _facts(every, deviation)
+    enough = every.counts["kept"] >= _FEWEST
+    if enough:
+        kept = attacked_set(kit.model, kit.held_out, attacked, deviation=deviation, seed=settings.seed)
+        yield Challenge(title, kept.attacked, True, _beside(kept.clean, kept.noisy), facts)
+    if settings.unfiltered or not enough:
         yield Challenge(f"{title}{UNFILTERED}", attacked, True, None, facts)
 
 
@@ -155,9 +161,9 @@ def _facts(kept: AttackedSet, deviation: float) -> tuple[tuple[str, float | str]
 
 
 def _said(challenge: Challenge) -> str:
-    facts = dict(challenge.facts)
+    facts = {name: float(value) for name, value in challenge.facts}
     return (
-        f"{challenge.name}: wrong on {100 * float(facts['success rate']):.1f} % of attacked images; noise of "
-        f"{float(facts['noise deviation']):.4f} beside it; {facts['rows: kept']:.0f} of "
-        f"{facts['rows: all']:.0f} rows count."
+        f"{challenge.name.removesuffix(UNFILTERED)}: wrong on {100 * facts['success rate']:.1f} % of attacked images; "
+        f"noise of {facts['noise deviation']:.4f} beside it; {facts['rows: kept']:.0f} of {facts['rows: all']:.0f} rows "
+        "count."
     )
