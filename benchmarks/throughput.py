@@ -3,8 +3,8 @@
     python benchmarks/throughput.py --data-root FOLDER --images 10000 --output docs/results/throughput
 
 Both work on the same images of CIFAR-10 with a ResNet-20, on the same number of threads, in turns: a portion of the
-images is read, then trained on, and so on, so that whatever else the machine does weighs on both. `benchmarks/README.md`
-says what the figures mean.
+images is read, then trained on, and so on, so that whatever else the machine does weighs on both.
+`benchmarks/README.md` says what the figures mean.
 """
 
 from __future__ import annotations

@@ -164,6 +164,6 @@ def _said(challenge: Challenge) -> str:
     facts = {name: float(value) for name, value in challenge.facts}
     return (
         f"{challenge.name.removesuffix(UNFILTERED)}: wrong on {100 * facts['success rate']:.1f} % of attacked images; "
-        f"noise of {facts['noise deviation']:.4f} beside it; {facts['rows: kept']:.0f} of {facts['rows: all']:.0f} rows "
-        "count."
+        f"noise of {facts['noise deviation']:.4f} beside it; {facts['rows: kept']:.0f} of {facts['rows: all']:.0f} "
+        "rows count."
     )

@@ -132,11 +132,12 @@ def _layers(fit: Fit) -> Score:
     return score
 
 
-def _guard(gradients: bool) -> Callable[[Fit], Score]:
-    """The members of Guard on the shared readings."""
+def _guard(gradients: bool, without: str = "") -> Callable[[Fit], Score]:
+    """The members of Guard on the shared readings, or all but one."""
 
     def make(fit: Fit) -> Score:
-        fusion = Fusion(guard_members(fit.neighbours), fit.seed)
+        members = [member for member in guard_members(fit.neighbours) if member.name != without]
+        fusion = Fusion(members, fit.seed)
         fusion.fit(_views(fit.evidence, gradients), class_labels(fit), fit.groups)
         return lambda evidence: fusion.surprises(_views(evidence, gradients)).sum(1)
 
@@ -160,6 +161,12 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Guard with gradients", _guard(gradients=True)),
 )
 """All known-only detectors, in the order of a table. One more is one entry."""
+
+ABLATION: tuple[Entry, ...] = tuple(
+    Entry(f"Guard without {member.name}", _guard(gradients=False, without=member.name), control=True)
+    for member in guard_members(1)
+)
+"""Guard without one of its members; shown where they are asked for by name."""
 
 
 def known_only(
@@ -185,12 +192,12 @@ def known_only(
     Raises:
         InputError: There is no detector of a name.
     """
-    names = [entry.name for entry in ENTRIES]
-    chosen = names if detectors is None else list(detectors)
+    names = [entry.name for entry in (*ENTRIES, *ABLATION)]
+    chosen = [entry.name for entry in ENTRIES] if detectors is None else list(detectors)
     if unknown := [name for name in chosen if name not in names]:
         raise InputError(f"there is no known-only detector {unknown[0]!r}; there are: {', '.join(names)}")
     columns = []
-    for entry in ENTRIES:
+    for entry in (*ENTRIES, *ABLATION):
         if entry.name not in chosen:
             continue
         started = time.perf_counter()

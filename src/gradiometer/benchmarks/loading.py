@@ -18,6 +18,8 @@ from gradiometer.errors import InputError, ModelError
 PROTOCOLS = ("known-only", "matched", "transfer")
 """The protocols a table can show."""
 
+_JUDGE = "Guard"
+
 _FIT_SHARE = 0.6
 """Share of a known set without splits that detectors are fitted on (`NAME@0-60` on the command line)."""
 
@@ -40,6 +42,8 @@ class TableSettings:
         limit: At most so many test images of every set.
         protocols: Which of `known-only`, `matched` and `transfer` to show; the first is always shown, and the
             last does not come without the second.
+        detectors: Names of the known-only detectors; those of the table when None. Guard, whose verdicts are shown,
+            has to be one.
         seed: Of splits, known-only detectors and bootstrap.
         seeds: Of the matched detectors, whose figures are means over these.
         draws: Bootstrap resamples behind each interval.
@@ -59,6 +63,7 @@ class TableSettings:
     fit_images: int = 5000
     limit: int | None = None
     protocols: tuple[str, ...] = PROTOCOLS
+    detectors: tuple[str, ...] | None = None
     seed: int = 0
     seeds: tuple[int, ...] = (0, 1, 2)
     draws: int = 1000
@@ -74,13 +79,17 @@ class TableSettings:
         return any(name in self.protocols for name in ("matched", "transfer"))
 
     def __post_init__(self) -> None:
-        """Check the protocols and seeds.
+        """Check protocols, detectors and seeds.
 
         Raises:
-            InputError: If one is unknown, or there is no seed.
+            InputError: If a protocol is unknown, Guard is left out, or there is no seed.
         """
         if unknown := [name for name in self.protocols if name not in PROTOCOLS]:
             raise InputError(f"there is no protocol {unknown[0]!r}; there are: {', '.join(PROTOCOLS)}")
+        if self.detectors is not None and _JUDGE not in self.detectors:
+            raise InputError(
+                f"the detectors {', '.join(self.detectors)} are without {_JUDGE}, whose verdicts are shown"
+            )
         if not self.seeds:
             raise InputError("there is no seed for the matched detectors; give one or more")
 

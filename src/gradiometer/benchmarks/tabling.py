@@ -78,7 +78,7 @@ def compare(settings: TableSettings, kit: Kit, table: Table, progress: Progress 
             false_alarm_rate=settings.false_alarm_rate,
             neighbours=settings.neighbours,
             notes={**notes, **dict(table.notes)},
-            detectors=table.detectors,
+            detectors=table.detectors if settings.detectors is None else settings.detectors,
             matched=table.matched if settings.learns else (),
         ),
         kit.fit,

@@ -43,6 +43,7 @@ class TableOptions:
     protocols: tuple[str, ...] = option(
         "known-only, matched and transfer, or fewer of them", ("known-only", "matched", "transfer")
     )
+    detectors: tuple[str, ...] = option("known-only detectors by name, Guard among them; all when absent", ())
     seed: int = option("of splits, known-only detectors and bootstrap", 0)
     seeds: tuple[int, ...] = option("of the matched detectors, whose figures are means over these", (0, 1, 2))
     draws: int = option("bootstrap resamples behind each interval", 1000)
@@ -317,7 +318,8 @@ def run_all(options: AllOptions, terminal: Terminal) -> None:
 def _given(options: TableOptions) -> dict[str, Any]:
     """The options as settings of Python."""
     given = asdict(options)
-    return given | {"data_root": Path(_root(options.data_root)), "out": Path(given["out"])}
+    places = {"data_root": Path(_root(options.data_root)), "out": Path(given["out"])}
+    return given | places | {"detectors": options.detectors or None}
 
 
 def _write(outcome: Outcome, out: Path, terminal: Terminal) -> None:
