@@ -67,7 +67,9 @@ def test_the_table_from_files_to_records(settings):
     assert ("fitting Purview to turned", 1, 1) in steps
     kept = records.read(settings.out / "records.jsonl")
     assert tuple(kept) == outcome.records
-    assert [record.kind for record in kept] == ["null"] * 20 + ["detection"] * 84
+    assert [record.kind for record in kept] == ["null"] * 20 + ["detection"] * 40 + ["handling"] * 20 + [
+        "detection"
+    ] * 24
     assert {record.challenge for record in kept[20:]} == {"turned", "speckles", ood.JPEG_CONTROL}
     assert {record.counts["fit"] for record in kept if record.protocol == "known-only"} == {120}
     assert {record.metrics.challenge for record in kept[20:40]} == {40}
@@ -85,6 +87,7 @@ def test_the_table_from_files_to_records(settings):
     # A second run takes the readings of the first and comes to the same figures.
     again = ood.run(ood.OodSettings(**{**vars(settings), "challenges": ("turned",), "jpeg": None}))
     assert [record.metrics for record in again.records] == [record.metrics for record in outcome.records[:40]]
+    assert ood.JPEG_CONTROL not in {entry.challenge for entry in outcome.differences}
     assert {(entry.first, entry.challenge) for entry in outcome.differences} >= {
         ("Guard (known-only)", "mean"),
         ("Purview (matched)", "speckles"),

@@ -133,7 +133,14 @@ class Comparison:
             evidence = self._read(challenge.known, f"{challenge.name}, known")
             known = Side(evidence, beside, protocols.follow(self.split, self.groups, beside))
         there = Side(self.read(challenge), groups, parts)
-        return Sides(challenge.name, known, there, challenge.known is None, facts=challenge.facts)
+        return Sides(
+            challenge.name,
+            known,
+            there,
+            challenge.known is None,
+            facts=challenge.facts,
+            handling=challenge.handling,
+        )
 
     def read(self, challenge: Challenge) -> Evidence:
         """The readings of a challenge; read once however often they are asked for."""

@@ -59,7 +59,7 @@ def run(
     challenges = [Challenge(name, kit.load(name, None, settings.limit)) for name in settings.challenges]
     said: tuple[str, ...] = ()
     if settings.jpeg is not None:
-        challenges.append(Challenge(JPEG_CONTROL, reencode(kit.held_out, settings.jpeg), True))
+        challenges.append(Challenge(JPEG_CONTROL, reencode(kit.held_out, settings.jpeg), True, handling=True))
         said = (f"Compressed known images as JPEG of quality {settings.jpeg}, to see what is found of that alone.",)
     table = Table(
         name="ood",

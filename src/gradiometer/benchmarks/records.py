@@ -24,7 +24,7 @@ SCHEMA = 1
 """Version of the layout of a line; a file with a higher one is refused."""
 
 Protocol = Literal["known-only", "matched", "transfer"]
-Kind = Literal["detection", "null"]
+Kind = Literal["detection", "handling", "null"]
 
 _PACKAGES = ("gradiometer", "torch", "torchvision", "numpy", "scikit-learn", "pytorch-ood")
 
@@ -63,7 +63,8 @@ class Record:
 
     Attributes:
         benchmark: Name of the table, such as `ood` or `demo`.
-        kind: `detection`, or `null` for known inputs against other known inputs that took the challenge's path.
+        kind: `detection`; `null` for known inputs against other known inputs that took the challenge's path; `handling`
+            for known inputs that were handled in another way on purpose, as a control.
         model: Specification of the model.
         known: Name of the known data.
         challenge: Name of the challenge.

@@ -53,7 +53,7 @@ def make_record(
     bases = np.unique(sides.challenge.groups[sides.challenge.split.test])
     return Record(
         benchmark=settings.benchmark,
-        kind="null" if sides.null else "detection",
+        kind="null" if sides.null else "handling" if sides.handling else "detection",
         model=settings.model,
         known=settings.known,
         challenge=sides.name,

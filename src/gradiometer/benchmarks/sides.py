@@ -21,6 +21,7 @@ class Challenge:
         known: What stands beside it instead of the held-out images, with the same base images: for an attack the
             originals and the noisy ones that count.
         facts: What else there is to say about it, for the records.
+        handling: Whether it is known images that were handled in another way, as a control, and no challenge at all.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Challenge:
     made_from_known: bool = False
     known: Images | None = None
     facts: tuple[tuple[str, float | str], ...] = ()
+    handling: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +79,7 @@ class Sides:
         held_out: Whether the known side is the held-out images themselves, on which detectors are calibrated.
         null: Whether the challenge is known images too, and nobody may tell the sides apart.
         facts: What else there is to say about the challenge.
+        handling: Whether the challenge is known images that were handled in another way.
     """
 
     name: str
@@ -85,3 +88,4 @@ class Sides:
     held_out: bool = True
     null: bool = False
     facts: tuple[tuple[str, float | str], ...] = ()
+    handling: bool = False

@@ -114,6 +114,9 @@ def all_tables(records: Sequence[Record], *, all_figures: bool = True) -> list[T
     found += layouts.transfers(records) + layouts.attack_facts(records)
     if any(record.false_alarms is not None for record in records):
         found.append(arrange_false_alarms(records))
+    if any(record.kind == "handling" for record in records):
+        handled = arrange(records, kind="handling")
+        found.append(replace(handled, title=f"Known images, handled in another way on purpose: {handled.title}"))
     if any(record.kind == "null" for record in records):
         null = arrange(records, kind="null")
         found.append(replace(null, title=f"Null test: {null.title}"))

@@ -131,6 +131,7 @@ def fill(
 
     for challenge in table.challenges:
         keep(*comparison.measure(challenge))
+    handled = {challenge.name for challenge in table.challenges if challenge.handling}
     if "transfer" in settings.protocols:
         chosen = [c for c in table.challenges if table.transferred is None or c.name in table.transferred]
         if len(chosen) > 1:
@@ -138,7 +139,7 @@ def fill(
             sides = [comparison.sides(challenge) for challenge in chosen]
             for results in transfer(comparison, sides, comparison.sides(made)):
                 keep([record for record, _ in results], [entry for _, entry in results])
-    found = _differences(comparison, scores)
+    found = _differences(comparison, [entry for entry in scores if entry.challenge not in handled])
     differences.write(settings.out / "differences.jsonl", found)
     return Outcome(
         title=table.title,

@@ -67,7 +67,7 @@ def render(outcome: Outcome) -> str:
         transfers=[_table(table) for table in layouts.transfers(records)],
         heat_map=_heat_map(records),
         differences=_table(layouts.arrange_differences(outcome.differences)) if outcome.differences else None,
-        attacks=[_table(table) for table in layouts.attack_facts(records)],
+        asides=[_table(table) for table in _asides(records)],
         overview=_safe(curves.layers(outcome.profile, prefix="overview")) if outcome.profile.challenges else None,
         roc=_safe(curves.roc(outcome.scores, prefix="roc")) if outcome.scores else None,
         histograms=_histograms(outcome),
@@ -177,6 +177,14 @@ def _optional(records: Sequence[Record], *, alarms: bool) -> dict[str, Any] | No
         return _table(tables.arrange_false_alarms(records)) if present else None
     present = any(record.kind == "null" for record in records)
     return _table(tables.arrange(records, kind="null")) if present else None
+
+
+def _asides(records: Sequence[Record]) -> list[rendering.Table]:
+    """What the attacks did, and known images that were handled in another way, where there are any."""
+    found = layouts.attack_facts(records)
+    if any(record.kind == "handling" for record in records):
+        found.append(tables.arrange(records, kind="handling"))
+    return found
 
 
 def _heat_map(records: Sequence[Record]) -> Any:
