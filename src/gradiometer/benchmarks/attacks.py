@@ -13,7 +13,7 @@ from gradiometer.benchmarks.loading import Kit, TableSettings
 from gradiometer.benchmarks.outcome import Outcome
 from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.sides import Challenge
-from gradiometer.benchmarks.tabling import Table, fill
+from gradiometer.benchmarks.tabling import Contents, fill
 from gradiometer.challenges import (
     ATTACKS,
     PURVIEW_SIX,
@@ -97,7 +97,7 @@ def run(
     if kit.held_out.labels is None:
         raise InputError(f"{settings.known} has no labels, and whether an attack succeeds cannot be said without them")
     challenges = [made for entry in chosen for made in _challenges(entry, settings, kit, progress)]
-    table = Table(
+    table = Contents(
         name="attacks",
         title=f"Does {Path(settings.model).name} notice that it is attacked?",
         challenges=challenges,

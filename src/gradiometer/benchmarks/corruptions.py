@@ -11,7 +11,7 @@ from gradiometer.benchmarks.loading import Kit, TableSettings
 from gradiometer.benchmarks.outcome import Outcome
 from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.sides import Challenge
-from gradiometer.benchmarks.tabling import Table, fill
+from gradiometer.benchmarks.tabling import Contents, fill
 from gradiometer.challenges import PURVIEW_EIGHT, corrupt, corruption
 from gradiometer.errors import InputError
 
@@ -96,7 +96,7 @@ def run(
         challenges.append(Challenge(name, corrupt(kit.held_out, change, seed=settings.seed), True))
         if progress is not None:
             progress("corrupting", number + 1, len(changes))
-    table = Table(
+    table = Contents(
         name="corruptions",
         title=f"Does {Path(settings.model).name} notice that images are corrupted?",
         challenges=challenges,

@@ -10,7 +10,7 @@ from gradiometer.benchmarks import ood, records
 from gradiometer.benchmarks.evidence import Progress
 from gradiometer.benchmarks.loading import Kit, TableSettings
 from gradiometer.benchmarks.records import Record
-from gradiometer.benchmarks.tabling import Table, compare
+from gradiometer.benchmarks.tabling import Contents, compare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ def run(
     """
     kit = Kit.of(settings)
     sets = [(name, kit.load(name, None, settings.limit)) for name in settings.challenges]
-    comparison = compare(settings, kit, Table(name="null", title="", challenges=()), progress)
+    comparison = compare(settings, kit, Contents(name="null", title="", challenges=()), progress)
     path = settings.out / "records.jsonl"
     records.write(path, [])
     done: list[Record] = []

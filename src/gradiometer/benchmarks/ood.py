@@ -11,7 +11,7 @@ from gradiometer.benchmarks.loading import Kit, TableSettings
 from gradiometer.benchmarks.outcome import Outcome
 from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.sides import Challenge
-from gradiometer.benchmarks.tabling import Table, fill
+from gradiometer.benchmarks.tabling import Contents, fill
 from gradiometer.data import reencode
 
 CHALLENGES = ("street_chars", "tiny_imagenet", "scenes", "gtsrb", "mnist", "fashion_mnist", "cifar100")
@@ -61,7 +61,7 @@ def run(
     if settings.jpeg is not None:
         challenges.append(Challenge(JPEG_CONTROL, reencode(kit.held_out, settings.jpeg), True, handling=True))
         said = (f"Compressed known images as JPEG of quality {settings.jpeg}, to see what is found of that alone.",)
-    table = Table(
+    table = Contents(
         name="ood",
         title=f"What does {Path(settings.model).name} do with images that it was not trained for?",
         challenges=challenges,

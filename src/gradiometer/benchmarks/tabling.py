@@ -25,7 +25,7 @@ _LAYERS, _EPSILON = 5, 0.0014
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class Contents:
     """What is particular to one table.
 
     Attributes:
@@ -51,7 +51,7 @@ class Table:
     said: tuple[str, ...] = ()
 
 
-def compare(settings: TableSettings, kit: Kit, table: Table, progress: Progress | None = None) -> Comparison:
+def compare(settings: TableSettings, kit: Kit, table: Contents, progress: Progress | None = None) -> Comparison:
     """Read the known images and fit the known-only detectors of a table."""
     direct: dict[str, Detector | Direct] = {"ODIN": ODIN(kit.model, batch_size=settings.batch_size)}
     if table.input_step:
@@ -91,7 +91,7 @@ def compare(settings: TableSettings, kit: Kit, table: Table, progress: Progress 
 def fill(
     settings: TableSettings,
     kit: Kit,
-    table: Table,
+    table: Contents,
     *,
     progress: Progress | None = None,
     finished: Callable[[Sequence[Record]], None] | None = None,
