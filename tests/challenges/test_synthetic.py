@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradiometer.challenges.synthetic import synthetic
+from gradiometer.challenges import synthetic
 from gradiometer.data import Images
 from gradiometer.errors import InputError
 

@@ -17,7 +17,7 @@ from gradiometer.benchmarks.records import Record, hash_images
 from gradiometer.benchmarks.settings import Settings
 from gradiometer.benchmarks.sides import Challenge
 from gradiometer.benchmarks.transfer import transfer
-from gradiometer.challenges.synthetic import synthetic
+from gradiometer.challenges import synthetic
 from gradiometer.detectors import ODIN, Detector, Mahalanobis
 
 _LAYERS, _EPSILON = 5, 0.0014
