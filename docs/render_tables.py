@@ -42,7 +42,7 @@ def _probes(path: Path) -> str:
     """AUROC of linear probes on the test photographs of local contrast, and the differences of encoders."""
     found = [record for record in probes.read(path) if record.data == "RetinaMNIST, test, pixels local"]
     parts = [probes.arrange(found, "AUROC"), probes.arrange(found, "AUROC", "difference")]
-    return "\n".join(f"**{part.title}**\n\n{tables.to_markdown(part)}" for part in parts)
+    return "\n".join(f"**{part.title}**\n\n{rendering.to_markdown(part)}" for part in parts)
 
 
 def main() -> int:

@@ -19,6 +19,7 @@ from gradiometer.benchmarks.counts import count_figures, draw_counts
 from gradiometer.errors import InputError
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 Pair = tuple[npt.ArrayLike, npt.ArrayLike]
 """Outlier scores of known inputs (N,) and of a challenge (M,)."""
 

@@ -178,8 +178,8 @@ def by_grade(table: SeverityTable, *, prefix: str) -> str:
     # Dots of one grade are spread by their rank in the file, always in the same way.
     spread = np.random.default_rng(0).uniform(-0.3, 0.3, len(table))
     words = []
-    with _drawing():
-        figure = _figure(5.0, 3.2)
+    with drawing():
+        figure = new_figure(5.0, 3.2)
         ax = figure.subplots()
         ax.scatter(table.grades + spread, table.scores, s=7, color=KNOWN, alpha=0.55, linewidths=0)
         for grade in present:
@@ -191,7 +191,7 @@ def by_grade(table: SeverityTable, *, prefix: str) -> str:
         ax.set_xticks(present)
         ax.set_xlabel("grade")
         ax.set_ylabel("severity score")
-    return _svg(
+    return to_svg(
         figure,
         prefix=prefix,
         title=f"Severity score of {len(table)} scans against their grade",
