@@ -12,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-from gradiometer.benchmarks import probes, records, tables
+from gradiometer.benchmarks import probes, records, rendering, tables
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "howto" / "encoders.md")
@@ -32,7 +32,7 @@ def rendered(page: str) -> str:
         # Many detectors are easier to read down than across.
         figures = tables.turned(figures) if len(figures.columns) > WIDEST else figures
         parts = [figures, tables.arrange_false_alarms(known_only)]
-        text = "\n".join(f"**{part.title}**\n\n{tables.to_markdown(part)}" for part in parts)
+        text = "\n".join(f"**{part.title}**\n\n{rendering.to_markdown(part)}" for part in parts)
         return f"{match[1]}\n{text}\n{match[3]}"
 
     return BLOCK.sub(block, page)
@@ -42,7 +42,7 @@ def _probes(path: Path) -> str:
     """AUROC of linear probes on the test photographs of local contrast, and the differences of encoders."""
     found = [record for record in probes.read(path) if record.data == "RetinaMNIST, test, pixels local"]
     parts = [probes.arrange(found, "AUROC"), probes.arrange(found, "AUROC", "difference")]
-    return "\n".join(f"**{part.title}**\n\n{tables.to_markdown(part)}" for part in parts)
+    return "\n".join(f"**{part.title}**\n\n{rendering.to_markdown(part)}" for part in parts)
 
 
 def main() -> int:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-from gradiometer.benchmarks import records, severity
+import pytest
+
+from gradiometer.benchmarks import differences, records, severity
+from gradiometer.benchmarks import tables as lecture
 from gradiometer.benchmarks.gradcon import measures, tables
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
 
 
 def test_the_tables_of_the_documentation_are_rendered_from_records() -> None:
@@ -19,8 +23,21 @@ def test_the_tables_of_the_documentation_are_rendered_from_records() -> None:
         assert script["rendered"](page) == page, f"{path.name}: run docs/render_tables.py"
 
 
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in RESULTS.glob("*/records.jsonl.gz")))
+def test_the_tables_of_the_lecture_are_rendered_from_records(folder: str) -> None:
+    found = records.read(RESULTS / folder / "records.jsonl.gz")
+    path = RESULTS / folder / "differences.jsonl.gz"
+    page = lecture.to_page(found, differences.read(path) if path.exists() else ())
+    assert (RESULTS / folder / "tables.md").read_text(encoding="utf-8") == page
+
+
+def test_the_cards_of_the_networks_are_rendered_from_training_records() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "render_models.py"))
+    assert (RESULTS / "models" / "README.md").read_text(encoding="utf-8") == script["rendered"]()
+
+
 def test_the_tables_of_gradcon_are_rendered_from_records() -> None:
-    folder = ROOT / "docs" / "results" / "gradcon"
+    folder = RESULTS / "gradcon"
     found = records.read(folder / "records.jsonl")
     page = tables.to_page(found, measures.read(folder / "measures.jsonl"))
     assert (folder / "tables.md").read_text(encoding="utf-8") == page

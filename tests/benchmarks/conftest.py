@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from gradiometer import data, models
-from gradiometer.benchmarks.comparison import Challenge, Comparison, Settings
+from gradiometer.benchmarks.comparison import Comparison
 from gradiometer.benchmarks.evidence import Reader
 from gradiometer.benchmarks.outcome import Scores
 from gradiometer.benchmarks.records import Record
+from gradiometer.benchmarks.settings import Settings
+from gradiometer.benchmarks.sides import Challenge
 from gradiometer.data import Images
 from tests.benchmarks.making import make_record
 

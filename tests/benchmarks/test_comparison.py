@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from gradiometer.benchmarks import comparison as engine
-from gradiometer.benchmarks import exhibits
-from gradiometer.benchmarks.comparison import Challenge, Comparison, Settings
+from gradiometer.benchmarks import exhibits, matched
+from gradiometer.benchmarks.comparison import Comparison
 from gradiometer.benchmarks.evidence import Reader
 from gradiometer.benchmarks.metrics import evaluate
+from gradiometer.benchmarks.settings import Settings
+from gradiometer.benchmarks.sides import Challenge
 from gradiometer.data import Images
 from gradiometer.detectors import (
     KNN,
@@ -51,7 +52,11 @@ def test_every_detector_and_protocol_has_a_record(filled):
         ("Guard", "known-only", True),
         ("Guard with gradients", "known-only", False),
         ("Purview", "matched", False),
+        ("Gradient norms", "matched", False),
         ("Control", "matched", True),
+        ("Control (features)", "matched", True),
+        ("Mahalanobis FE", "matched", False),
+        ("LID", "matched", False),
     ]
     assert [(record.detector, record.protocol, record.control) for record in filled.null] == columns
     assert all(0.5 in record.metrics.auroc for record in filled.null)
@@ -115,12 +120,15 @@ def test_a_matched_detector_is_purview_fitted_with_the_seen_half(filled, model):
 
 
 def test_the_detectors_of_a_table_can_be_chosen(model, digits):
-    settings = Settings("test", "untrained", "digits", draws=100, detectors=("Guard", "MSP"))
+    settings = Settings("test", "untrained", "digits", draws=100, detectors=("Guard", "MSP"), matched=("Control",))
     comparison = Comparison(Reader(model, direct={}), settings, digits["fit"], digits["held_out"])
     records, _ = comparison.measure(Challenge("known", digits["fit"].select(np.arange(40))))
-    assert [record.detector for record in records[:-2]] == ["MSP", "Guard"]
+    assert [record.detector for record in records] == ["MSP", "Guard", "Control"]
     wrong = Settings("test", "untrained", "digits", detectors=("Oracle",))
     with pytest.raises(InputError, match="no known-only detector 'Oracle'; there are: MSP, Energy"):
+        Comparison(Reader(model, direct={}), wrong, digits["fit"], digits["held_out"])
+    wrong = Settings("test", "untrained", "digits", detectors=("MSP",), matched=("Oracle",))
+    with pytest.raises(InputError, match="no matched detector 'Oracle'; there are: Purview, Gradient norms"):
         Comparison(Reader(model, direct={}), wrong, digits["fit"], digits["held_out"])
 
 
@@ -143,7 +151,7 @@ def test_changed_digits_stay_with_their_original(filled):
 
 
 def test_a_challenge_of_few_base_images_can_still_be_matched(filled, monkeypatch):
-    monkeypatch.setattr(engine, "DecisionNetwork", partial(DecisionNetwork, epochs=5))
+    monkeypatch.setattr(matched, "DecisionNetwork", partial(DecisionNetwork, epochs=5))
     source = filled.challenge.images
     few = Images(source.images[:60], None, source.names[:60], torch.arange(60) % 3)
     records, _ = filled.comparison.measure(Challenge("three pictures", few))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gradiometer.benchmarks import comparison, demo, records, tables
+from gradiometer.benchmarks import demo, matched, records, tables
 from gradiometer.benchmarks.outcome import Outcome
 from gradiometer.detectors import DecisionNetwork
 from gradiometer.reports import page
@@ -22,7 +22,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path, set[st
     settings = demo.DemoSettings(out=path, images=40, epochs=2, draws=50, limit=240)
     told = set()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparison, "DecisionNetwork", partial(DecisionNetwork, epochs=5))
+        patch.setattr(matched, "DecisionNetwork", partial(DecisionNetwork, epochs=5))
         outcome = demo.run(settings, progress=lambda what, done, total: told.add(what))
     return outcome, path, told
 
@@ -54,7 +54,7 @@ def test_without_its_package_the_attack_is_left_out_and_the_reader_told(monkeypa
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "foolbox" else found(name, *rest)
     )
-    monkeypatch.setattr(comparison, "DecisionNetwork", partial(DecisionNetwork, epochs=2))
+    monkeypatch.setattr(matched, "DecisionNetwork", partial(DecisionNetwork, epochs=2))
     outcome = demo.run(demo.DemoSettings(out=None, images=40, epochs=1, draws=20, limit=240))
     assert not list(tmp_path.iterdir())
     assert "FGSM attack" not in {record.challenge for record in outcome.records}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from gradiometer.benchmarks import metrics
+from gradiometer.benchmarks import counts, metrics
 from gradiometer.errors import InputError
 
 # Ten points, five a side, written down in the order of their scores: k k k c k c k c c c.
@@ -98,7 +98,7 @@ def test_a_resample_is_worth_what_scikit_learn_says_of_it(two_sides, decimals):
 
 def test_resamples_do_not_depend_on_the_size_of_a_chunk(two_sides, monkeypatch):
     whole = metrics.resample(*two_sides, seed=1, draws=7)
-    monkeypatch.setattr(metrics, "_CHUNK", 1000)
+    monkeypatch.setattr(counts, "_CHUNK", 1000)
     parts = metrics.resample(*two_sides, seed=1, draws=7)
     for name in metrics.FIGURES:
         np.testing.assert_allclose(whole[name], parts[name], rtol=1e-12)
@@ -156,3 +156,29 @@ def test_unusable_settings_are_refused():
 def test_figures_survive_a_dictionary(two_sides):
     result = metrics.evaluate(*two_sides, draws=10)
     assert metrics.Metrics.from_dict(result.to_dict()) == result
+
+
+def test_several_trainings_are_averaged_before_the_interval_is_taken(two_sides):
+    known, challenge = two_sides
+    runs = [(known, challenge), (-known, -challenge)]
+    found = metrics.evaluate_all(runs, draws=50)
+    assert found.auroc.value == pytest.approx(0.5)
+    # What one loses the other gains, image by image: the mean does not move at all.
+    assert found.auroc.high - found.auroc.low < 1e-9
+    assert metrics.evaluate_all(runs[:1], draws=50) == metrics.evaluate(known, challenge, draws=50)
+    with pytest.raises(InputError, match="the same images"):
+        metrics.evaluate_all([(known, challenge), (known[1:], challenge)])
+
+
+def test_a_mean_difference_is_that_of_the_means_and_paired(two_sides):
+    known, challenge = two_sides
+    better = (known, challenge + 0.5)
+    cells = [([(known, challenge)], [better]), ([better, better], [(known, challenge)])]
+    found = metrics.mean_difference(cells, draws=200)
+    assert found.value == pytest.approx(0)
+    one = metrics.difference(better, (known, challenge), draws=200)
+    apart = metrics.evaluate(*better, draws=200).auroc
+    assert 0 < one.low < one.value < one.high
+    assert one.high - one.low < apart.high - apart.low
+    with pytest.raises(InputError, match="at least one challenge"):
+        metrics.mean_difference([])

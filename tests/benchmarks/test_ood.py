@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from gradiometer.benchmarks import comparison, ood, records
+from gradiometer.benchmarks import matched, ood, records
 from gradiometer.detectors import DecisionNetwork
 from gradiometer.errors import InputError
 
@@ -54,33 +54,51 @@ def settings(tmp_path: Path) -> ood.OodSettings:
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decision networks that learn little, fast."""
-    monkeypatch.setattr(comparison, "DecisionNetwork", partial(DecisionNetwork, epochs=5))
+    monkeypatch.setattr(matched, "DecisionNetwork", partial(DecisionNetwork, epochs=5))
 
 
 @pytest.mark.usefixtures("_quick")
 def test_the_table_from_files_to_records(settings):
     told, steps = [], []
     outcome = ood.run(settings, progress=lambda *step: steps.append(step), finished=told.append)
-    assert [len(results) for results in told] == [16, 16]
+    # Two challenges and the known images as JPEG; then, for each of the two, three detectors on four trainings.
+    assert [len(results) for results in told] == [20, 20, 20, 12, 12]
     assert ("reading turned", 80, 80) in steps
     assert ("fitting Purview to turned", 1, 1) in steps
     kept = records.read(settings.out / "records.jsonl")
     assert tuple(kept) == outcome.records
-    assert [record.kind for record in kept] == ["null"] * 16 + ["detection"] * 32
-    assert {record.challenge for record in kept[16:]} == {"turned", "speckles"}
+    assert [record.kind for record in kept] == ["null"] * 20 + ["detection"] * 40 + ["handling"] * 20 + [
+        "detection"
+    ] * 24
+    assert {record.challenge for record in kept[20:]} == {"turned", "speckles", ood.JPEG_CONTROL}
     assert {record.counts["fit"] for record in kept if record.protocol == "known-only"} == {120}
-    assert {record.metrics.challenge for record in kept[16:32]} == {40}
+    assert {record.metrics.challenge for record in kept[20:40]} == {40}
+    assert len({len(record.by_seed) for record in kept if record.column == "Purview (matched)"}) == 2
+    moved = [record for record in kept if record.protocol == "transfer"]
+    assert {record.trained_on for record in moved} == {"turned", "speckles", "synthetic", "all others"}
+    own = next(r for r in moved if r.trained_on == r.challenge == "turned" and r.detector == "Purview")
+    assert own.metrics == next(r for r in kept if r.challenge == "turned" and r.column == "Purview (matched)").metrics
+    others = next(r for r in moved if r.trained_on == "all others" and r.challenge == "turned" and not r.control)
+    single = next(r for r in moved if r.trained_on == "speckles" and r.challenge == "turned" and not r.control)
+    assert others.metrics == single.metrics or others.by_seed != single.by_seed
     assert kept[0].settings["size"] == 12
-    assert [entry.name for entry in outcome.examples] == ["known (known)", "turned", "speckles"]
+    assert [entry.name for entry in outcome.examples] == ["known (known)", "turned", "speckles", ood.JPEG_CONTROL]
     assert outcome.examples[2].images.shape[1:] == (1, 12, 12)
     # A second run takes the readings of the first and comes to the same figures.
-    again = ood.run(ood.OodSettings(**{**vars(settings), "challenges": ("turned",)}))
-    assert [record.metrics for record in again.records] == [record.metrics for record in outcome.records[:32]]
+    again = ood.run(ood.OodSettings(**{**vars(settings), "challenges": ("turned",), "jpeg": None}))
+    assert [record.metrics for record in again.records] == [record.metrics for record in outcome.records[:40]]
+    assert ood.JPEG_CONTROL not in {entry.challenge for entry in outcome.differences}
+    assert {(entry.first, entry.challenge) for entry in outcome.differences} >= {
+        ("Guard (known-only)", "mean"),
+        ("Purview (matched)", "speckles"),
+    }
 
 
 @pytest.mark.usefixtures("_quick")
 def test_a_limit_holds_for_every_test_set(settings, tmp_path):
-    limited = ood.OodSettings(**{**vars(settings), "limit": 80, "challenges": ("turned",), "keep_readings": False})
+    limited = ood.OodSettings(
+        **{**vars(settings), "limit": 80, "challenges": ("turned",), "jpeg": None, "keep_readings": False}
+    )
     outcome = ood.run(limited)
     assert {record.metrics.challenge for record in outcome.records if record.kind == "detection"} == {40}
     assert not (limited.out / "readings").exists()

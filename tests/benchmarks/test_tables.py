@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 import rich.console
 
-from gradiometer.benchmarks import metrics, tables
+from gradiometer.benchmarks import metrics, rendering, tables
 from gradiometer.benchmarks.metrics import Interval, Metrics
 from gradiometer.errors import InputError
 
@@ -63,14 +63,14 @@ def test_a_later_record_replaces_an_earlier_one(found, record):
 
 
 def test_markdown_has_one_line_a_row_and_as_many_cells_everywhere(found):
-    lines = tables.to_markdown(tables.arrange(found)).strip().splitlines()
+    lines = rendering.to_markdown(tables.arrange(found)).strip().splitlines()
     assert len(lines) == 2 + 3
     assert {line.replace("\\|", "").count("|") for line in lines} == {6}
     assert "**91.2** (90.2–92.2)" in lines[2]
 
 
 def test_html_is_well_formed_and_escaped(found):
-    root = ElementTree.fromstring(tables.to_html(tables.arrange(found)).replace("<br>", "<br/>"))  # noqa: S314
+    root = ElementTree.fromstring(rendering.to_html(tables.arrange(found)).replace("<br>", "<br/>"))  # noqa: S314
     assert root.find("caption") is not None
     heads = root.findall("thead/tr/th")
     assert len(heads) == 5

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradiometer import data
-from gradiometer.benchmarks import demo, ood, records
+from gradiometer.benchmarks import attacks, corruptions, demo, null, ood, records
 from gradiometer.benchmarks.outcome import Outcome
 from tests.cli.conftest import Run, Workshop
 
@@ -57,15 +57,48 @@ def test_benchmark_ood(
     said = run("benchmark", "ood", *words, "--fit-images", 150, "--out", tmp_path / "table")
     assert said.code == 0, said.err
     made = records.read(tmp_path / "table" / "records.jsonl")
-    assert {record.challenge for record in made} == {"noise", "re-encoded known"}
+    assert {record.challenge for record in made} == {"noise", "re-encoded known", ood.JPEG_CONTROL}
     assert {record.model for record in made} == {str(workshop.model)}
     assert [record.metrics for record in made] == [record.metrics for record in outcome.records]
     assert "noise" in said.out
     assert "Realised false-alarm rate" in said.out
     assert (tmp_path / "table" / "report.html").read_text(encoding="utf-8").startswith("<!")
+    for name in ("tables.md", "tables.tex", "layers.svg", "roc.svg", "differences.jsonl"):
+        assert (tmp_path / "table" / name).stat().st_size > 0
     said = run("benchmark", "ood", *words, "--data-root", tmp_path / "elsewhere", "--out", tmp_path / "table")
     assert said.code == 1
     assert "numbers" in said.err
+
+
+def test_all_tables_share_their_settings_and_have_a_folder_each(
+    outcome: Outcome, run: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each table has its own test; here a finished outcome takes the place of all of them."""
+    asked: list[object] = []
+
+    def instead(given: object, **_: object) -> object:
+        asked.append(given)
+        given.out.mkdir(parents=True)  # type: ignore[attr-defined]
+        return outcome.records if isinstance(given, null.NullSettings) else outcome
+
+    for module in (null, ood, attacks, corruptions):
+        monkeypatch.setattr(module, "run", instead)
+    out = tmp_path / "tables"
+    said = run("benchmark", "all", "--data-root", root, "--limit", 50, "--seeds", 4, 5, "--out", out)
+    assert said.code == 0, said.err
+    assert [type(given) for given in asked] == [
+        null.NullSettings,
+        ood.OodSettings,
+        attacks.AttackSettings,
+        corruptions.CorruptionSettings,
+        corruptions.CorruptionSettings,
+    ]
+    assert {given.limit for given in asked} == {50}  # type: ignore[attr-defined]
+    assert {given.seeds for given in asked} == {(4, 5)}  # type: ignore[attr-defined]
+    assert [given.reading for given in asked[3:]] == ["cifar10c", "cure"]  # type: ignore[attr-defined]
+    folders = {"null", "ood", "attacks", "corruptions-cifar10c", "corruptions-cure"}
+    assert {path.name for path in out.iterdir()} == folders
+    assert all((out / name / "tables.md").exists() for name in folders)
 
 
 @pytest.mark.parametrize("with_extra", [True, False])

@@ -79,7 +79,7 @@ def test_figures_and_tables_speak_to_those_who_do_not_see_them(read):
     assert len(images) == 9
     assert images[0]["alt"] == "digits (known), image 1: flagged, p = 0.01"
     svgs = [attributes for tag, attributes in read.elements if tag == "svg"]
-    assert len(svgs) == 2 + 2
+    assert len(svgs) == 2 + 2 + 2  # histograms, layers, and both at a glance
     assert all(svg["role"] == "img" and svg["aria-labelledby"] for svg in svgs)
     heads = [attributes for tag, attributes in read.elements if tag == "th"]
     assert heads
@@ -119,7 +119,7 @@ def test_findings_are_computed(outcome):
 
 def test_many_tensors_get_one_figure_and_colour_images_are_shown(tmp_path):
     written = page.write(make_outcome(tensors=30, channels=3), tmp_path / "deep" / "page.html")
-    assert written.read_text().count("<svg") == 2 + 1
+    assert written.read_text().count("<svg") == 2 + 1 + 2
 
 
 def test_the_same_outcome_gives_the_same_page(outcome):

@@ -13,7 +13,6 @@ from torch import nn
 from gradiometer.benchmarks.evidence import Evidence
 from gradiometer.benchmarks.metrics import Floats
 from gradiometer.benchmarks.protocols import Indices
-from gradiometer.data import Images
 from gradiometer.detectors import (
     KNN,
     MSP,
@@ -122,23 +121,24 @@ def _density(gradients: bool) -> Callable[[Fit], Score]:
 
 def _layers(fit: Fit) -> Score:
     """The published distances of all layers, added up."""
-    labels = _labels(fit)
-    gaussians = [ClassGaussians.fit(values, labels, shrink=False) for values in _pooled(fit.evidence)]
+    labels = class_labels(fit)
+    gaussians = [ClassGaussians.fit(values, labels, shrink=False) for values in pooled(fit.evidence)]
 
     def score(evidence: Evidence) -> Floats:
-        distances = [g.nearest(v) / 2 for g, v in zip(gaussians, _pooled(evidence), strict=True)]
+        distances = [g.nearest(v) / 2 for g, v in zip(gaussians, pooled(evidence), strict=True)]
         total: Floats = np.sum(distances, axis=0)
         return total
 
     return score
 
 
-def _guard(gradients: bool) -> Callable[[Fit], Score]:
-    """The members of Guard on the shared readings."""
+def _guard(gradients: bool, without: str = "") -> Callable[[Fit], Score]:
+    """The members of Guard on the shared readings, or all but one."""
 
     def make(fit: Fit) -> Score:
-        fusion = Fusion(guard_members(fit.neighbours), fit.seed)
-        fusion.fit(_views(fit.evidence, gradients), _labels(fit), fit.groups)
+        members = [member for member in guard_members(fit.neighbours) if member.name != without]
+        fusion = Fusion(members, fit.seed)
+        fusion.fit(_views(fit.evidence, gradients), class_labels(fit), fit.groups)
         return lambda evidence: fusion.surprises(_views(evidence, gradients)).sum(1)
 
     return make
@@ -162,30 +162,28 @@ ENTRIES: tuple[Entry, ...] = (
 )
 """All known-only detectors, in the order of a table. One more is one entry."""
 
+ABLATION: tuple[Entry, ...] = tuple(
+    Entry(f"Guard without {member.name}", _guard(gradients=False, without=member.name), control=True)
+    for member in guard_members(1)
+)
+"""Guard without one of its members; shown where they are asked for by name."""
+
 
 def known_only(
-    head: nn.Linear,
-    fit: Images,
-    fitted: Evidence,
+    known: Fit,
     held_out: Evidence,
     calibrate: Indices,
     false_alarm_rate: float,
-    neighbours: int,
     *,
-    seed: int = 0,
     detectors: Collection[str] | None = None,
 ) -> list[Column]:
     """Fit the known-only detectors of a table.
 
     Args:
-        head: The last linear layer of the model.
-        fit: Known images to fit on, with labels.
-        fitted: Their readings.
+        known: What they learn from.
         held_out: Readings of known images that the model was not trained on.
         calibrate: Which of them set the thresholds.
         false_alarm_rate: Share of known images that may be flagged.
-        neighbours: k of the densities.
-        seed: Of what a detector draws.
         detectors: Names of those to fit; all when None.
 
     Returns:
@@ -194,13 +192,12 @@ def known_only(
     Raises:
         InputError: There is no detector of a name.
     """
-    names = [entry.name for entry in ENTRIES]
-    chosen = names if detectors is None else list(detectors)
+    names = [entry.name for entry in (*ENTRIES, *ABLATION)]
+    chosen = [entry.name for entry in ENTRIES] if detectors is None else list(detectors)
     if unknown := [name for name in chosen if name not in names]:
         raise InputError(f"there is no known-only detector {unknown[0]!r}; there are: {', '.join(names)}")
-    known = Fit(head, fit.labels, fit.groups.numpy(), fitted, neighbours, seed)
     columns = []
-    for entry in ENTRIES:
+    for entry in (*ENTRIES, *ABLATION):
         if entry.name not in chosen:
             continue
         started = time.perf_counter()
@@ -216,13 +213,15 @@ def _norms(evidence: Evidence, gradients: bool) -> Floats:
     return evidence.statistics if gradients else evidence.activations
 
 
-def _pooled(evidence: Evidence) -> tuple[Floats, ...]:
+def pooled(evidence: Evidence) -> tuple[Floats, ...]:
+    """The pooled inputs of all layers, as float64."""
     return tuple(values.astype(np.float64) for values in evidence.layers)
 
 
 def _views(evidence: Evidence, gradients: bool) -> Views:
-    return Views(evidence.logits.astype(np.float64), _pooled(evidence), _norms(evidence, gradients))
+    return Views(evidence.logits.astype(np.float64), pooled(evidence), _norms(evidence, gradients))
 
 
-def _labels(fit: Fit) -> Indices:
+def class_labels(fit: Fit) -> Indices:
+    """The classes of the known images, or the predicted ones where there are none."""
     return fit.evidence.logits.argmax(1) if fit.labels is None else fit.labels.numpy()

@@ -20,10 +20,12 @@ from torch import nn
 
 from gradiometer import challenges, data, models
 from gradiometer.benchmarks import exhibits, records
-from gradiometer.benchmarks.comparison import JUDGE, Challenge, Comparison, Settings
+from gradiometer.benchmarks.comparison import JUDGE, Comparison
 from gradiometer.benchmarks.evidence import Progress, Reader
 from gradiometer.benchmarks.outcome import Outcome, Scores
 from gradiometer.benchmarks.records import Record
+from gradiometer.benchmarks.settings import Settings
+from gradiometer.benchmarks.sides import Challenge
 from gradiometer.data import Images
 from gradiometer.errors import DependencyError
 from gradiometer.models import Labelled, Recipe
@@ -42,6 +44,9 @@ _SIZE = 8
 
 DETECTORS = ("MSP", "Energy", "Normalised Mahalanobis", "Purview", "Control", "Guard")
 """The known-only detectors of the demonstration: few enough for one screen."""
+
+MATCHED = ("Purview", "Control")
+"""The matched detectors of the demonstration."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,7 @@ def run(
             neighbours=settings.neighbours,
             notes={"accuracy": accuracy, "epochs": settings.epochs, "epsilon": EPSILON, "level": LEVEL},
             detectors=DETECTORS,
+            matched=MATCHED,
         ),
         fit,
         held_out,

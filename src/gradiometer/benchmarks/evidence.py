@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors
 import safetensors.numpy
-from torch import nn
+from torch import Tensor, nn
 
 from gradiometer.benchmarks.records import hash_images
 from gradiometer.data import Images
@@ -28,6 +28,12 @@ from gradiometer.models import weights_hash
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many units of it are done, and how many there are."""
+
+Direct = Callable[[Tensor], Tensor]
+"""Maps a batch of images to scores (B,) or (B, L)."""
+
+INPUT_STEP = "Mahalanobis with input step"
+"""Name of the direct reading of distances (N, L) after an input step for each layer."""
 
 _SCHEMA = 2
 
@@ -45,7 +51,7 @@ class Evidence:
         parameters: Names of the T tensors.
         images_sha256: Hash of the pixels.
         seconds: Time that reading took.
-        direct: Scores (N,) of detectors that need the images themselves, by name.
+        direct: Scores (N,) of detectors that need the images themselves, by name; distances (N, L) for `INPUT_STEP`.
     """
 
     logits: npt.NDArray[np.float32]
@@ -83,6 +89,25 @@ class Evidence:
         return np.concatenate([self.activations, self.norms], axis=1)
 
 
+def join(parts: Sequence[Evidence]) -> Evidence:
+    """Readings of several sets by one reader, one after the other.
+
+    Args:
+        parts: At least one.
+    """
+    first = parts[0]
+    return replace(
+        first,
+        logits=np.concatenate([part.logits for part in parts]),
+        layers=tuple(np.concatenate(values) for values in zip(*(part.layers for part in parts), strict=True)),
+        norms=np.concatenate([part.norms for part in parts]),
+        activations=np.concatenate([part.activations for part in parts]),
+        images_sha256=hashlib.sha256("".join(part.images_sha256 for part in parts).encode()).hexdigest(),
+        seconds=sum(part.seconds for part in parts),
+        direct={name: np.concatenate([part.direct[name] for part in parts]) for name in first.direct},
+    )
+
+
 class Reader:
     """Reads a model, a set of images at a time.
 
@@ -92,7 +117,8 @@ class Reader:
         batch_size: Images that go through the model at once.
         memory: Working memory that the gradients may take, such as `"512MiB"`.
         cache: Folder in which readings are kept for the next run, or None.
-        direct: Detectors without a fit that need the images themselves, by name; ODIN when None.
+        direct: What needs the images themselves, by name: maps a batch to scores (B,) or (B, L). ODIN when None.
+        basis: What of it was fitted on, for the cache, or empty.
     """
 
     def __init__(
@@ -103,7 +129,8 @@ class Reader:
         batch_size: int = 128,
         memory: str | int | None = None,
         cache: Path | None = None,
-        direct: Mapping[str, Detector] | None = None,
+        direct: Mapping[str, Detector | Direct] | None = None,
+        basis: str = "",
     ) -> None:
         self.model = model
         self.weights_sha256 = weights_hash(model)
@@ -111,7 +138,9 @@ class Reader:
         self.cache = cache
         self.objective: Objective | Loss = Purview(model).objective if objective is None else objective
         self._meter = Gradiometer(model, self.objective, memory=memory)
-        self.direct = {"ODIN": ODIN(model, batch_size=batch_size)} if direct is None else dict(direct)
+        chosen = {"ODIN": ODIN(model, batch_size=batch_size)} if direct is None else direct
+        self.direct = {name: d.predict if isinstance(d, Detector) else d for name, d in chosen.items()}
+        self.basis = basis
         self._last = LastLayer(model, None)
         self._layers: tuple[str, ...] = ()
 
@@ -158,7 +187,7 @@ class Reader:
                 raise ModelError("the instrument gave no activations although it was asked for them")
             part = {"logits": readings.outputs.float(), "norms": readings.values, "activations": readings.activations}
             part |= {f"layer.{place}": readings.means[layer].float() for place, layer in enumerate(self._layers)}
-            part |= {f"direct.{name}": detector.predict(batch) for name, detector in self.direct.items()}
+            part |= {f"direct.{name}": score(batch) for name, score in self.direct.items()}
             parts.append({name: tensor.cpu().numpy() for name, tensor in part.items()})
             parameters = readings.parameters
             done += len(batch)
@@ -184,7 +213,7 @@ class Reader:
     def _path(self, name: str, digest: str) -> Path | None:
         if self.cache is None:
             return None
-        what = f"{_SCHEMA} {self.weights_sha256} {digest} {self.objective!r} {sorted(self.direct)}"
+        what = f"{_SCHEMA} {self.weights_sha256} {digest} {self.objective!r} {sorted(self.direct)}{self.basis}"
         key = hashlib.sha256(what.encode()).hexdigest()
         safe = "".join(letter if letter.isalnum() else "-" for letter in name)
         return self.cache / f"{safe}-{key[:16]}.safetensors"

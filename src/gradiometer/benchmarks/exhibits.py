@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradiometer.benchmarks.comparison import Challenge, Comparison
+from gradiometer.benchmarks.comparison import Comparison
 from gradiometer.benchmarks.evidence import Evidence
 from gradiometer.benchmarks.metrics import Floats
 from gradiometer.benchmarks.outcome import Examples, Profile, Scores
+from gradiometer.benchmarks.sides import Challenge
 
 _SHOWN = frozenset({("MSP", "known-only"), ("Guard", "known-only"), ("Purview", "matched")})
 _EXAMPLES = 8

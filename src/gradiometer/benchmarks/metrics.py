@@ -7,7 +7,7 @@ Attacks", NeurIPS 2018, evaluation code). Scores are outlier scores everywhere: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from gradiometer.benchmarks.counts import count_figures, draw_counts
 from gradiometer.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-
-_CHUNK = 1 << 19
-"""Cells (draws times images) of one bootstrap step: small enough to stay in the processor's cache."""
+Pair = tuple[npt.ArrayLike, npt.ArrayLike]
+"""Outlier scores of known inputs (N,) and of a challenge (M,)."""
 
 
 @dataclass(frozen=True)
@@ -113,20 +113,44 @@ def evaluate(
         >>> metrics.auroc.value
         0.9375
     """
-    known, challenge = _checked(known_scores, "known"), _checked(challenge_scores, "challenge")
+    return evaluate_all([(known_scores, challenge_scores)], seed=seed, draws=draws, confidence=confidence)
+
+
+def evaluate_all(runs: Sequence[Pair], *, seed: int = 0, draws: int = 1000, confidence: float = 0.95) -> Metrics:
+    """Each figure as its mean over several trainings of one detector, with intervals over images of that mean.
+
+    Args:
+        runs: For each training the scores of known inputs and of the challenge, of the same images in the same order.
+        seed: As for `evaluate`.
+        draws: As for `evaluate`.
+        confidence: As for `evaluate`.
+
+    Returns:
+        The figures.
+
+    Raises:
+        InputError: As `evaluate`, or if there is no run or the runs differ in their numbers of images.
+    """
+    pairs = _checked_pairs(runs)
     if draws < 0 or not 0 < confidence < 1:
         raise InputError(f"draws must be >= 0 and confidence in (0, 1), got {draws} and {confidence}")
-    figures = _point(known, challenge)
-    resampled = resample(known, challenge, seed=seed, draws=draws)
+    points = [_point(*pair) for pair in pairs]
+    resampled = [resample(*pair, seed=seed, draws=draws) for pair in pairs]
     intervals = {
-        name: percentile_interval(value, resampled[name], confidence=confidence) for name, value in figures.items()
+        name: percentile_interval(
+            float(np.mean([point[name] for point in points])),
+            np.mean([found[name] for found in resampled], axis=0),
+            confidence=confidence,
+        )
+        for name in FIGURES
     }
+    known, challenge = pairs[0]
     return Metrics(**intervals, known=len(known), challenge=len(challenge))
 
 
 def difference(
-    first: tuple[npt.ArrayLike, npt.ArrayLike],
-    second: tuple[npt.ArrayLike, npt.ArrayLike],
+    first: Pair,
+    second: Pair,
     *,
     seed: int = 0,
     draws: int = 1000,
@@ -147,13 +171,57 @@ def difference(
     Raises:
         InputError: If the two pairs differ in their numbers of images, or scores are not finite.
     """
-    pairs = [(_checked(known, "known"), _checked(challenge, "challenge")) for known, challenge in (first, second)]
-    sizes = [(len(known), len(challenge)) for known, challenge in pairs]
-    if sizes[0] != sizes[1]:
-        raise InputError(f"a paired difference needs the same images, got {sizes[0]} and {sizes[1]} scores")
-    values = [_point(*pair)["auroc"] for pair in pairs]
-    resampled = [resample(*pair, seed=seed, draws=draws)["auroc"] for pair in pairs]
-    return percentile_interval(values[0] - values[1], resampled[0] - resampled[1], confidence=confidence)
+    return mean_difference([([first], [second])], seed=seed, draws=draws, confidence=confidence)
+
+
+def mean_difference(
+    cells: Sequence[tuple[Sequence[Pair], Sequence[Pair]]],
+    *,
+    seed: int = 0,
+    draws: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """The same on average over several challenges, and over the trainings of either detector.
+
+    A resample draws the same known images for every challenge that has as many of them.
+
+    Args:
+        cells: For each challenge the runs of one detector and those of the other, as for `evaluate_all`.
+        seed: As for `difference`.
+        draws: As for `difference`.
+        confidence: As for `difference`.
+
+    Returns:
+        The difference; it is in favour of the first detector when it is positive.
+
+    Raises:
+        InputError: If there is no challenge, or the two detectors have not scored the same numbers of images.
+    """
+    if not cells:
+        raise InputError("a mean difference needs at least one challenge")
+    values, resampled = [], []
+    for first, second in cells:
+        sizes = [(len(np.asarray(runs[0][0])), len(np.asarray(runs[0][1]))) for runs in (first, second)]
+        if sizes[0] != sizes[1]:
+            raise InputError(f"a paired difference needs the same images, got {sizes[0]} and {sizes[1]} scores")
+        areas = [resampled_auroc(runs, seed=seed, draws=draws) for runs in (first, second)]
+        values.append(areas[0][0] - areas[1][0])
+        resampled.append(areas[0][1] - areas[1][1])
+    return percentile_interval(float(np.mean(values)), np.mean(resampled, axis=0), confidence=confidence)
+
+
+def resampled_auroc(runs: Sequence[Pair], *, seed: int = 0, draws: int = 1000) -> tuple[float, Floats]:
+    """The mean AUROC of several trainings, on all images and on every resample (draws,).
+
+    Two detectors with the same seed and numbers of images see the same resamples.
+
+    Raises:
+        InputError: As `evaluate_all`.
+    """
+    pairs = _checked_pairs(runs)
+    value = float(np.mean([_point(*pair)["auroc"] for pair in pairs]))
+    drawn = np.mean([resample(*pair, seed=seed, draws=draws)["auroc"] for pair in pairs], axis=0)
+    return value, drawn
 
 
 def percentile_interval(value: float, resampled: Floats, *, confidence: float = 0.95) -> Interval:
@@ -185,14 +253,23 @@ def resample(known: Floats, challenge: Floats, *, seed: int, draws: int) -> dict
     # Equal scores share one threshold: their counts are added up.
     starts = np.flatnonzero(np.concatenate([[True], np.diff(scores[order]) > 0]))
     parts: list[dict[str, Floats]] = []
-    for counts in _draw_counts(len(known), len(challenge), seed=seed, draws=draws):
+    for counts in draw_counts(len(known), len(challenge), seed=seed, draws=draws):
         ordered = counts[:, order]
         known_counts, challenge_counts = ordered * is_known, ordered * ~is_known
         if len(starts) < len(scores):
             known_counts = np.add.reduceat(known_counts, starts, axis=1)
             challenge_counts = np.add.reduceat(challenge_counts, starts, axis=1)
-        parts.append(_figures(known_counts, challenge_counts))
+        parts.append(count_figures(known_counts, challenge_counts))
     return {name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0) for name in FIGURES}
+
+
+def _checked_pairs(runs: Sequence[Pair]) -> list[tuple[Floats, Floats]]:
+    """The scores of several runs on the same images."""
+    pairs = [(_checked(known, "known"), _checked(challenge, "challenge")) for known, challenge in runs]
+    sizes = sorted({(len(known), len(challenge)) for known, challenge in pairs})
+    if len(sizes) != 1:
+        raise InputError(f"the runs of a detector must have scored the same images, got the numbers {sizes}")
+    return pairs
 
 
 def _checked(scores: npt.ArrayLike, which: str) -> Floats:
@@ -216,50 +293,8 @@ def _point(known: Floats, challenge: Floats) -> dict[str, float]:
     _, inverse = np.unique(scores, return_inverse=True)
     known_counts = np.bincount(inverse[: len(known)], minlength=inverse.max() + 1)[None]
     challenge_counts = np.bincount(inverse[len(known) :], minlength=inverse.max() + 1)[None]
-    figures = {name: float(values[0]) for name, values in _figures(known_counts, challenge_counts).items()}
+    figures = {name: float(values[0]) for name, values in count_figures(known_counts, challenge_counts).items()}
     figures["auroc"] = float(roc_auc_score(is_challenge, scores))
     figures["aupr_in"] = float(average_precision_score(1 - is_challenge, -scores))
     figures["aupr_out"] = float(average_precision_score(is_challenge, scores))
     return figures
-
-
-def _draw_counts(known: int, challenge: int, *, seed: int, draws: int) -> Iterator[npt.NDArray[np.int32]]:
-    """How often each image was drawn, (draws of the chunk, known + challenge), known images first.
-
-    Every draw has its own seed, so that the resamples do not depend on the size of a chunk.
-    """
-    rows = max(1, _CHUNK // (known + challenge))
-    seeds = np.random.SeedSequence(seed).spawn(draws)
-    for start in range(0, draws, rows):
-        chunk = seeds[start : start + rows]
-        counts = np.empty((len(chunk), known + challenge), dtype=np.int32)
-        for row, child in enumerate(chunk):
-            generator = np.random.default_rng(child)
-            counts[row, :known] = np.bincount(generator.integers(0, known, known), minlength=known)
-            counts[row, known:] = np.bincount(generator.integers(0, challenge, challenge), minlength=challenge)
-        yield counts
-
-
-def _figures(known_counts: npt.NDArray[Any], challenge_counts: npt.NDArray[Any]) -> dict[str, Floats]:
-    """The five figures from the number of known and challenge images at every score, (D, S), scores ascending."""
-    accepted_known = np.cumsum(known_counts, axis=1, dtype=np.int64)
-    accepted_challenge = np.cumsum(challenge_counts, axis=1, dtype=np.int64)
-    known, challenge = accepted_known[:, -1:], accepted_challenge[:, -1:]
-    rejected_known = known - accepted_known + known_counts
-    rejected_challenge = challenge - accepted_challenge + challenge_counts
-    pairs = (known_counts * (rejected_challenge - 0.5 * challenge_counts)).sum(1)
-    # At a score nobody has in this draw both counts are zero: the maximum keeps 0 / 0 out and changes nothing else.
-    precision_in = accepted_known / np.maximum(accepted_known + accepted_challenge, 1)
-    precision_out = rejected_challenge / np.maximum(rejected_known + rejected_challenge, 1)
-    balance = accepted_known / known - accepted_challenge / challenge
-    # Exact integers, so that TPR 0.90 and 1.00 are equally far from 0.95; the -1 prefers the larger TPR of such two,
-    # and argmin takes the first, that is the known score itself.
-    distance = 2 * np.abs(100 * accepted_known - 95 * known) - (100 * accepted_known >= 95 * known)
-    chosen = np.argmin(distance, axis=1)[:, None]
-    return {
-        "auroc": pairs / (known * challenge)[:, 0],
-        "aupr_in": (known_counts * precision_in).sum(1) / known[:, 0],
-        "aupr_out": (challenge_counts * precision_out).sum(1) / challenge[:, 0],
-        "detection_accuracy": 0.5 + 0.5 * np.maximum(balance.max(1), 0.0),
-        "tnr_at_95": 1 - (np.take_along_axis(accepted_challenge, chosen, 1) / challenge)[:, 0],
-    }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gradiometer.benchmarks.differences import Difference
 from gradiometer.benchmarks.records import Protocol, Record
 
 Floats = npt.NDArray[np.float64]
@@ -25,6 +26,8 @@ class Scores:
         known: Outlier scores (N,) of known images.
         challenging: Outlier scores (M,) of the challenge.
         threshold: Score above which an image is flagged, where the detector was calibrated.
+        repeats: The same two arrays for every further seed of a decision network.
+        trained_on: What a decision network was trained on under the protocol `transfer`.
     """
 
     detector: str
@@ -34,6 +37,18 @@ class Scores:
     known: Floats
     challenging: Floats
     threshold: float | None
+    repeats: tuple[tuple[Floats, Floats], ...] = ()
+    trained_on: str = ""
+
+    @property
+    def runs(self) -> tuple[tuple[Floats, Floats], ...]:
+        """Scores of known images and of the challenge, for every seed."""
+        return ((self.known, self.challenging), *self.repeats)
+
+    @property
+    def column(self) -> str:
+        """Detector and protocol, which together name a column of a table."""
+        return f"{self.detector} ({self.protocol})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +96,7 @@ class Outcome:
         examples: Example images, those of the known set first.
         judge: Name of the detector and protocol that judged the examples.
         false_alarm_rate: The false-alarm rate that was asked for.
+        differences: Paired differences between detectors.
     """
 
     title: str
@@ -91,3 +107,4 @@ class Outcome:
     examples: tuple[Examples, ...]
     judge: str
     false_alarm_rate: float
+    differences: tuple[Difference, ...] = ()

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from gradiometer.benchmarks import clusters, records
 from gradiometer.benchmarks.metrics import Interval
-from gradiometer.benchmarks.tables import Cell, Head, Table, to_markdown
+from gradiometer.benchmarks.rendering import Cell, Head, Table, to_markdown
 from gradiometer.errors import ArtefactError
 from gradiometer.severity.contrastive.probe import ProbeResult
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from gradiometer.benchmarks.metrics import Interval
+from gradiometer.benchmarks.metrics import Floats, Interval
+from gradiometer.benchmarks.records import RealisedRate
+from gradiometer.detectors import Calibration
 from gradiometer.errors import InputError
 
 
@@ -56,3 +58,21 @@ def conformal_interval(rate: float, calibration: int, count: int, *, confidence:
         )
     low, high = stats.betabinom.interval(confidence, count, allowed, calibration + 1 - allowed)
     return Interval(rate, float(low) / count, float(high) / count)
+
+
+def realised(calibration: Calibration, unseen: Floats, rate: float) -> RealisedRate:
+    """How many of some unseen known inputs a calibrated detector flags.
+
+    Args:
+        calibration: What set the threshold.
+        unseen: Scores (N,) of known inputs that neither set it nor were fitted on.
+        rate: The false-alarm rate that was asked for.
+    """
+    return RealisedRate(
+        asked=rate,
+        flagged=int(calibration.flagged(unseen).sum()),
+        count=len(unseen),
+        calibration=len(calibration),
+        expected=false_alarm_interval(rate, len(unseen)),
+        expected_with_calibration=conformal_interval(rate, len(calibration), len(unseen)),
+    )

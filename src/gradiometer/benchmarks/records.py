@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ SCHEMA = 1
 """Version of the layout of a line; a file with a higher one is refused."""
 
 Protocol = Literal["known-only", "matched", "transfer"]
-Kind = Literal["detection", "null"]
+Kind = Literal["detection", "handling", "null"]
 
 _PACKAGES = ("gradiometer", "torch", "torchvision", "numpy", "scikit-learn", "pytorch-ood")
 
@@ -62,7 +63,8 @@ class Record:
 
     Attributes:
         benchmark: Name of the table, such as `ood` or `demo`.
-        kind: `detection`, or `null` for known inputs against other known inputs that took the challenge's path.
+        kind: `detection`; `null` for known inputs against other known inputs that took the challenge's path; `handling`
+            for known inputs that were handled in another way on purpose, as a control.
         model: Specification of the model.
         known: Name of the known data.
         challenge: Name of the challenge.
@@ -82,6 +84,8 @@ class Record:
         reading_seconds: Time for the shared readings of the challenge.
         false_alarms: The realised false-alarm rate, where the detector was calibrated.
         settings: All other settings of the run.
+        trained_on: What the decision network was trained on under the protocol `transfer`.
+        by_seed: AUROC by the seed of the decision network; the figures are means over these seeds.
         schema: Version of the layout.
     """
 
@@ -106,6 +110,8 @@ class Record:
     reading_seconds: float = 0.0
     false_alarms: RealisedRate | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: str = ""
+    by_seed: Mapping[str, float] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -179,7 +185,7 @@ def read(path: Path) -> list[Record]:
     """All records of a JSON-lines file.
 
     Args:
-        path: The file.
+        path: The file; one that ends in `.gz` is unpacked.
 
     Returns:
         The records in their order.
@@ -191,12 +197,19 @@ def read(path: Path) -> list[Record]:
     if not path.is_file():
         raise InputError(f"there is no file of records at {path}")
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:
             records.append(Record.from_json(line))
         except ArtefactError as error:
             raise ArtefactError(f"{path}, line {number}: {error}; delete this line to keep the others") from error
     return records
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, unpacked when its name ends in `.gz`."""
+    if path.suffix == ".gz":
+        return gzip.decompress(path.read_bytes()).decode("utf-8")
+    return path.read_text(encoding="utf-8")
 
 
 def hash_images(images: npt.NDArray[np.uint8]) -> str:

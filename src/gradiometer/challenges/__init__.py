@@ -35,6 +35,7 @@ from gradiometer.challenges.corruptions import (
     gaussian_noise,
 )
 from gradiometer.challenges.pictures import letters, photographs, textures
+from gradiometer.challenges.synthetic import synthetic
 
 __all__ = [
     "ATTACKS",
@@ -67,5 +68,6 @@ __all__ = [
     "noise_control",
     "pgd",
     "photographs",
+    "synthetic",
     "textures",
 ]

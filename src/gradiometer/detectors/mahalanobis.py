@@ -112,6 +112,24 @@ class Mahalanobis(Detector):
         self._gaussians = tuple(ClassGaussians.fit(values, labels, shrink=False) for values in layers)
         return super().fit(again, challenges=challenges)
 
+    def distances(self, x: Any) -> Tensor:
+        """Half the squared distance to the nearest class mean in each layer, after the input step if there is one.
+
+        Args:
+            x: As for predict.
+
+        Returns:
+            (B, L) float64.
+
+        Raises:
+            InputError: As for predict.
+            ModelError: As for predict.
+            NotFittedError: Before fit.
+        """
+        self._need_fit("distances")
+        parts = [m.statistics for _, m in self._measurements(x, "inputs", self._expected())]
+        return torch.from_numpy(np.concatenate(parts))
+
     def _measure(self, inputs: Inputs) -> Measurement:
         with torch.no_grad():
             logits, pooled = self._pooled(inputs)

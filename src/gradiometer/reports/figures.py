@@ -68,14 +68,14 @@ def histograms(scores: Sequence[Scores], *, prefix: str) -> str:
     """
     if not scores:
         raise InputError("a figure of histograms needs the scores of at least one detector")
-    with _drawing():
-        figure = _figure(3.6, 0.35 + 1.15 * len(scores))
+    with drawing():
+        figure = new_figure(3.6, 0.35 + 1.15 * len(scores))
         axes = figure.subplots(len(scores), squeeze=False)[:, 0]
         for ax, entry in zip(axes, scores, strict=True):
             _histogram(ax, entry)
     challenge = scores[0].challenge
     overlaps = ", ".join(f"{entry.detector} ({entry.protocol})" for entry in scores)
-    return _svg(
+    return to_svg(
         figure,
         prefix=prefix,
         title=f"Scores of known images and of {challenge}",
@@ -102,10 +102,10 @@ def profile(readings: Profile, challenge: str, *, prefix: str) -> str:
         DependencyError: If matplotlib is missing.
     """
     count = len(readings.parameters)
-    with _drawing():
-        figure = _figure(5.2, 0.6 + 0.22 * count)
+    with drawing():
+        figure = new_figure(5.2, 0.6 + 0.22 * count)
         _boxes(figure.subplots(), readings, challenge)
-    return _svg(
+    return to_svg(
         figure,
         prefix=prefix,
         title=f"Squared gradient norms of {count} parameter tensors, known images against {challenge}",
@@ -132,8 +132,8 @@ def levels(curves: Mapping[str, Mapping[str, Sequence[float]]], *, prefix: str) 
         raise InputError("a figure of levels needs one panel or more, each with the curves of two scores")
     columns = min(4, len(curves))
     rows = -(-len(curves) // columns)
-    with _drawing():
-        figure = _figure(1.9 * columns, 0.4 + 1.7 * rows)
+    with drawing():
+        figure = new_figure(1.9 * columns, 0.4 + 1.7 * rows)
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for ax in axes.flat[len(curves) :]:
             ax.set_visible(False)
@@ -146,7 +146,7 @@ def levels(curves: Mapping[str, Mapping[str, Sequence[float]]], *, prefix: str) 
             ax.set_xticks(range(1, 1 + max(len(values) for values in lines.values())))
         axes[0, 0].legend(frameon=False, fontsize=7, loc="lower right")
     scores = " and ".join(next(iter(curves.values())))
-    return _svg(
+    return to_svg(
         figure,
         prefix=prefix,
         title=f"AUROC of {scores} over the levels of {len(curves)} corruptions",
@@ -178,8 +178,8 @@ def by_grade(table: SeverityTable, *, prefix: str) -> str:
     # Dots of one grade are spread by their rank in the file, always in the same way.
     spread = np.random.default_rng(0).uniform(-0.3, 0.3, len(table))
     words = []
-    with _drawing():
-        figure = _figure(5.0, 3.2)
+    with drawing():
+        figure = new_figure(5.0, 3.2)
         ax = figure.subplots()
         ax.scatter(table.grades + spread, table.scores, s=7, color=KNOWN, alpha=0.55, linewidths=0)
         for grade in present:
@@ -191,7 +191,7 @@ def by_grade(table: SeverityTable, *, prefix: str) -> str:
         ax.set_xticks(present)
         ax.set_xlabel("grade")
         ax.set_ylabel("severity score")
-    return _svg(
+    return to_svg(
         figure,
         prefix=prefix,
         title=f"Severity score of {len(table)} scans against their grade",
@@ -281,7 +281,7 @@ def _in_words(readings: Profile, challenge: str) -> str:
 
 
 @contextmanager
-def _drawing() -> Iterator[None]:
+def drawing() -> Iterator[None]:
     """The style of all figures, also for axes that are added to a figure."""
     try:
         import matplotlib as mpl
@@ -293,17 +293,17 @@ def _drawing() -> Iterator[None]:
         yield
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure without any global state, width and height in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _svg(figure: Figure, *, prefix: str, title: str, description: str) -> str:
+def to_svg(figure: Figure, *, prefix: str, title: str, description: str) -> str:
     """The figure as an `<svg>` element with unique ids, a title, a description and the colours of the page."""
     buffer = io.StringIO()
-    with _drawing():
+    with drawing():
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 - our own output
     for parent in list(root.iter()):

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradiometer.benchmarks import tables
+from gradiometer.benchmarks import layouts, rendering, tables
 from gradiometer.benchmarks.metrics import FIGURES
 from gradiometer.benchmarks.outcome import Examples, Outcome, Scores
 from gradiometer.benchmarks.records import Record
 from gradiometer.errors import DependencyError, InputError
-from gradiometer.reports import figures
+from gradiometer.reports import curves, figures
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -63,6 +63,13 @@ def render(outcome: Outcome) -> str:
         alarms=_optional(records, alarms=True),
         null_table=_optional(records, alarms=False),
         protocols=protocols,
+        published=[_table(table) for table in layouts.beside_published(records)],
+        transfers=[_table(table) for table in layouts.transfers(records)],
+        heat_map=_heat_map(records),
+        differences=_table(layouts.arrange_differences(outcome.differences)) if outcome.differences else None,
+        asides=[_table(table) for table in _asides(records)],
+        overview=_safe(curves.layers(outcome.profile, prefix="overview")) if outcome.profile.challenges else None,
+        roc=_safe(curves.roc(outcome.scores, prefix="roc")) if outcome.scores else None,
         histograms=_histograms(outcome),
         profiles=_profiles(outcome),
         examples=[_examples(entry) for entry in outcome.examples],
@@ -103,6 +110,8 @@ def findings(outcome: Outcome) -> list[str]:
     sentences = []
     means: dict[tuple[str, str, bool], list[float]] = {}
     for record in detections:
+        if record.protocol == "transfer":
+            continue
         means.setdefault((record.detector, record.protocol, record.control), []).append(record.metrics.auroc.value)
     own = {key: sum(values) / len(values) for key, values in means.items() if len(values) == challenges}
     judge = next((key for key in own if f"{key[0]} ({key[1]})" == outcome.judge and not key[2]), None)
@@ -157,8 +166,8 @@ def _safe(markup: str) -> Any:
     return Markup(markup)  # noqa: S704 - rendered by this package from escaped parts
 
 
-def _table(table: tables.Table) -> dict[str, Any]:
-    return {"title": table.title, "html": _safe(tables.to_html(table))}
+def _table(table: rendering.Table) -> dict[str, Any]:
+    return {"title": table.title, "html": _safe(rendering.to_html(table))}
 
 
 def _optional(records: Sequence[Record], *, alarms: bool) -> dict[str, Any] | None:
@@ -168,6 +177,20 @@ def _optional(records: Sequence[Record], *, alarms: bool) -> dict[str, Any] | No
         return _table(tables.arrange_false_alarms(records)) if present else None
     present = any(record.kind == "null" for record in records)
     return _table(tables.arrange(records, kind="null")) if present else None
+
+
+def _asides(records: Sequence[Record]) -> list[rendering.Table]:
+    """What the attacks did, and known images that were handled in another way, where there are any."""
+    found = layouts.attack_facts(records)
+    if any(record.kind == "handling" for record in records):
+        found.append(tables.arrange(records, kind="handling"))
+    return found
+
+
+def _heat_map(records: Sequence[Record]) -> Any:
+    """The matrix of transfer as a figure, where there is one."""
+    svg = curves.transfer(records, prefix="transfer")
+    return None if svg is None else _safe(svg)
 
 
 def _histograms(outcome: Outcome) -> list[dict[str, Any]]:

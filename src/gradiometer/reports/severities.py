@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gradiometer.benchmarks.grades import Agreement, agreement
 from gradiometer.benchmarks.metrics import Interval
-from gradiometer.benchmarks.tables import Table, to_html
+from gradiometer.benchmarks.rendering import Table, to_html
 from gradiometer.data import Images
 from gradiometer.errors import InputError, NotFittedError
 from gradiometer.reports import figures

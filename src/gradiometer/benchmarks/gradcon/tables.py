@@ -15,7 +15,7 @@ from gradiometer.benchmarks.gradcon.measures import Measure
 from gradiometer.benchmarks.gradcon.tiles import NAME as TILES
 from gradiometer.benchmarks.metrics import Interval
 from gradiometer.benchmarks.records import Record
-from gradiometer.benchmarks.tables import Cell, Head, Table, to_markdown
+from gradiometer.benchmarks.rendering import Cell, Head, Table, to_markdown
 
 VALIDATION = ("bird", "cat", "deer", "frog", "horse")
 """Classes of CIFAR-10 on which `fused` was chosen: a random five, `numpy.random.default_rng(0).permutation(10)[:5]`."""

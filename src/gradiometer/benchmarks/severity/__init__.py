@@ -7,10 +7,10 @@ from pathlib import Path
 
 from gradiometer.benchmarks import probes
 from gradiometer.benchmarks.evidence import Progress
+from gradiometer.benchmarks.rendering import to_markdown
 from gradiometer.benchmarks.severity import contrastive, graded, olives, retina, sections, tables
 from gradiometer.benchmarks.severity.graded import Graded
 from gradiometer.benchmarks.severity.settings import CONTRASTS, PARTS, RECORDS, Bench, SeveritySettings
-from gradiometer.benchmarks.tables import to_markdown
 
 __all__ = ["CONTRASTS", "PARTS", "SeveritySettings", "render", "run"]
 

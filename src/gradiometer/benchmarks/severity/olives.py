@@ -22,8 +22,8 @@ from gradiometer.anomaly import GradCon
 from gradiometer.benchmarks import probes
 from gradiometer.benchmarks.gradcon.cases import trained
 from gradiometer.benchmarks.records import hash_images
+from gradiometer.benchmarks.rendering import Cell, Head, Table
 from gradiometer.benchmarks.severity.settings import Bench
-from gradiometer.benchmarks.tables import Cell, Head, Table
 from gradiometer.data import Cohort
 from gradiometer.data.olives import BIOMARKERS
 from gradiometer.errors import InputError

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from gradiometer.benchmarks.grades import Agreement
 from gradiometer.benchmarks.metrics import Interval
+from gradiometer.benchmarks.rendering import Cell, Head, Table
 from gradiometer.benchmarks.severity.graded import Graded
-from gradiometer.benchmarks.tables import Cell, Head, Table
 
 _FIGURES: dict[str, Callable[[Graded], Interval | None]] = {
     "Spearman": lambda one: one.test.spearman,

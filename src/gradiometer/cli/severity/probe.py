@@ -58,7 +58,7 @@ def run(options: Options, terminal: Terminal) -> None:
 
 def measure(options: Options, terminal: Terminal) -> list[ProbeRecord]:
     """Probe every encoder, write the records and print the tables; returns the records."""
-    from gradiometer.benchmarks import probes, records, tables
+    from gradiometer.benchmarks import probes, records, rendering
     from gradiometer.models import weights_hash
     from gradiometer.severity import contrastive
     from gradiometer.severity.contrastive.probe import check_split
@@ -106,7 +106,7 @@ def measure(options: Options, terminal: Terminal) -> list[ProbeRecord]:
     page = probes.to_page(found)
     (out / PAGE).write_text(page, encoding="utf-8")
     for table in probes.tables(found):
-        terminal.show(tables.to_rich(table))
+        terminal.show(rendering.to_rich(table))
     _leaks(found, terminal)
     terminal.show(f"records: {out / RECORDS}")
     return found

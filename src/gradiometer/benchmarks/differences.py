@@ -1,0 +1,165 @@
+"""Paired differences between detectors on the same images, which say more than two intervals side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from gradiometer.benchmarks.metrics import Floats, Interval, percentile_interval, resampled_auroc
+from gradiometer.benchmarks.records import read_text
+from gradiometer.errors import ArtefactError, InputError
+
+if TYPE_CHECKING:
+    from gradiometer.benchmarks.outcome import Scores
+
+MEAN = "mean"
+"""Name of the row over all challenges."""
+
+CONTROLLED: tuple[tuple[str, str], ...] = (
+    ("Guard with gradients (known-only)", "Guard (known-only)"),
+    ("Purview (known-only)", "Control (known-only)"),
+    ("Purview (matched)", "Control (matched)"),
+    ("Purview (matched)", "Control (features) (matched)"),
+    ("Gradient norms (matched)", "Control (features) (matched)"),
+    ("Purview (matched)", "Mahalanobis FE (matched)"),
+    ("Purview (matched)", "LID (matched)"),
+)
+"""Columns with gradients, and the forward-only columns that they are compared with."""
+
+_JUDGE = "Guard (known-only)"
+_RIVALS = "known-only"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The AUROC of one column minus that of another.
+
+    Attributes:
+        benchmark: Name of the table.
+        model: Specification of the model.
+        known: Name of the known data.
+        challenge: Name of the challenge, or `mean` over all of them.
+        challenges: How many it is about.
+        first: The column that is in favour when the difference is positive.
+        second: The other column.
+        auroc: The difference with its interval.
+        seed: Of the bootstrap.
+        draws: Resamples behind the interval.
+        confidence: Of the interval.
+        weights_sha256: Hash of the weights of the model.
+    """
+
+    benchmark: str
+    model: str
+    known: str
+    challenge: str
+    challenges: int
+    first: str
+    second: str
+    auroc: Interval
+    seed: int
+    draws: int
+    confidence: float
+    weights_sha256: str
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+            ArtefactError: If the line is no difference.
+        """
+        try:
+            entries = json.loads(line)
+            return cls(**{**entries, "auroc": Interval(**entries["auroc"])})
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ArtefactError(f"not a paired difference: {line[:60]!r} ({error})") from error
+
+
+def pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
+    """Which of some columns are compared: Guard with every other known-only one, and gradients with their controls.
+
+    Args:
+        columns: The columns that are there, such as `MSP (known-only)`.
+    """
+    found = [pair for pair in CONTROLLED if all(name in columns for name in pair)]
+    if _JUDGE in columns:
+        rivals = [name for name in columns if name.endswith(f"({_RIVALS})") and name != _JUDGE]
+        found += [(_JUDGE, name) for name in rivals if (name, _JUDGE) not in found]
+    return found
+
+
+def differences(
+    scores: Sequence[Scores], about: Mapping[str, str], *, seed: int = 0, draws: int = 1000, confidence: float = 0.95
+) -> list[Difference]:
+    """The differences of a table, for every challenge and on average over those that both columns have scored.
+
+    Args:
+        scores: Scores of all columns on all challenges; those of the protocol `transfer` are left out.
+        about: `benchmark`, `model`, `known` and `weights_sha256`.
+        seed: Seeds the bootstrap.
+        draws: Bootstrap resamples.
+        confidence: Of the intervals.
+
+    Returns:
+        Pair by pair.
+    """
+    areas: dict[str, dict[str, tuple[float, Floats]]] = {}
+    for entry in scores:
+        if entry.protocol != "transfer":
+            found = resampled_auroc(entry.runs, seed=seed, draws=draws)
+            areas.setdefault(entry.column, {})[entry.challenge] = found
+    made = []
+    for first, second in pairs(list(areas)):
+        shared = [name for name in areas[first] if name in areas[second]]
+        cells = {name: (areas[first][name], areas[second][name]) for name in shared}
+        values = {name: one[0] - other[0] for name, (one, other) in cells.items()}
+        drawn = {name: one[1] - other[1] for name, (one, other) in cells.items()}
+        if len(shared) > 1:
+            values[MEAN] = float(np.mean([values[name] for name in shared]))
+            drawn[MEAN] = np.mean([drawn[name] for name in shared], axis=0)
+        made += [
+            Difference(
+                challenge=name,
+                challenges=len(shared) if name == MEAN else 1,
+                first=first,
+                second=second,
+                auroc=percentile_interval(value, drawn[name], confidence=confidence),
+                seed=seed,
+                draws=draws,
+                confidence=confidence,
+                benchmark=about["benchmark"],
+                model=about["model"],
+                known=about["known"],
+                weights_sha256=about["weights_sha256"],
+            )
+            for name, value in values.items()
+        ]
+    return made
+
+
+def write(path: Path, found: Iterable[Difference]) -> None:
+    """Write differences as a new JSON-lines file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(entry.to_json() + "\n" for entry in found), encoding="utf-8")
+
+
+def read(path: Path) -> list[Difference]:
+    """All differences of a JSON-lines file; one that ends in `.gz` is unpacked.
+
+    Raises:
+        ArtefactError: If a line is no difference.
+        InputError: If there is no such file.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no file of differences at {path}")
+    return [Difference.from_json(line) for line in read_text(path).splitlines()]

@@ -1,0 +1,196 @@
+"""What every table on a trained classifier is told, and how its model and images are loaded."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from gradiometer import data, models
+from gradiometer.data import Images
+from gradiometer.errors import InputError, ModelError
+
+PROTOCOLS = ("known-only", "matched", "transfer")
+"""The protocols a table can show."""
+
+_JUDGE = "Guard"
+
+_FIT_SHARE = 0.6
+"""Share of a known set without splits that detectors are fitted on (`NAME@0-60` on the command line)."""
+
+_PARTS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSettings:
+    """Settings of every table on a trained classifier.
+
+    Attributes:
+        data_root: Folder with the data sets, NAME.npz each, in the layout of MedMNIST.
+        model: What `gradiometer.models.load` takes.
+        known: The data that the model was trained on, with a training and a test split. One without splits is divided
+            as `NAME@0-60` and `NAME@60-100` are on the command line.
+        out: Folder for records, readings, finished cells, tables and page.
+        size: Height and width that all images are resized to; that of the model when None.
+        channels: 1 or 3; that of the model when None.
+        fit_images: Training images that detectors are fitted on.
+        limit: At most so many test images of every set.
+        protocols: Which of `known-only`, `matched` and `transfer` to show; the first is always shown, and the
+            last does not come without the second.
+        detectors: Names of the known-only detectors; those of the table when None. Guard, whose verdicts are shown,
+            has to be one.
+        seed: Of splits, known-only detectors and bootstrap.
+        seeds: Of the matched detectors, whose figures are means over these.
+        draws: Bootstrap resamples behind each interval.
+        false_alarm_rate: Share of known images that may be flagged.
+        neighbours: k of the densities.
+        batch_size: Images that go through the model at once.
+        memory: Working memory that the gradients may take, such as `512MiB`.
+        keep_readings: Whether readings and finished cells are kept in `out`, so that an interrupted run continues.
+    """
+
+    data_root: Path
+    model: str = "resnet20-cifar10"
+    known: str = "cifar10"
+    out: Path = Path("table")
+    size: int | None = None
+    channels: int | None = None
+    fit_images: int = 5000
+    limit: int | None = None
+    protocols: tuple[str, ...] = PROTOCOLS
+    detectors: tuple[str, ...] | None = None
+    seed: int = 0
+    seeds: tuple[int, ...] = (0, 1, 2)
+    draws: int = 1000
+    false_alarm_rate: float = 0.05
+    neighbours: int = 10
+    batch_size: int = 128
+    memory: str | None = None
+    keep_readings: bool = True
+
+    @property
+    def learns(self) -> bool:
+        """Whether detectors see challenges under one of the protocols."""
+        return any(name in self.protocols for name in ("matched", "transfer"))
+
+    def __post_init__(self) -> None:
+        """Check protocols, detectors and seeds.
+
+        Raises:
+            InputError: If a protocol is unknown, Guard is left out, or there is no seed.
+        """
+        if unknown := [name for name in self.protocols if name not in PROTOCOLS]:
+            raise InputError(f"there is no protocol {unknown[0]!r}; there are: {', '.join(PROTOCOLS)}")
+        if self.detectors is not None and _JUDGE not in self.detectors:
+            raise InputError(
+                f"the detectors {', '.join(self.detectors)} are without {_JUDGE}, whose verdicts are shown"
+            )
+        if not self.seeds:
+            raise InputError("there is no seed for the matched detectors; give one or more")
+
+
+class Loader:
+    """Loads every set of a table the same way.
+
+    Args:
+        root: Folder with the data sets.
+        size: Height and width.
+        channels: 1 or 3.
+    """
+
+    def __init__(self, root: Path, size: int, channels: int) -> None:
+        self.root, self.size, self.channels = root, size, channels
+
+    def __call__(self, name: str, split: str | None, limit: int | None) -> Images:
+        """A set by name; without a split, the test split or else the only one."""
+        if split is None:
+            split = "test" if "test" in self._splits(name) else None
+        return data.load(name, root=self.root, split=split, size=self.size, channels=self.channels, limit=limit)
+
+    def known(self, name: str, fit_images: int, limit: int | None) -> tuple[Images, Images]:
+        """Images to fit on, and held-out ones that the model was not trained on."""
+        if self._splits(name) != {"test"}:
+            return self(name, "train", fit_images), self(name, "test", limit)
+        tenths = data.split(self(name, "test", None), {str(part): 1 / _PARTS for part in range(_PARTS)})
+        first = round(_FIT_SHARE * _PARTS)
+        parts = [tenths[str(part)] for part in range(_PARTS)]
+        return _some(_joined(parts[:first]), fit_images), _some(_joined(parts[first:]), limit)
+
+    def reencoded(self, images: Images) -> Images:
+        """Images, stored like a challenge and loaded like one."""
+        with tempfile.TemporaryDirectory() as folder:
+            pixels = np.ascontiguousarray(images.images.permute(0, 2, 3, 1).squeeze(-1).numpy())
+            np.savez(Path(folder) / "again.npz", test_images=pixels)
+            return data.load("again", root=folder, split="test", size=self.size, channels=self.channels)
+
+    def _splits(self, name: str) -> set[str]:
+        path = self.root / f"{name}.npz"
+        if not path.is_file():
+            return {"train", "test"}
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key.removesuffix("_images") for key in arrays.files if key.endswith("_images")}
+
+
+@dataclass(frozen=True, eq=False)
+class Kit:
+    """A model, its known images, and how everything else is loaded.
+
+    Attributes:
+        model: The model.
+        load: Loads a set of the data root.
+        fit: Known images that detectors are fitted on.
+        held_out: Known images that the model was not trained on.
+    """
+
+    model: nn.Module
+    load: Loader
+    fit: Images
+    held_out: Images
+
+    @classmethod
+    def of(cls, settings: TableSettings) -> Kit:
+        """Load the model and its known images.
+
+        Raises:
+            InputError: If a data set is missing or unusable.
+            ModelError: If the model cannot be loaded.
+        """
+        model = models.load(settings.model)
+        load = Loader(settings.data_root, *_form(settings))
+        fit, held_out = load.known(settings.known, settings.fit_images, settings.limit)
+        return cls(model, load, fit, held_out)
+
+
+def _form(settings: TableSettings) -> tuple[int, int]:
+    """Size and channels of the images, as asked for or as the model says."""
+    if settings.size is not None and settings.channels is not None:
+        return settings.size, settings.channels
+    try:
+        header = models.header(settings.model)
+    except ModelError as error:
+        raise InputError(f"give size and channels: {settings.model!r} does not say what images it takes") from error
+    return settings.size or header.size, settings.channels or header.channels
+
+
+def _joined(parts: Sequence[Images]) -> Images:
+    """Parts of one set as one set."""
+    labels = [part.labels for part in parts if part.labels is not None]
+    return Images(
+        torch.cat([part.images for part in parts]),
+        torch.cat(labels) if len(labels) == len(parts) else None,
+        tuple(name for part in parts for name in part.names),
+        torch.cat([part.groups for part in parts]),
+        parts[0].classes,
+    )
+
+
+def _some(images: Images, limit: int | None) -> Images:
+    """A fixed random choice of rows, in their order."""
+    if limit is None or limit >= len(images):
+        return images
+    return images.select(np.sort(np.random.default_rng(0).choice(len(images), limit, replace=False)))

@@ -1,0 +1,177 @@
+"""Figures of many challenges at once: ROC curves, readings by layer, and the matrix of transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import roc_curve
+
+from gradiometer.benchmarks.outcome import Profile, Scores
+from gradiometer.benchmarks.records import Record
+from gradiometer.errors import InputError
+from gradiometer.reports.figures import CHALLENGE, INK, KNOWN, MUTED, drawing, new_figure, to_svg
+
+_COLUMNS = 4
+_POINTS = 100
+"""Points of a curve: enough for a panel of this size, and a small file."""
+
+_STYLES = ((MUTED, ":"), (KNOWN, "--"), (CHALLENGE, "-"))
+
+
+def roc(scores: Sequence[Scores], *, prefix: str) -> str:
+    """ROC curves, one panel for each challenge and one line for each detector.
+
+    Args:
+        scores: Scores of at most three detectors on every challenge.
+        prefix: Begins every id in the SVG, unique on the page.
+
+    Returns:
+        An `<svg>` element.
+
+    Raises:
+        DependencyError: If matplotlib is missing.
+        InputError: If there are no scores, or those of more than three detectors.
+    """
+    names = list(dict.fromkeys(entry.challenge for entry in scores))
+    columns = list(dict.fromkeys(entry.column for entry in scores))
+    if not names or len(columns) > len(_STYLES):
+        raise InputError(f"a figure of ROC curves shows one to {len(_STYLES)} detectors, got {len(columns)}")
+    width, height = _grid(len(names))
+    grid = np.linspace(0, 1, _POINTS)
+    with drawing():
+        figure = new_figure(1.7 * width, 0.4 + 1.7 * height)
+        axes = figure.subplots(height, width, squeeze=False, sharex=True, sharey=True)
+        for ax in axes.flat[len(names) :]:
+            ax.set_visible(False)
+        for ax, name in zip(axes.flat, names, strict=False):
+            for entry in scores:
+                if entry.challenge != name:
+                    continue
+                target = np.repeat([0, 1], [len(entry.known), len(entry.challenging)])
+                false, true, _ = roc_curve(target, np.concatenate([entry.known, entry.challenging]))
+                colour, line = _STYLES[columns.index(entry.column)]
+                ax.plot(grid, np.interp(grid, false, true), color=colour, linestyle=line, linewidth=1.2)
+            ax.set_title(name, fontsize=8, loc="left")
+            ax.tick_params(labelsize=7)
+        lines = [axes.flat[0].plot([], [], color=c, linestyle=s, linewidth=1.2)[0] for c, s in _STYLES[: len(columns)]]
+        figure.legend(lines, columns, loc="outside lower center", ncols=len(columns), frameon=False, fontsize=8)
+    return to_svg(
+        figure,
+        prefix=prefix,
+        title=f"ROC curves of {', '.join(columns)} on {len(names)} challenges",
+        description="The share of the challenge that is found against the share of known images that are flagged, for "
+        "every threshold. A curve along the upper left corner is perfect, the diagonal is guessing.",
+    )
+
+
+def layers(readings: Profile, *, prefix: str) -> str:
+    """How far the gradient norms of each challenge lie from those of known images, tensor by tensor.
+
+    One panel for each challenge: the median over its images as a line and the quartiles as a band, in standard
+    deviations of the known images from their median, from the first parameter tensor to the last.
+
+    Args:
+        readings: The readings.
+        prefix: Begins every id in the SVG, unique on the page.
+
+    Returns:
+        An `<svg>` element.
+
+    Raises:
+        DependencyError: If matplotlib is missing.
+        InputError: If there is no challenge.
+    """
+    if not readings.challenges:
+        raise InputError("a figure of the layers needs at least one challenge")
+    centre, spread = np.median(readings.known, axis=0), np.maximum(readings.known.std(axis=0), 1e-12)
+    width, height = _grid(len(readings.challenges))
+    words = []
+    with drawing():
+        figure = new_figure(1.9 * width, 0.3 + 1.35 * height)
+        axes = figure.subplots(height, width, squeeze=False, sharex=True, sharey=True)
+        for ax in axes.flat[len(readings.challenges) :]:
+            ax.set_visible(False)
+        for ax, (name, values) in zip(axes.flat, readings.challenges.items(), strict=False):
+            low, middle, high = np.quantile((values - centre) / spread, [0.25, 0.5, 0.75], axis=0)
+            places = np.arange(len(middle))
+            ax.fill_between(places, low, high, color=CHALLENGE, alpha=0.3, linewidth=0)
+            ax.plot(places, middle, color=CHALLENGE, linewidth=1.0)
+            ax.axhline(0, color=KNOWN, linewidth=0.8)
+            ax.set_title(name, fontsize=8, loc="left")
+            ax.tick_params(labelsize=7)
+            ax.set_ylim(-4, 4)
+            furthest = int(np.abs(middle).argmax())
+            words.append(f"{name}: furthest at {readings.parameters[furthest]} ({middle[furthest]:+.1f})")
+        figure.supxlabel("parameter tensor, from input to output", fontsize=8)
+        figure.supylabel("standard deviations", fontsize=8)
+    return to_svg(
+        figure,
+        prefix=prefix,
+        title=f"Squared gradient norms of {len(readings.challenges)} challenges relative to known images, by tensor",
+        description="Median and quartiles of each challenge on a log scale, in standard deviations of known images. "
+        + "; ".join(words),
+    )
+
+
+def transfer(records: Sequence[Record], *, prefix: str, detector: str = "Purview") -> str | None:
+    """The matrix of transfer as a heat map: what a detector was trained on against what it was tested on.
+
+    Args:
+        records: Records of one benchmark.
+        prefix: Begins every id in the SVG, unique on the page.
+        detector: Which detector.
+
+    Returns:
+        An `<svg>` element, or None when there are no records of transfer.
+
+    Raises:
+        DependencyError: If matplotlib is missing.
+    """
+    found = {
+        (record.trained_on, record.challenge): record.metrics.auroc.value
+        for record in records
+        if record.protocol == "transfer" and record.detector == detector
+    }
+    if not found:
+        return None
+    sources = list(dict.fromkeys(source for source, _ in found))
+    names = list(dict.fromkeys(name for _, name in found))
+    values = np.array([[found.get((source, name), np.nan) for name in names] for source in sources])
+    with drawing():
+        figure = new_figure(1.6 + 0.55 * len(names), 1.1 + 0.32 * len(sources))
+        ax = figure.subplots()
+        for row in range(len(sources)):
+            for column in range(len(names)):
+                value = values[row, column]
+                # Colour says on which side of guessing, strength how far from it.
+                ax.fill(
+                    [column - 0.48, column + 0.48, column + 0.48, column - 0.48],
+                    [row - 0.46, row - 0.46, row + 0.46, row + 0.46],
+                    color=KNOWN if value >= 0.5 else CHALLENGE,
+                    alpha=0.05 + 0.75 * min(1.0, 2 * abs(value - 0.5)),
+                    linewidth=0,
+                )
+                ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=8, color=INK)
+        ax.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=7)
+        ax.set_yticks(range(len(sources)), sources, fontsize=7)
+        ax.set_xlim(-0.5, len(names) - 0.5)
+        ax.set_ylim(len(sources) - 0.5, -0.5)
+        ax.tick_params(length=0)
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+        ax.set_ylabel("trained on", fontsize=8)
+        ax.set_title(f"tested on: AUROC of {detector}, %", fontsize=8, loc="left")
+    worst = min(found, key=lambda pair: found[pair])
+    return to_svg(
+        figure,
+        prefix=prefix,
+        title=f"Transfer of {detector} between {len(names)} challenges",
+        description=f"AUROC in percent of {detector}, trained on the row, tested on the column; below 50 in another "
+        f"colour. The lowest is {100 * found[worst]:.0f}, trained on {worst[0]} and tested on {worst[1]}.",
+    )
+
+
+def _grid(count: int) -> tuple[int, int]:
+    """Columns and rows of so many panels."""
+    return min(_COLUMNS, count), -(-count // min(_COLUMNS, count))

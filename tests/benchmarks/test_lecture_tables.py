@@ -1,0 +1,165 @@
+"""Attacks, corruptions and null tests in a reduced setting, from files to records."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from gradiometer.benchmarks import attacks, corruptions, matched, null, records
+from gradiometer.benchmarks.comparison import Comparison
+from gradiometer.benchmarks.evidence import Reader
+from gradiometer.benchmarks.loading import Loader, TableSettings
+from gradiometer.benchmarks.settings import Settings
+from gradiometer.data import Images
+from gradiometer.detectors import DecisionNetwork
+from gradiometer.errors import InputError
+
+needs_foolbox = pytest.mark.skipif(importlib.util.find_spec("foolbox") is None, reason="needs the extra `attacks`")
+
+FACTORY = """
+import torch
+from gradiometer.models import build
+
+def net():
+    torch.manual_seed(0)
+    return build("digits-cnn", classes=10, channels=1, size=8)
+
+def trained():
+    from sklearn.datasets import load_digits
+    digits = load_digits()
+    images = torch.from_numpy(digits.images[:150]).float()[:, None] * 15 / 255
+    model, labels = net(), torch.from_numpy(digits.target[:150])
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(40):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        optimiser.step()
+    return model
+"""
+
+
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Settings of a small table on a network that was never trained, and decision networks that learn little, fast."""
+    monkeypatch.setattr(matched, "DecisionNetwork", partial(DecisionNetwork, epochs=3))
+    digits = load_digits()
+    images, labels = (digits.images * 15).astype(np.uint8), digits.target[:, None]
+    np.savez(
+        tmp_path / "known.npz",
+        train_images=images[:150],
+        train_labels=labels[:150],
+        test_images=images[150:550],
+        test_labels=labels[150:550],
+    )
+    np.savez(tmp_path / "turned.npz", test_images=images[600:800, ::-1].copy())
+    (tmp_path / "net.py").write_text(FACTORY)
+    return {
+        "data_root": tmp_path,
+        "model": f"{tmp_path / 'net.py'}:net",
+        "known": "known",
+        "out": tmp_path / "out",
+        "size": 8,
+        "channels": 1,
+        "fit_images": 120,
+        "draws": 20,
+        "seeds": (0,),
+    }
+
+
+@needs_foolbox
+def test_attacks_stand_beside_noise_and_only_rows_count_that_say_something(given):
+    given["model"] = str(given["model"]).replace(":net", ":trained")
+    outcome = attacks.run(attacks.AttackSettings(**given, attacks=("carlini_wagner", "negative"), attack_batch=400))
+    kept = records.read(outcome_path := Path(str(given["out"])) / "records.jsonl")
+    assert tuple(kept) == outcome.records
+    assert outcome_path.parent.joinpath("attacked").is_dir()
+    found = {record.challenge: record for record in kept if record.column == "Mahalanobis P+FE (matched)"}
+    names = ("C&W", "Semantic (negative)")
+    assert set(found) == {"re-encoded known", *names, *(name + attacks.UNFILTERED for name in names)}
+    for name in names:
+        record, every = found[name], found[f"{name}, all rows"]
+        facts = record.settings
+        assert facts["rows: kept"] <= min(facts["rows: clean right"], facts["rows: noisy right"])
+        assert facts["success rate"] == pytest.approx(facts["rows: attacked wrong"] / 400)
+        # Known are originals and noisy images of the same rows: twice as many as attacked ones.
+        assert record.metrics.known == 2 * record.metrics.challenge <= facts["rows: kept"] + 40
+        assert every.metrics.challenge == every.metrics.known == 200
+        assert facts["noise deviation"] <= attacks.MOST_NOISE + 1e-6
+    assert '"confidence": 2.0' in found["C&W"].settings["attack carlini_wagner"]
+    moved = {(record.trained_on, record.challenge) for record in kept if record.protocol == "transfer"}
+    assert {names, names[::-1], ("synthetic", "C&W")} <= moved
+    assert not any(name.endswith(attacks.UNFILTERED) for pair in moved for name in pair)
+
+
+@needs_foolbox
+def test_an_attack_that_leaves_too_few_rows_is_shown_with_all_of_them(given):
+    """The network was never trained, so it is hardly ever right about an original."""
+    settings = attacks.AttackSettings(**given, attacks=("fgsm",), unfiltered=False, input_step=False)
+    outcome = attacks.run(settings)
+    assert {record.challenge for record in outcome.records if record.kind == "detection"} == {"FGSM, all rows"}
+    assert any(step.startswith("FGSM: wrong on") and "rows count" in step for step in outcome.steps)
+
+
+def test_corruptions_at_every_level(given):
+    settings = corruptions.CorruptionSettings(**given, types=("Noise", "Haze"), levels=(1, 5), transfer_level=5)
+    outcome = corruptions.run(settings)
+    found = {record.challenge for record in outcome.records if record.kind == "detection"}
+    assert found == {"Noise 1", "Noise 5", "Haze 1", "Haze 5"}
+    assert {r.detector for r in outcome.records if r.protocol == "matched"} == set(corruptions.MATCHED)
+    noise = {r.challenge: r.metrics.auroc.value for r in outcome.records if r.column == "Purview (matched)"}
+    assert noise["Noise 5"] > noise["Noise 1"]
+    assert {r.trained_on for r in outcome.records if r.protocol == "transfer"} == {
+        "Noise 5",
+        "Haze 5",
+        "synthetic",
+        "all others",
+    }
+    for wrong, words in (({"reading": "imagenet"}, "no reading"), ({"types": ("Rain",)}, "no corruption 'Rain'")):
+        with pytest.raises(InputError, match=words):
+            corruptions.run(corruptions.CorruptionSettings(**given, **wrong))
+
+
+def test_the_null_test_of_every_set_passes_where_nothing_leaks(given):
+    found = null.run(null.NullSettings(**given, challenges=("turned",)))
+    assert {record.challenge for record in found} == {"re-encoded known", "turned, re-encoded"}
+    assert {record.kind for record in found} == {"null"}
+    assert all(0.5 in record.metrics.auroc for record in found)
+    assert tuple(records.read(Path(str(given["out"])) / "records.jsonl")) == found
+
+
+def test_a_leaky_split_makes_the_null_test_fail(model, digits):
+    """Neighbours are fitted on images that are tested as known: these are their own nearest neighbours."""
+    held_out = digits["held_out"]
+    settings = Settings("test", "untrained", "digits", draws=100, detectors=("KNN", "Control", "Guard"), matched=())
+    sound = Comparison(Reader(model, direct={}), settings, digits["fit"], held_out)
+    assert len(sound.null(lambda images: Images.of(images.images.clone()))) == 3
+    # The fit is given the first half of what the test calls known, under the same roof as the training images.
+    from gradiometer.benchmarks import protocols
+
+    first, _ = protocols.halves(np.arange(len(held_out)), held_out.groups.numpy(), seed=0)
+    leaky = Comparison(Reader(model, direct={}), settings, held_out.select(first), held_out)
+    with pytest.raises(InputError, match=r"null test of .* on re-encoded known failed"):
+        leaky.null(lambda images: Images.of(images.images.clone()))
+
+
+def test_a_known_set_without_splits_is_divided_by_class_and_base_image(given):
+    root = Path(str(given["data_root"]))
+    with np.load(root / "known.npz") as arrays:
+        np.savez(root / "whole.npz", test_images=arrays["test_images"], test_labels=arrays["test_labels"])
+    fit, held_out = Loader(root, 8, 1).known("whole", 10_000, None)
+    assert len(fit) + len(held_out) == 400
+    assert len(fit) == pytest.approx(240, abs=10)
+    assert not set(fit.groups.tolist()) & set(held_out.groups.tolist())
+    assert len(Loader(root, 8, 1).known("whole", 50, 30)[0]) == 50
+
+
+def test_wrong_protocols_are_named(tmp_path):
+    with pytest.raises(InputError, match="no protocol 'oracle'"):
+        TableSettings(data_root=tmp_path, protocols=("oracle",))
+    with pytest.raises(InputError, match="no seed"):
+        TableSettings(data_root=tmp_path, seeds=())
