@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from gradiometer.anomaly import AnomalyRecipe, Constraint, GradCon
+from gradiometer.benchmarks.attacks import AttackSettings
+from gradiometer.benchmarks.corruptions import CorruptionSettings
 from gradiometer.benchmarks.demo import DemoSettings
 from gradiometer.benchmarks.gradcon.settings import GradConSettings
+from gradiometer.benchmarks.null import NullSettings
 from gradiometer.benchmarks.ood import OodSettings
 from gradiometer.benchmarks.severity import SeveritySettings
 from gradiometer.cli import COMMANDS, benchmark, demo, train, train_gradcon
@@ -39,7 +42,8 @@ def test_the_commands_are_those_of_the_design() -> None:
         *("demo", "train classifier", "train gradcon", "fit", "calibrate", "score", "explain"),
         *("severity train", "severity score", "severity label", "severity pretrain", "severity probe"),
         *("severity run", "severity report", "challenge", "plan"),
-        *("dial", "benchmark ood", "benchmark gradcon", "benchmark severity"),
+        *("dial", "benchmark ood", "benchmark attacks", "benchmark corruptions", "benchmark null", "benchmark all"),
+        *("benchmark gradcon", "benchmark severity"),
     ]
 
 
@@ -77,9 +81,12 @@ def test_every_example_parses(name: str) -> None:
     ("options", "settings", "except_for"),
     [
         (demo.Options, DemoSettings, {"out"}),
-        (benchmark.OodOptions, OodSettings, {"out", "data_root"}),
-        (benchmark.GradConOptions, GradConSettings, {"out", "data_root"}),
-        (benchmark.SeverityOptions, SeveritySettings, {"out", "data_root"}),
+        (benchmark.tables.OodOptions, OodSettings, {"out", "data_root"}),
+        (benchmark.tables.AttackOptions, AttackSettings, {"out", "data_root"}),
+        (benchmark.tables.CorruptionOptions, CorruptionSettings, {"out", "data_root"}),
+        (benchmark.tables.NullOptions, NullSettings, {"out", "data_root"}),
+        (benchmark.gradcon.GradConOptions, GradConSettings, {"out", "data_root"}),
+        (benchmark.severity.SeverityOptions, SeveritySettings, {"out", "data_root"}),
     ],
 )
 def test_settings_are_those_of_the_library(options: Any, settings: Any, except_for: set[str]) -> None:

@@ -175,7 +175,7 @@ def known_only(
     calibrate: Indices,
     false_alarm_rate: float,
     *,
-    detectors: Collection[str] | None = None,
+    detectors: Collection[str] = (),
 ) -> list[Column]:
     """Fit the known-only detectors of a table.
 
@@ -184,7 +184,7 @@ def known_only(
         held_out: Readings of known images that the model was not trained on.
         calibrate: Which of them set the thresholds.
         false_alarm_rate: Share of known images that may be flagged.
-        detectors: Names of those to fit; all when None.
+        detectors: Names of those to fit; all when there are none.
 
     Returns:
         The columns in the order of the table.
@@ -193,7 +193,7 @@ def known_only(
         InputError: There is no detector of a name.
     """
     names = [entry.name for entry in (*ENTRIES, *ABLATION)]
-    chosen = [entry.name for entry in ENTRIES] if detectors is None else list(detectors)
+    chosen = list(detectors) or [entry.name for entry in ENTRIES]
     if unknown := [name for name in chosen if name not in names]:
         raise InputError(f"there is no known-only detector {unknown[0]!r}; there are: {', '.join(names)}")
     columns = []

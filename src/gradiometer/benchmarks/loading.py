@@ -42,8 +42,8 @@ class TableSettings:
         limit: At most so many test images of every set.
         protocols: Which of `known-only`, `matched` and `transfer` to show; the first is always shown, and the
             last does not come without the second.
-        detectors: Names of the known-only detectors; those of the table when None. Guard, whose verdicts are shown,
-            has to be one.
+        detectors: Names of the known-only detectors; those of the table when there are none. Guard has to be one,
+            whose verdicts are shown.
         seed: Of splits, known-only detectors and bootstrap.
         seeds: Of the matched detectors, whose figures are means over these.
         draws: Bootstrap resamples behind each interval.
@@ -63,7 +63,7 @@ class TableSettings:
     fit_images: int = 5000
     limit: int | None = None
     protocols: tuple[str, ...] = PROTOCOLS
-    detectors: tuple[str, ...] | None = None
+    detectors: tuple[str, ...] = ()
     seed: int = 0
     seeds: tuple[int, ...] = (0, 1, 2)
     draws: int = 1000
@@ -86,7 +86,7 @@ class TableSettings:
         """
         if unknown := [name for name in self.protocols if name not in PROTOCOLS]:
             raise InputError(f"there is no protocol {unknown[0]!r}; there are: {', '.join(PROTOCOLS)}")
-        if self.detectors is not None and _JUDGE not in self.detectors:
+        if self.detectors and _JUDGE not in self.detectors:
             raise InputError(
                 f"the detectors {', '.join(self.detectors)} are without {_JUDGE}, whose verdicts are shown"
             )

@@ -21,7 +21,7 @@ class Settings:
         false_alarm_rate: Share of known images that may be flagged.
         neighbours: k of the densities.
         notes: All other settings, for the records.
-        detectors: Names of the known-only detectors; all when None. Guard, whose verdicts a report shows, is one.
+        detectors: Names of the known-only detectors; all when there are none. Guard, whose verdicts a report shows, is one.
         matched: Names of the matched detectors; all when None.
     """
 
@@ -34,5 +34,5 @@ class Settings:
     false_alarm_rate: float = 0.05
     neighbours: int = 10
     notes: Mapping[str, Any] = field(default_factory=dict)
-    detectors: tuple[str, ...] | None = None
+    detectors: tuple[str, ...] = ()
     matched: tuple[str, ...] | None = None

@@ -33,7 +33,7 @@ class Contents:
         title: Title of the page, without a question mark about which model.
         challenges: The challenges, one at a time so that those before are finished when one fails.
         transferred: Those among them that detectors are trained on for `transfer`, by name; all when None.
-        detectors: Names of the known-only detectors; all when None.
+        detectors: Names of the known-only detectors; all when there are none.
         matched: Names of the matched detectors; all when None.
         input_step: Whether distances after an input step are read, at the price of fifteen passes.
         notes: Further settings, for the records.
@@ -44,7 +44,7 @@ class Contents:
     title: str
     challenges: Sequence[Challenge]
     transferred: tuple[str, ...] | None = None
-    detectors: tuple[str, ...] | None = None
+    detectors: tuple[str, ...] = ()
     matched: tuple[str, ...] | None = None
     input_step: bool = False
     notes: tuple[tuple[str, object], ...] = ()
@@ -78,7 +78,7 @@ def compare(settings: TableSettings, kit: Kit, table: Contents, progress: Progre
             false_alarm_rate=settings.false_alarm_rate,
             neighbours=settings.neighbours,
             notes={**notes, **dict(table.notes)},
-            detectors=table.detectors if settings.detectors is None else settings.detectors,
+            detectors=settings.detectors or table.detectors,
             matched=table.matched if settings.learns else (),
         ),
         kit.fit,
