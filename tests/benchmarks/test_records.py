@@ -62,7 +62,7 @@ def test_a_newer_schema_is_refused_and_an_unknown_entry_is_not(record):
 def test_only_our_protocols_and_kinds_are_taken(record):
     with pytest.raises(InputError, match="known-only, matched, transfer"):
         record(protocol="fair")
-    with pytest.raises(InputError, match="detection, null"):
+    with pytest.raises(InputError, match="detection, handling, null"):
         record(kind="guess")
 
 
