@@ -21,7 +21,7 @@ class Settings:
         false_alarm_rate: Share of known images that may be flagged.
         neighbours: k of the densities.
         notes: All other settings, for the records.
-        detectors: Names of the known-only detectors; all when there are none. Guard, whose verdicts a report shows, is one.
+        detectors: Names of the known-only detectors; all when there are none. Guard, whose verdicts are shown, is one.
         matched: Names of the matched detectors; all when None.
     """
 
