@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from gradiometer.benchmarks import clusters, records
+from gradiometer.benchmarks import clusters, lines, records
 from gradiometer.benchmarks.metrics import Interval
 from gradiometer.benchmarks.rendering import Cell, Head, Table, to_markdown
-from gradiometer.errors import ArtefactError
 from gradiometer.severity.contrastive.probe import ProbeResult
 
 SCHEMA = 1
@@ -181,11 +179,7 @@ def compared(
 
 def append(path: Path, record: ProbeRecord) -> None:
     """Add one record to a JSON-lines file and see it onto the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(record), sort_keys=True, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    lines.append(path, json.dumps(asdict(record), sort_keys=True, allow_nan=False))
 
 
 def read(path: Path) -> list[ProbeRecord]:
@@ -194,21 +188,14 @@ def read(path: Path) -> list[ProbeRecord]:
     Raises:
         ArtefactError: A line is no record of a probe, or one of a newer schema.
     """
-    found: dict[tuple[str, ...], ProbeRecord] = {}
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            entries = json.loads(line)
-            if entries["schema"] > SCHEMA:
-                raise ArtefactError(f"{path}, line {number} has schema {entries['schema']}; upgrade gradiometer")
-            entries["figures"] = {name: Interval(**value) for name, value in entries["figures"].items()}
-            for name in ("shared_patients", "seeds", "encoder_sha256"):
-                entries[name] = tuple(entries[name])
-            record = ProbeRecord(**entries)
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise ArtefactError(f"{path}, line {number} is no record of a probe ({error}); delete this line") from error
-        found[record.key] = record
-    return list(found.values())
+    return lines.latest(path, _made, what="record of a probe", schema=SCHEMA)
+
+
+def _made(entries: dict[str, Any]) -> ProbeRecord:
+    entries["figures"] = {name: Interval(**value) for name, value in entries["figures"].items()}
+    for name in ("shared_patients", "seeds", "encoder_sha256"):
+        entries[name] = tuple(entries[name])
+    return ProbeRecord(**entries)
 
 
 def arrange(found: Sequence[ProbeRecord], figure: str, kind: Kind = "figures") -> Table:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gradiometer.benchmarks import lines
 from gradiometer.benchmarks.metrics import Interval, Metrics
 from gradiometer.errors import ArtefactError, InputError
 
@@ -168,11 +169,7 @@ def append(path: Path, record: Record) -> None:
         path: The file; it and its folder are made when they are not there.
         record: The record.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(record.to_json() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    lines.append(path, record.to_json())
 
 
 def write(path: Path, records: Iterable[Record]) -> None:

@@ -29,12 +29,12 @@ class ParquetRows:
 
     def count(self) -> int:
         """The number of rows."""
-        with _opened(self.path) as table:
+        with opened(self.path) as table:
             return int(table.metadata.num_rows)
 
     def read(self, start: int = 0) -> Iterator[Row]:
         """The rows from number `start` on; row groups before it are not touched."""
-        with _opened(self.path) as table:
+        with opened(self.path) as table:
             group, row = 0, 0
             while group < table.num_row_groups and row + table.metadata.row_group(group).num_rows <= start:
                 row += table.metadata.row_group(group).num_rows
@@ -52,7 +52,7 @@ class ParquetRows:
         Raises:
             InputError: If a label is missing or is neither a whole number from 0 nor text.
         """
-        with _opened(self.path) as table:
+        with opened(self.path) as table:
             if "label" not in table.schema_arrow.names:
                 return Annotations()
             values = table.read(columns=["label"]).column("label").to_pylist()
@@ -83,7 +83,7 @@ def open_parquet(path: Path, split: str | None) -> ParquetRows:
     """
     if split is not None:
         raise InputError(f"{path} is one table without splits, but split={split!r} was asked for; leave split out")
-    with _opened(path) as table:
+    with opened(path) as table:
         schema = table.schema_arrow
         if "image" not in schema.names:
             raise InputError(
@@ -99,7 +99,7 @@ def open_parquet(path: Path, split: str | None) -> ParquetRows:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
     """The file as pyarrow sees it, which has no types to check against; its errors as ours."""
     try:
         import pyarrow as pa

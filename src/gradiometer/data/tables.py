@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradiometer.errors import DependencyError, InputError
+from gradiometer.data.parquet import opened
+from gradiometer.errors import InputError
 
 KEYS = ("file", "name", "path", "image", "File_Path", "Path (Trial/Arm/Folder/Visit/Eye/Image Name)")
 """Columns that name the image, in the order in which they are looked for; upper and lower case are alike."""
@@ -145,17 +146,8 @@ def _read_csv(path: Path) -> dict[str, list[str]]:
 
 
 def _read_parquet(path: Path) -> dict[str, list[str]]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise DependencyError(
-            f"reading {path} needs pyarrow: install it with the extra `parquet`, pip install 'gradiometer[parquet]'"
-        ) from error
-    try:
-        found = pq.read_table(path).to_pydict()
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} cannot be read as Parquet ({error}); it may be truncated, write it again") from error
+    with opened(path) as table:
+        found = table.read().to_pydict()
     return {title: [_text(value) for value in column] for title, column in found.items()}
 
 

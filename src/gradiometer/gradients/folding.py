@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gradiometer.gradients.rules.geometry import per_dimension
 from gradiometer.gradients.tape import Operation
 
 _CONVOLUTIONS = frozenset({torch.conv1d, torch.conv2d, torch.conv3d})
@@ -93,9 +94,7 @@ def spread(convolution: Operation) -> Spread:
 
     def each(name: str, default: int) -> tuple[int, ...]:
         place = convolution.named.get(name, default)
-        value = convolution.leaves[place] if name in at else place
-        values = tuple(map(int, value)) if isinstance(value, list | tuple) else (int(value),)
-        return values * dimensions if len(values) == 1 else values
+        return per_dimension(convolution.leaves[place] if name in at else place, dimensions)
 
     return each("stride", 1), each("padding", 0), each("dilation", 1), each("groups", 1)[0]
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gradiometer.benchmarks import records
-from gradiometer.errors import ArtefactError
+from gradiometer.benchmarks import lines, records
 
 SCHEMA = 1
 
@@ -56,11 +54,7 @@ class Measure:
 
 def append(path: Path, measure: Measure) -> None:
     """Add one measure to a JSON-lines file and see it onto the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(measure), sort_keys=True, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    lines.append(path, json.dumps(asdict(measure), sort_keys=True, allow_nan=False))
 
 
 def read(path: Path) -> list[Measure]:
@@ -69,14 +63,4 @@ def read(path: Path) -> list[Measure]:
     Raises:
         ArtefactError: A line is no measure, or one of a newer schema.
     """
-    found: dict[tuple[str, ...], Measure] = {}
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            measure = Measure(**json.loads(line))
-        except (json.JSONDecodeError, TypeError) as error:
-            raise ArtefactError(f"{path}, line {number} is no measure ({error}); delete this line") from error
-        if measure.schema > SCHEMA:
-            raise ArtefactError(f"{path}, line {number} has schema {measure.schema}; upgrade gradiometer")
-        found[measure.key] = measure
-    return list(found.values())
+    return lines.latest(path, lambda entries: Measure(**entries), what="measure", schema=SCHEMA)

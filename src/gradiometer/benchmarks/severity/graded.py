@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gradiometer.benchmarks import records
+from gradiometer.benchmarks import lines, records
 from gradiometer.benchmarks.grades import Agreement
 from gradiometer.benchmarks.metrics import Interval
-from gradiometer.errors import ArtefactError
 
 SCHEMA = 1
 
@@ -67,11 +65,7 @@ class Graded:
 
 def append(path: Path, record: Graded) -> None:
     """Add one record to a JSON-lines file and see it onto the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(record), sort_keys=True, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    lines.append(path, json.dumps(asdict(record), sort_keys=True, allow_nan=False))
 
 
 def read(path: Path) -> list[Graded]:
@@ -80,18 +74,11 @@ def read(path: Path) -> list[Graded]:
     Raises:
         ArtefactError: A line is no record, or one of a newer schema.
     """
-    found: dict[tuple[str, ...], Graded] = {}
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            entries = json.loads(line)
-            for name in ("test", "validation"):
-                entries[name] = None if entries[name] is None else Agreement.from_dict(entries[name])
-            entries["gain"] = None if entries["gain"] is None else Interval(**entries["gain"])
-            record = Graded(**entries)
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ArtefactError(f"{path}, line {number} is no record of grades ({error}); delete this line") from error
-        if record.schema > SCHEMA:
-            raise ArtefactError(f"{path}, line {number} has schema {record.schema}; upgrade gradiometer")
-        found[record.key] = record
-    return list(found.values())
+    return lines.latest(path, _made, what="record of grades", schema=SCHEMA)
+
+
+def _made(entries: dict[str, Any]) -> Graded:
+    for name in ("test", "validation"):
+        entries[name] = None if entries[name] is None else Agreement.from_dict(entries[name])
+    entries["gain"] = None if entries["gain"] is None else Interval(**entries["gain"])
+    return Graded(**entries)

@@ -38,15 +38,8 @@ def fgsm(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float = 8 / 
         DependencyError: If Foolbox is not installed.
     """
     _check_pixels("epsilon", epsilon)
-    attacks = _foolbox("FGSM").attacks
-    return _run(
-        model,
-        images,
-        labels,
-        lambda classifier, batch: attacks.LinfFastGradientAttack(random_start=False).run(
-            classifier, batch, labels.clone(), epsilon=epsilon
-        ),
-    )
+    attack = _foolbox("FGSM").attacks.LinfFastGradientAttack(random_start=False)
+    return _away(model, images, labels, attack, epsilon)
 
 
 def bim(
@@ -73,9 +66,7 @@ def bim(
         DependencyError: If Foolbox is not installed.
     """
     attack = _iterative("BIM", epsilon, step, steps, random_start=False)
-    return _run(
-        model, images, labels, lambda classifier, batch: attack.run(classifier, batch, labels.clone(), epsilon=epsilon)
-    )
+    return _away(model, images, labels, attack, epsilon)
 
 
 def pgd(
@@ -104,9 +95,7 @@ def pgd(
         DependencyError: If Foolbox is not installed.
     """
     attack = _iterative("PGD", epsilon, step, steps, random_start=True)
-    return _run(
-        model, images, labels, lambda classifier, batch: attack.run(classifier, batch, labels.clone(), epsilon=epsilon)
-    )
+    return _away(model, images, labels, attack, epsilon)
 
 
 def least_likely(
@@ -209,6 +198,13 @@ def _iterative(title: str, epsilon: float, step: float, steps: int, *, random_st
         raise InputError(f"steps must be at least 1, got {steps}")
     return _foolbox(title).attacks.LinfProjectedGradientDescentAttack(
         abs_stepsize=step, steps=steps, random_start=random_start
+    )
+
+
+def _away(model: nn.Module, images: Tensor, labels: Tensor, attack: Any, epsilon: float) -> Tensor:
+    """An attack that leads away from the labels, within epsilon of the images."""
+    return _run(
+        model, images, labels, lambda classifier, batch: attack.run(classifier, batch, labels.clone(), epsilon=epsilon)
     )
 
 

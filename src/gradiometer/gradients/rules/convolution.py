@@ -5,6 +5,7 @@ A 1 x 1 kernel is a linear layer over positions (`pixels`); the forms of all oth
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from gradiometer.gradients.factors import CHUNK, Dense, Factor, Sides, wide
 from gradiometer.gradients.rules.correlation import Correlation
-from gradiometer.gradients.rules.geometry import Geometry
+from gradiometer.gradients.rules.geometry import Geometry, per_dimension
 from gradiometer.gradients.rules.linear import Outer
 from gradiometer.gradients.rules.registry import Call, layer_rule
 
@@ -79,7 +80,8 @@ def convolution(call: Call, errors: Tensor) -> dict[str, Factor] | None:
         return _found(call, errors, lambda: correlation(inputs, errors, geometry))
     channels = scale.view(-1, *(1,) * (errors.ndim - 3))
     if "bias" in call.wanted:
-        return _found(call, errors * channels, lambda: correlation(inputs, errors * channels, geometry))
+        scaled = errors * channels
+        return _found(call, scaled, lambda: correlation(inputs, scaled, geometry))
     plain = correlation(inputs, errors, geometry)
     small = plain.shape.numel() <= 2 * errors[0].numel() and 4 * plain.batch * plain.shape.numel() <= CHUNK
     if small and plain.form in ("groups", "offsets"):
@@ -138,10 +140,7 @@ def _geometry(call: Call, kernel: tuple[int, ...]) -> Geometry | None:
     if call.weight("input").ndim != dimensions + 2:
         return None
 
-    def each(value: Any) -> tuple[int, ...]:
-        values = tuple(int(item) for item in value) if isinstance(value, tuple | list) else (int(value),)
-        return values * dimensions if len(values) == 1 else values
-
+    each = functools.partial(per_dimension, dimensions=dimensions)
     dilation = each(call.get("dilation", 1))
     padding = call.get("padding", 0)
     if padding == "same":

@@ -6,9 +6,16 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def per_dimension(value: Any, dimensions: int) -> tuple[int, ...]:
+    """An argument of a convolution, such as its stride, with one number for each spatial dimension."""
+    values = tuple(int(item) for item in value) if isinstance(value, tuple | list) else (int(value),)
+    return values * dimensions if len(values) == 1 else values
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,63 @@
+"""Files of JSON lines: one record in each, none lost when a run is interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from gradiometer.errors import ArtefactError
+
+
+class Keyed(Protocol):
+    """A record that a later one of the same key replaces."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What a later record replaces."""
+        ...
+
+
+_Record = TypeVar("_Record", bound=Keyed)
+
+
+def append(path: Path, line: str) -> None:
+    """Add one line to a file and see it onto the disk.
+
+    Args:
+        path: The file; it and its folder are made when they are not there.
+        line: The line, without its end.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def latest(path: Path, make: Callable[[dict[str, Any]], _Record], *, what: str, schema: int) -> list[_Record]:
+    """All records of a file, the last one of each key; none when there is no file.
+
+    Args:
+        path: The file.
+        make: Makes a record of the entries of a line.
+        what: What a record is, for the error.
+        schema: Newest layout that is known.
+
+    Raises:
+        ArtefactError: A line is no record, or one of a newer schema.
+    """
+    found: dict[tuple[str, ...], _Record] = {}
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entries = json.loads(line)
+            if entries["schema"] > schema:
+                raise ArtefactError(f"{path}, line {number} has schema {entries['schema']}; upgrade gradiometer")
+            record = make(entries)
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise ArtefactError(f"{path}, line {number} is no {what} ({error}); delete this line") from error
+        found[record.key] = record
+    return list(found.values())
