@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradiometer.gradients import kernels
 from gradiometer.gradients.factors import Factor
 from gradiometer.gradients.rules import convolution, costs
 from gradiometer.gradients.rules.convolution import Reshaped
@@ -127,7 +128,8 @@ def forms_of(layer: Layer, inputs: Tensor, errors: Tensor) -> Forms:
             form: _forced(convolution.correlation(*samples), force) for form, force in _PIXELS.items()
         }
     else:
-        calls = {form: _forced(convolution.correlation(*samples), force) for form, force in _CORRELATION.items()}
+        forces = _CORRELATION if kernels.missing() else {**_CORRELATION, "kernel": _closed("kernel")}
+        calls = {form: _forced(convolution.correlation(*samples), force) for form, force in forces.items()}
     return Forms(calls, factor.form, dict(asked))
 
 
@@ -160,8 +162,11 @@ def _explicit(form: str) -> Callable[[Correlation], None]:
     return force
 
 
-def _gram(factor: Correlation) -> None:
-    factor.form = "gram"
+def _closed(form: str) -> Callable[[Correlation], None]:
+    def force(factor: Correlation) -> None:
+        factor.form = form
+
+    return force
 
 
 def _inner(form: str) -> Callable[[Reshaped], None]:
@@ -178,7 +183,7 @@ def _inner(form: str) -> Callable[[Reshaped], None]:
 _CORRELATION: Mapping[str, Callable[[Any], None]] = {
     "offsets": _explicit("offsets"),
     "groups": _explicit("groups"),
-    "gram": _gram,
+    "gram": _closed("gram"),
 }
 _PIXELS: Mapping[str, Callable[[Any], None]] = {
     "pixels, explicit": _inner("explicit"),

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gradiometer.gradients.factors import Dense, Factor, wide
 from gradiometer.gradients.folding import Affine
-from gradiometer.gradients.rules.convolution import Scaled
-from gradiometer.gradients.rules.normalization import channel_sums, shift_sums
+from gradiometer.gradients.rules.convolution import ByChannel
+from gradiometer.gradients.rules.normalization import channel_sums
 from gradiometer.gradients.uses import Use
 
 
@@ -45,9 +45,7 @@ class Pair:
             yield self.convolution.targets[at], self.convolution.operation.roots[at], factor
         if self.norm.targets:
             weight = factors.get(self.convolution.operation.positions["weight"])
-            sums = (
-                self._from_output(gradient) if not isinstance(weight, Scaled) else self._from_weight(gradient, weight)
-            )
+            sums = self._from_weight(gradient, weight) if isinstance(weight, ByChannel) else self._from_output(gradient)
             places = self.norm.operation.positions
             values = dict(zip((places["weight"], places["bias"]), sums, strict=True))
             for at, target in self.norm.targets.items():
@@ -73,11 +71,11 @@ class Pair:
         scale, shift = channel_sums(outputs, errors, self.affine.beta, self.affine.gamma.square(), 0.0)
         return scale * self.affine.gamma.sign(), shift
 
-    def _from_weight(self, gradient: Tensor, weight: Scaled) -> tuple[Tensor, Tensor]:
-        """The same from the explicit gradient of the convolution's weight, without another look at the images.
+    def _from_weight(self, gradient: Tensor, weight: ByChannel) -> tuple[Tensor, Tensor]:
+        """The same from the gradient of the convolution's weight, without another look at the images.
 
         A convolution z = W x is linear in W, so that the sum of g z over positions is <W, its gradient>.
         """
-        shift = shift_sums(wide(self.norm.step.output.split(gradient, self.norm.batch)))
+        shift = weight.shift_sums(wide(self.norm.step.output.split(gradient, self.norm.batch)))
         own = self.convolution.weights[self.convolution.operation.positions["weight"]]
         return (weight.row_products(own) - self.affine.centre * shift) * self.affine.inverse, shift

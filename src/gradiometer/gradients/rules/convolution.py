@@ -6,15 +6,19 @@ A 1 x 1 kernel is a linear layer over positions (`pixels`); the forms of all oth
 from __future__ import annotations
 
 import functools
+from abc import abstractmethod
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradiometer.gradients.factors import CHUNK, Dense, Factor, Sides, wide
+from gradiometer.gradients.kernels import Rows
 from gradiometer.gradients.rules.correlation import Correlation
 from gradiometer.gradients.rules.geometry import Geometry, per_dimension
 from gradiometer.gradients.rules.linear import Outer
+from gradiometer.gradients.rules.normalization import shift_sums
 from gradiometer.gradients.rules.registry import Call, layer_rule
 
 
@@ -83,6 +87,8 @@ def convolution(call: Call, errors: Tensor) -> dict[str, Factor] | None:
         scaled = errors * channels
         return _found(call, scaled, lambda: correlation(inputs, scaled, geometry))
     plain = correlation(inputs, errors, geometry)
+    if isinstance(plain, Correlation) and plain.form == "kernel":
+        return {"weight": ScaledRows(plain, scale, weight)}
     small = plain.shape.numel() <= 2 * errors[0].numel() and 4 * plain.batch * plain.shape.numel() <= CHUNK
     if small and plain.form in ("groups", "offsets"):
         gradients = torch.cat([plain.gradients(*bounds) for bounds in plain.chunks()])
@@ -90,7 +96,78 @@ def convolution(call: Call, errors: Tensor) -> dict[str, Factor] | None:
     return {"weight": correlation(inputs, errors * channels, geometry)}
 
 
-class Scaled(Dense):
+class ByChannel(Factor):
+    """Gradients of the weight of a convolution from which the batch norm behind it can take its own."""
+
+    @abstractmethod
+    def row_products(self, reference: Tensor) -> Tensor:
+        """Inner products (B, O) of the gradients that are not multiplied with a reference (O, ...), by channel."""
+
+    @abstractmethod
+    def shift_sums(self, errors: Tensor) -> Tensor:
+        """Sums (B, O) of the errors (B, R, O, *positions)."""
+
+
+class ScaledRows(ByChannel):
+    """Gradients of which the kernel of our own gives statistics by output channel, which are still to be multiplied.
+
+    Args:
+        plain: The gradients.
+        scale: What by (O,).
+        weight: The weight, of which `row_products` are found together with the squares.
+    """
+
+    def __init__(self, plain: Correlation, scale: Tensor, weight: Tensor) -> None:
+        super().__init__(plain.batch, plain.shape)
+        self._plain, self._scale, self._weight = plain, scale.to(plain.inputs.dtype), weight
+        self.form = plain.form
+
+    @functools.cached_property
+    def _rows(self) -> Rows:
+        return self._plain.rows(totals=True, reference=self._weight)
+
+    def gradients(self, start: int, stop: int) -> Tensor:
+        """Explicit gradients of a range of samples."""
+        gradients = self._plain.gradients(start, stop)
+        return gradients * self._scale.view(-1, *(1,) * (gradients.ndim - 2))
+
+    def squared_norms(self) -> Tensor:
+        """Squared norms (B,)."""
+        return self._rows.squares @ self._scale.square()
+
+    def absolute_sums(self) -> Tensor:
+        """L1 norms (B,)."""
+        magnitudes = self._plain.rows(magnitudes=True).magnitudes
+        assert magnitudes is not None
+        return magnitudes @ self._scale.abs()
+
+    def inner_products(self, reference: Tensor) -> Tensor:
+        """Inner products (B,)."""
+        products = self._plain.rows(reference=reference).products
+        assert products is not None
+        return products @ self._scale
+
+    def sides(self, directions: int) -> Sides | None:
+        """Both sides, where they are cheaper, with the scale on that of the errors."""
+        found = self._plain.sides(directions)
+        if found is None:
+            return None
+        scale = self._scale.view(self._plain.geometry.groups, -1, 1)
+        return replace(found, errors=lambda start, stop: found.errors(start, stop) * scale)
+
+    def row_products(self, reference: Tensor) -> Tensor:
+        """Inner products (B, O) of the gradients that are not multiplied with a reference (O, ...), by channel."""
+        rows = self._rows if reference is self._weight else self._plain.rows(reference=reference)
+        assert rows.products is not None
+        return rows.products
+
+    def shift_sums(self, errors: Tensor) -> Tensor:
+        """Sums (B, O) of the errors, which were read already."""
+        assert self._rows.totals is not None
+        return self._rows.totals
+
+
+class Scaled(Dense, ByChannel):
     """Explicit gradients whose output channels are still to be multiplied.
 
     Args:
@@ -107,6 +184,10 @@ class Scaled(Dense):
         """Inner products (B, O) of the gradients that are not multiplied with a reference (O, ...), by channel."""
         products = self._plain.flatten(2) * reference.to(self._plain.dtype).flatten(1)
         return products.sum(2)
+
+    def shift_sums(self, errors: Tensor) -> Tensor:
+        """Sums (B, O) of the errors (B, R, O, *positions)."""
+        return shift_sums(errors)
 
 
 @layer_rule(torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d, arguments=_TRANSPOSED_NAMES)

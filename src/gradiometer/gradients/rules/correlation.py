@@ -1,4 +1,4 @@
-"""The gradient of a convolution weight: a correlation of input and error, read in the cheapest of three exact forms.
+"""The gradient of a convolution weight: a correlation of input and error, read in the cheapest of four exact forms.
 
 For one sample with C input channels, O output channels, P output positions and K kernel offsets:
 
@@ -12,6 +12,8 @@ For one sample with C input channels, O output channels, P output positions and 
   The patch Gram matrix is a sum over kernel offsets of shifted blocks of the pixel Gram matrix of the padded input,
   taken one dimension of the kernel after the other, so patches never appear and the cost is P^2 (C + O + K) instead of
   K P O C.
+* `kernel`: statistics of the explicit gradient, of which only a tile exists at a time, by a kernel of our own where
+  there is a compiler for it; see `gradiometer.gradients.kernels`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradiometer.gradients import kernels
 from gradiometer.gradients.factors import CHUNK, Factor, Sides, sum_of_squares, wide
 from gradiometer.gradients.rules import costs
 from gradiometer.gradients.rules.geometry import Geometry, Lines
@@ -56,6 +59,7 @@ class Correlation(Factor):
         #: Windows that move by more than one pixel are copied, and those of few channels, to make products larger.
         self._patches = self._lines is None or self._channels[0] * self._lines.run < _ROWS
         self._depthwise = self._channels[0] == 1 < geometry.groups and self._positions >= _MANY
+        self._window = geometry.on_images() if inputs.shape[1] == 1 and kernels.fits(self.inputs, self.errors) else None
         shape = torch.Size((errors.shape[2], self._channels[0], *geometry.kernel))
         super().__init__(len(inputs), shape)
         self.explicit_form, self.form = self._choose()
@@ -64,9 +68,13 @@ class Correlation(Factor):
         """The cheapest form for explicit gradients, and for the squared norm."""
         frames, task = self.inputs.shape[1], self._task
         explicit = min(("offsets", "groups"), key=lambda form: costs.seconds(form, task))
-        if frames == 1 and costs.seconds("gram", task) < costs.seconds(explicit, task):
-            return explicit, "gram"
-        return explicit, explicit
+        prices = {explicit: costs.seconds(explicit, task)}
+        if frames == 1:
+            prices["gram"] = costs.seconds("gram", task)
+        if self._window is not None:
+            apart = any(tensor.shape[2] > 1 and tensor.stride(2) > 1 for tensor in (self.inputs, self.errors))
+            prices["kernel"] = costs.seconds("kernel", replace(task, copied=apart))
+        return explicit, min(prices, key=lambda form: prices[form])
 
     @property
     def _task(self) -> costs.Task:
@@ -89,6 +97,8 @@ class Correlation(Factor):
 
     def squared_norms(self) -> Tensor:
         """Squared norms (B,)."""
+        if self.form == "kernel":
+            return self.rows().squares.sum(1)
         if self.form == "gram":
             return torch.cat([self._gram(*bounds) for bounds in self._gram_chunks()])
         if self.form == "groups":
@@ -98,6 +108,23 @@ class Correlation(Factor):
             each = [sum_of_squares(part) for part in self._by_offset(*bounds)]
             parts.append(torch.stack(each).sum(0))
         return torch.cat(parts)
+
+    def absolute_sums(self) -> Tensor:
+        """L1 norms (B,)."""
+        if self.form != "kernel":
+            return super().absolute_sums()
+        magnitudes = self.rows(magnitudes=True).magnitudes
+        assert magnitudes is not None
+        return magnitudes.sum(1)
+
+    def rows(self, *, magnitudes: bool = False, totals: bool = False, reference: Tensor | None = None) -> kernels.Rows:
+        """Statistics by output channel, for the form `kernel`; see `kernels.rows`."""
+        assert self._window is not None
+        inputs, errors = self.inputs[:, 0], self.errors[:, 0]
+        if len(self._outputs) == 1:  # a line is an image of height 1
+            inputs, errors = inputs.unsqueeze(2), errors.unsqueeze(2)
+            reference = None if reference is None else reference.unsqueeze(2)
+        return kernels.rows(inputs, errors, reference, self._window, magnitudes=magnitudes, totals=totals)
 
     def sides(self, directions: int) -> Sides | None:
         """Both sides where that is cheaper: several directions cost as much as one with that many times the outputs."""
@@ -114,6 +141,10 @@ class Correlation(Factor):
 
     def inner_products(self, reference: Tensor) -> Tensor:
         """Inner products (B,): one more forward pass of the layer with the reference as its weight."""
+        if self.form == "kernel":
+            products = self.rows(reference=reference).products
+            assert products is not None
+            return products.sum(1)
         batch, frames = self.inputs.shape[:2]
         padded = self.geometry.pad(self.inputs.flatten(0, 1), self._outputs)
         convolve: Any = (

@@ -24,6 +24,12 @@ VECTOR = 16
 RAGGED = 1.3
 #: How much slower the native kernel is with more channels than two vectors.
 WIDE = 2.5
+#: Seconds for one multiplication and addition in a kernel of our own.
+KERNEL_PRODUCT = 1 / 55e9
+#: Products that each element of the gradient costs there beside those of the positions.
+ELEMENT = 5.0
+#: Inputs of a tile there that keep it busy; fewer take as long.
+FEW = 4
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,8 @@ class Task:
         outputs: Output channels.
         kernel: Kernel offsets.
         groups: Number of groups.
-        copied: Whether the windows of kernel offsets have to be copied (they need not be for a stride of 1).
+        copied: Whether the windows of kernel offsets have to be copied (they need not be for a stride of 1); for the
+            form `kernel`, whether images have to be copied, because channels are not the fastest dimension in memory.
     """
 
     positions: int
@@ -53,10 +60,15 @@ def seconds(form: str, task: Task) -> float:
     """Estimated seconds for one sample.
 
     Args:
-        form: `offsets`, `groups` or `gram`.
+        form: `kernel`, `offsets`, `groups` or `gram`.
         task: The size of the convolution.
     """
     weights = task.inputs * task.outputs
+    if form == "kernel":
+        moved = task.copied * (task.pixels * task.inputs + task.positions * task.outputs)
+        vectors = -(-task.outputs // VECTOR) * VECTOR
+        products = task.kernel * max(task.inputs, FEW) * vectors * (task.positions + ELEMENT)
+        return task.groups * (products * KERNEL_PRODUCT + moved * MOVE)
     products = task.kernel * task.positions * weights
     if form == "gram":
         gram = task.pixels**2 * task.inputs + task.positions**2 * task.outputs

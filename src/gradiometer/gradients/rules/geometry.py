@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradiometer.gradients.kernels import Window
+
 
 def per_dimension(value: Any, dimensions: int) -> tuple[int, ...]:
     """An argument of a convolution, such as its stride, with one number for each spatial dimension."""
@@ -67,6 +69,14 @@ class Geometry:
         )
         length = 1 + sum((count - 1) * jump for count, jump in zip(outputs, jumps, strict=True))
         return Lines(sizes, length, taps)
+
+    def on_images(self) -> Window | None:
+        """The same for the kernel of our own, which reads images; a line is an image of height 1."""
+        if len(self.kernel) > 2:
+            return None
+        one, none = ((1,), (0,)) if len(self.kernel) == 1 else ((), ())
+        padding = tuple(before for before, _ in self.padding)
+        return Window(one + self.kernel, one + self.stride, none + padding, one + self.dilation, self.groups)
 
     def pad(self, inputs: Tensor, outputs: tuple[int, ...]) -> Tensor:
         """Pad the spatial dimensions of (N, C, *pixels), and cut what no window reaches. Keeps the memory format."""

@@ -1,0 +1,10 @@
+"""Kernels in C, for what no sequence of tensor operations does as fast.
+
+They are compiled with the compiler of the machine when they are first needed, and kept in the user's cache folder.
+Where there is no compiler, or the environment variable `GRADIOMETER_KERNELS` is `off`, other exact forms do the same.
+"""
+
+from gradiometer.gradients.kernels.correlation import Rows, Window, fits, rows
+from gradiometer.gradients.kernels.library import SWITCH, missing
+
+__all__ = ["SWITCH", "Rows", "Window", "fits", "missing", "rows"]

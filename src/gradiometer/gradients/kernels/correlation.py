@@ -1,0 +1,151 @@
+"""Statistics of the weight gradients of convolutions, by the kernel in `correlation.c`."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradiometer.gradients.kernels import library
+
+_REALS = {torch.float32: "float", torch.float64: "double"}
+
+_SIZES = (
+    *("batch", "groups", "inputs", "outputs", "padded", "height", "width", "rows", "columns"),
+    *("kernel_high", "kernel_wide", "stride_down", "stride_right", "padding_top", "padding_left"),
+    *("dilation_down", "dilation_right", "input_sample", "input_row", "input_pixel"),
+    *("error_sample", "error_row", "error_pixel", "threads"),
+)
+
+
+class _Task(ctypes.Structure):
+    """The structure of the same name in C."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in _SIZES)
+
+
+class _Results(ctypes.Structure):
+    """The structure of the same name in C."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("squares", "magnitudes", "totals", "products", "reference"))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Sums over all that belongs to an output channel of a weight, (B, O) each.
+
+    Attributes:
+        squares: Of squares of the gradient.
+        magnitudes: Of absolute values, if asked for.
+        totals: Of the errors themselves, the gradient of a bias, if asked for.
+        products: Of products with a reference, if there is one.
+    """
+
+    squares: Tensor
+    magnitudes: Tensor | None = None
+    totals: Tensor | None = None
+    products: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a kernel moves over images, with two numbers for each: height before width.
+
+    Attributes:
+        kernel: Its size.
+        stride: Steps.
+        padding: Zeros above and on the left; on the other sides there are as many as it takes.
+        dilation: Distances between its elements.
+        groups: Groups of channels.
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
+def fits(inputs: Tensor, errors: Tensor) -> bool:
+    """Whether the kernel can read images (B, C, H, W) and errors (B, O, H', W') of this kind, and is there.
+
+    It takes float32 and float64 in main memory. Compiles the kernel when asked for the first time.
+    """
+    plain = all(type(tensor) is Tensor and tensor.layout == torch.strided for tensor in (inputs, errors))
+    return (
+        plain
+        and inputs.device.type == errors.device.type == "cpu"
+        and inputs.dtype == errors.dtype
+        and inputs.dtype in _REALS
+        and library.missing(_REALS[inputs.dtype]) is None
+    )
+
+
+def rows(
+    inputs: Tensor,
+    errors: Tensor,
+    reference: Tensor | None,
+    window: Window,
+    *,
+    magnitudes: bool = False,
+    totals: bool = False,
+) -> Rows:
+    """Statistics of the gradients of a weight (O, C / groups, *kernel) for each sample.
+
+    Args:
+        inputs: Images (B, C, H, W); channels are the fastest dimension in memory, or are copied to be.
+        errors: Gradients of the outputs (B, O, H', W'), likewise.
+        reference: A tensor of the shape of the weight to take products with, or None.
+        window: How the kernel moves.
+        magnitudes: Whether sums of absolute values are wanted.
+        totals: Whether sums of the errors are wanted.
+    """
+    kernels = library.load(_REALS[inputs.dtype])
+    inputs, errors = _channels_fastest(inputs), _channels_fastest(errors)
+    batch, outputs = len(errors), errors.shape[1] // window.groups
+    lanes = kernels.lanes()
+    padded = -(-outputs // lanes) * lanes
+    found = inputs.new_zeros(1 + magnitudes + totals + (reference is not None), batch, window.groups, padded)
+    parts = iter(found)
+    given = {"squares": next(parts)}
+    given |= {name: next(parts) for name, wanted in (("magnitudes", magnitudes), ("totals", totals)) if wanted}
+    if reference is not None:
+        arranged = reference.to(inputs.dtype).unflatten(0, (window.groups, outputs)).permute(0, 3, 4, 2, 1)
+        given["reference"] = torch.nn.functional.pad(arranged, (0, padded - outputs)).contiguous()
+        given["products"] = next(parts)
+    if errors.numel():
+        kernels.correlate(
+            ctypes.byref(_task(inputs, errors, window, padded)),
+            ctypes.c_void_p(inputs.data_ptr()),
+            ctypes.c_void_p(errors.data_ptr()),
+            ctypes.c_void_p(errors.data_ptr() + _extent(errors) * errors.element_size()),
+            ctypes.byref(_Results(**{name: tensor.data_ptr() for name, tensor in given.items()})),
+        )
+    given.pop("reference", None)
+    return Rows(**{name: tensor[..., :outputs].flatten(1) for name, tensor in given.items()})
+
+
+def _channels_fastest(images: Tensor) -> Tensor:
+    """Images whose channels follow each other in memory, and whose pixels do not share it."""
+    if images.stride(1) == 1 and min(images.stride()) > 0:
+        return images
+    return images.clone(memory_format=torch.channels_last)
+
+
+def _extent(tensor: Tensor) -> int:
+    """Elements from the first to behind the last."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    return 1 + sum((size - 1) * stride for size, stride in steps)
+
+
+def _task(inputs: Tensor, errors: Tensor, window: Window, padded: int) -> _Task:
+    return _Task(
+        *(len(errors), window.groups, inputs.shape[1] // window.groups, errors.shape[1] // window.groups, padded),
+        *(inputs.shape[2], inputs.shape[3], errors.shape[2], errors.shape[3]),
+        *window.kernel, *window.stride, *window.padding, *window.dilation,
+        *(inputs.stride(0), inputs.stride(2), inputs.stride(3)),
+        *(errors.stride(0), errors.stride(2), errors.stride(3)),
+        torch.get_num_threads(),
+    )  # fmt: skip

@@ -1,0 +1,176 @@
+"""From C source to functions in this process: find a compiler, compile once, keep the result.
+
+The compiled file is named by everything that it depends on: source, command, compiler and processor. So a new release
+or another machine with the same home folder compiles its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+SWITCH = "GRADIOMETER_KERNELS"
+"""Environment variable; `off` means that nothing is compiled and no kernel is used."""
+
+#: Options for the instructions that this processor has, in the order in which they are tried.
+_TARGETS = (("-march=native",), ("-mcpu=native",), ())
+_COMPILE = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-fPIC", "-fopenmp", "-c")
+#: A compilation takes about a second; one that takes this long has failed.
+_PATIENCE = 120.0
+
+
+class Unavailable(Exception):
+    """There are no kernels on this machine; the message says why."""
+
+
+def load(real: str) -> ctypes.CDLL:
+    """The kernels for one type of numbers.
+
+    Args:
+        real: `float` or `double`.
+
+    Raises:
+        Unavailable: There is no compiler, it fails, or kernels are switched off.
+    """
+    outcome = _attempt(real)
+    if isinstance(outcome, str):
+        raise Unavailable(outcome)
+    return outcome
+
+
+def missing(real: str = "float") -> str | None:
+    """Why there are no kernels for a type of numbers, or None where there are some.
+
+    Args:
+        real: `float` or `double`.
+    """
+    outcome = _attempt(real)
+    return outcome if isinstance(outcome, str) else None
+
+
+@functools.cache
+def _attempt(real: str) -> ctypes.CDLL | str:
+    """The kernels, or why there are none: one attempt is enough."""
+    try:
+        return _loaded(real)
+    except (Unavailable, OSError) as error:
+        return str(error)
+
+
+def _loaded(real: str) -> ctypes.CDLL:
+    if os.environ.get(SWITCH, "").lower() == "off":
+        raise Unavailable(f"switched off by {SWITCH}=off")
+    compiler = _compiler()
+    source = resources.files(__package__).joinpath("correlation.c").read_bytes()
+    path = _folder() / f"correlation-{real}-{_key(source, compiler)}.so"
+    try:
+        return _opened(path)
+    except OSError:  # not there yet, or damaged
+        _compile(source, compiler, real, path)
+        return _opened(path)
+
+
+def _opened(path: Path) -> ctypes.CDLL:
+    # Functions of OpenMP are left open in it: they are found among those that torch has loaded, so that both share one
+    # set of threads.
+    kernels = ctypes.CDLL(str(path))
+    kernels.lanes.restype = ctypes.c_int64
+    kernels.correlate.restype = None
+    return kernels
+
+
+def _compiler() -> list[str]:
+    """The command of the C compiler: that of the variable CC, or the first that there is."""
+    given = shlex.split(os.environ.get("CC", ""))
+    for command in [given] if given else [["cc"], ["gcc"], ["clang"]]:
+        found = shutil.which(command[0])
+        if found is not None:
+            return [found, *command[1:]]
+    raise Unavailable(f"there is no C compiler {given[0]!r}" if given else "there is no C compiler (cc, gcc, clang)")
+
+
+def _key(source: bytes, compiler: list[str]) -> str:
+    """What a compiled file depends on, as a short name."""
+    binary = Path(compiler[0]).stat()
+    parts = [*compiler, str(binary.st_size), str(int(binary.st_mtime)), *_COMPILE, _processor(), sys.platform]
+    return hashlib.sha256(source + "\n".join(parts).encode()).hexdigest()[:20]
+
+
+def _processor() -> str:
+    """What instructions the processor has."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    told = ("model name", "flags", "Features", "CPU part", "isa")
+    return platform.machine() + "".join(sorted({line for line in lines if line.startswith(told)}))
+
+
+def _folder() -> Path:
+    """Where compiled files are kept: a folder that belongs to the user, or one for this process alone."""
+    base = os.environ.get("XDG_CACHE_HOME") or (Path.home() / ".cache" if _has_home() else "")
+    try:
+        folder = Path(base) / "gradiometer" / "kernels" if base else None
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if os.access(folder, os.W_OK):
+                return folder
+    except OSError:
+        pass
+    return _own_folder()
+
+
+def _has_home() -> bool:
+    try:
+        return Path.home().is_dir()
+    except RuntimeError:
+        return False
+
+
+@functools.cache
+def _own_folder() -> Path:
+    """A fresh folder that nobody else can write to; it goes when the process ends."""
+    holder = tempfile.TemporaryDirectory(prefix="gradiometer-kernels-", ignore_cleanup_errors=True)
+    _kept.append(holder)
+    return Path(holder.name)
+
+
+_kept: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def _compile(source: bytes, compiler: list[str], real: str, path: Path) -> None:
+    """Compile and link next to the final place, and move the result there at once."""
+    said = ""
+    with tempfile.TemporaryDirectory(prefix="compiling-", dir=path.parent, ignore_cleanup_errors=True) as folder:
+        text, compiled, linked = (str(Path(folder) / name) for name in ("correlation.c", "correlation.o", "linked.so"))
+        Path(text).write_bytes(source)
+        for target in _TARGETS:
+            # Linked without -fopenmp, which would bring a second set of threads along.
+            steps = (
+                [*compiler, *_COMPILE, *target, f"-DREAL={real}", text, "-o", compiled],
+                [*compiler, "-shared", compiled, "-o", linked],
+            )
+            said = next(filter(None, map(_run, steps)), "")
+            if not said:
+                Path(linked).replace(path)
+                return
+    raise Unavailable(f"{compiler[0]} cannot compile the kernels: {said}")
+
+
+def _run(command: list[str]) -> str:
+    """Run a command; what it complains of, or nothing."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return (done.stderr.strip() or f"exit code {done.returncode}") if done.returncode else ""
