@@ -58,9 +58,9 @@ def join(first: Inputs, second: Inputs) -> Inputs:
     raise InputError("two batches of different structure")
 
 
-def probing(inputs: Inputs, size: int) -> Inputs:
+def probing(inputs: Inputs, size: int, seed: int = 0) -> Inputs:
     """A batch of the given size that looks like the inputs, with samples that all differ from each other."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
 
     def changed(tensor: Tensor) -> Tensor:
         rows = tensor.detach()[torch.arange(size, device=tensor.device) % len(tensor)].clone()

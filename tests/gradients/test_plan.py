@@ -1,0 +1,37 @@
+"""The check of a plan against the loop: what leaves a parameter to the loop, and what does not."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gradiometer.gradients import Gradiometer
+from gradiometer.gradients.reader import Reader
+
+
+@pytest.mark.parametrize(
+    ("factor", "draws", "path"),
+    [(1.01, 2, "outer"), (1.01, 99, "loop"), (2.0, 2, "loop")],
+    ids=["one draw, a little", "every draw, a little", "one draw, a lot"],
+)
+def test_a_switched_unit_is_no_wrong_rule(
+    factor: float, draws: int, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sample that differs a little may be a unit at its kink; other samples have the last word."""
+    backward, calls = Reader.backward, itertools.count()
+
+    def disturbed(self: Reader, *given: Any, **named: Any) -> dict[str, Tensor]:
+        found = backward(self, *given, **named)
+        if next(calls) < draws and "0.weight" in found:
+            found["0.weight"][1] *= factor
+        return found
+
+    monkeypatch.setattr(Reader, "backward", disturbed)
+    network = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).eval()
+    lines = Gradiometer(network).plan(torch.rand(5, 4)).lines
+    assert {line.parameter: line.path for line in lines}["0.weight"] == path
+    assert {line.path for line in lines if line.parameter != "0.weight"} == {"outer", "sum"}
