@@ -60,6 +60,8 @@ class Correlation(Factor):
         self._patches = self._lines is None or self._channels[0] * self._lines.run < _ROWS
         self._depthwise = self._channels[0] == 1 < geometry.groups and self._positions >= _MANY
         self._window = geometry.on_images() if inputs.shape[1] == 1 and kernels.fits(self.inputs, self.errors) else None
+        #: What the kernel found last: squares are always among it.
+        self._rows: kernels.Rows | None = None
         shape = torch.Size((errors.shape[2], self._channels[0], *geometry.kernel))
         super().__init__(len(inputs), shape)
         self.explicit_form, self.form = self._choose()
@@ -98,7 +100,7 @@ class Correlation(Factor):
     def squared_norms(self) -> Tensor:
         """Squared norms (B,)."""
         if self.form == "kernel":
-            return self.rows().squares.sum(1)
+            return (self.rows() if self._rows is None else self._rows).squares.sum(1)
         if self.form == "gram":
             return torch.cat([self._gram(*bounds) for bounds in self._gram_chunks()])
         if self.form == "groups":
@@ -124,7 +126,8 @@ class Correlation(Factor):
         if len(self._outputs) == 1:  # a line is an image of height 1
             inputs, errors = inputs.unsqueeze(2), errors.unsqueeze(2)
             reference = None if reference is None else reference.unsqueeze(2)
-        return kernels.rows(inputs, errors, reference, self._window, magnitudes=magnitudes, totals=totals)
+        self._rows = kernels.rows(inputs, errors, reference, self._window, magnitudes=magnitudes, totals=totals)
+        return self._rows
 
     def sides(self, directions: int) -> Sides | None:
         """Both sides where that is cheaper: several directions cost as much as one with that many times the outputs."""
