@@ -99,7 +99,7 @@ def measure(images: torch.Tensor, labels: torch.Tensor | None, settings: Setting
     ratios = [one / other for one, other in zip(seconds["reading"], seconds["training"], strict=True)]
     return {
         "settings": asdict(settings),
-        "environment": environment(),
+        "environment": environment({"torch", "gradiometer"}),
         "network": NETWORK,
         "seconds": {name: sum(values) for name, values in seconds.items()},
         "portions": seconds,
