@@ -8,9 +8,12 @@ A page has a table between `<!-- table: RECORDS -->` and `<!-- end of table -->`
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gradiometer.benchmarks import probes, records, rendering, tables
 
@@ -24,8 +27,9 @@ def rendered(page: str) -> str:
     """The text of a page with every table rendered anew."""
 
     def block(match: re.Match[str]) -> str:
-        if match[2].endswith("/probes.jsonl"):
-            return f"{match[1]}\n{_probes(ROOT / match[2])}\n{match[3]}"
+        for ending, render in (("/probes.jsonl", _probes), ("/instrument.json", _instrument)):
+            if match[2].endswith(ending):
+                return f"{match[1]}\n{render(ROOT / match[2])}\n{match[3]}"
         found = records.read(ROOT / match[2])
         known_only = [record for record in found if record.protocol == "known-only"]
         figures = tables.arrange(found)
@@ -43,6 +47,31 @@ def _probes(path: Path) -> str:
     found = [record for record in probes.read(path) if record.data == "RetinaMNIST, test, pixels local"]
     parts = [probes.arrange(found, "AUROC"), probes.arrange(found, "AUROC", "difference")]
     return "\n".join(f"**{part.title}**\n\n{rendering.to_markdown(part)}" for part in parts)
+
+
+def _instrument(path: Path) -> str:
+    """What a reading costs on each network, beside a training step and the ways that there were before."""
+    lines = [
+        (
+            "| network, batch | reading, ms a sample | training step, ms a sample | reading / step | memory / step "
+            "| loop / reading | pytorch-ood / reading |"
+        ),
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for section in json.loads(path.read_text(encoding="utf-8"))["sections"]:
+        rows = {row["name"]: row for row in section["rows"]}
+        ours, step = rows["instrument"], rows["training-step"]
+        cells = [f"{section['title']}, {section['batch']}"]
+        cells += [f"{1e3 * row['median'] / section['batch']:.3g}" for row in (ours, step)]
+        cells += [_ratio(ours, "to_training_step"), _ratio(ours, "memory_to_training_step")]
+        cells += [_ratio(rows.get(name, {}), "to_instrument") for name in ("loop", "pytorch-ood")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _ratio(row: Mapping[str, Any], name: str) -> str:
+    found = (row.get("ratios") or {}).get(name)
+    return "–" if found is None else f"{found:.2f}"
 
 
 def main() -> int:

@@ -209,16 +209,24 @@ def _joined(
     several: bool,
 ) -> dict[str, Tensor]:
     """The statistics of all labels and parameters, with the scale of the seeds put back in."""
-    values: dict[str, list[Tensor]] = {name: [] for name in parameters}
+    labels: list[list[Tensor]] = []
     for statistic, exponent in zip(found, exponents, strict=True):
         exponent = exact(exponent)
         scale = torch.exp2(
             torch.stack([one * exponent for one in power], -1) if isinstance(power, tuple) else power * exponent
         )
-        for name, parameter in parameters.items():
-            value = statistic.get(name)
-            if value is None:
-                value = reduce(name, Zero(batch, parameter))
-            shape = (*scale.shape, *(1,) * (value.ndim - scale.ndim))
-            values[name].append((value * scale.view(shape)).to(value.dtype))
-    return {name: torch.stack(parts, 1) if several else parts[0] for name, parts in values.items()}
+        values = [
+            reduce(name, Zero(batch, parameter)) if (value := statistic.get(name)) is None else value
+            for name, parameter in parameters.items()
+        ]
+        if all(value.shape == scale.shape for value in values):
+            labels.append([*(torch.stack(values) * scale).to(values[0].dtype)])
+            continue
+        shapes = [(*scale.shape, *(1,) * (value.ndim - scale.ndim)) for value in values]
+        labels.append(
+            [(value * scale.view(shape)).to(value.dtype) for value, shape in zip(values, shapes, strict=True)]
+        )
+    parts = zip(*labels, strict=True) if several else ([value] for value in labels[0])
+    return {
+        name: torch.stack(tuple(part), 1) if several else part[0] for name, part in zip(parameters, parts, strict=True)
+    }

@@ -63,7 +63,7 @@ class Program:
         channels_last: Whether images pass through convolutions with channels as the fastest dimension in memory.
         folds: Whether batch norms are folded into the convolutions before them.
         deferred: Whether it is looked at once, at the end of a pass, if statistics may have left the range of float32:
-            to look at each would make the processor wait for the device each time.
+            to look at each takes time, and would make the processor wait for another device.
     """
 
     steps: list[Step]

@@ -68,7 +68,7 @@ class Reader(Tape):
         self._last = False
         self._several = several
         self._folds = folds
-        self._in_range: list[Tensor] = []
+        self._unseen: list[Tensor] = []
         self.statistics: dict[str, Tensor] = {}
         #: Parameters whose statistic may have left the range of float32 on the way.
         self.doubtful: set[str] = set()
@@ -123,10 +123,11 @@ class Reader(Tape):
             The statistic by name, without parameters that are left to the loop or have no influence.
         """
         self.statistics, self._pending, self._reduce, self._last = {}, [], reduce, last
+        self._unseen = []
         if outputs.requires_grad and self._anchor is not None:
             torch.autograd.grad(outputs, self._anchor, seeds, retain_graph=not last, allow_unused=True)
         self._finish()
-        if self._in_range and not bool(torch.stack([each.to(outputs.device) for each in self._in_range]).all()):
+        if self._unseen and not _in_range(torch.stack([each.to(outputs.device) for each in self._unseen])):
             self._program.deferred = False
             raise Unsure
         return self.statistics
@@ -299,11 +300,10 @@ class Reader(Tape):
         decisive = statistic[..., -1] if self._several else statistic
         if decisive.ndim > 1:
             return  # explicit gradients
-        low, high = torch.aminmax(decisive.abs())
         if self._program.deferred:
-            self._in_range.append((low >= _SMALL) & (high < torch.inf))
+            self._unseen.append(decisive)
             return
-        if float(low) >= _SMALL and float(high) < torch.inf:
+        if _in_range(decisive):
             return
         certain = torch.isfinite(decisive) & (decisive.abs() >= _SMALL)
         if not bool((certain | factor.vanishing().to(certain.device)).all()):
@@ -332,6 +332,12 @@ class Reader(Tape):
                     factor = total(factors)
                     self._keep(name, self._reduce(name, factor), factor)
         self._pending = []
+
+
+def _in_range(statistics: Tensor) -> bool:
+    """Whether none of these may have lost squares to under- or overflow."""
+    low, high = torch.aminmax(statistics.abs())
+    return bool((low >= _SMALL) & (high < torch.inf))
 
 
 def _arrange(leaves: list[Any], weights: dict[int, Tensor]) -> None:

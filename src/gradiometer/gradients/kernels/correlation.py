@@ -113,7 +113,9 @@ def rows(
     given |= {name: next(parts) for name, wanted in (("magnitudes", magnitudes), ("totals", totals)) if wanted}
     if reference is not None:
         arranged = reference.to(inputs.dtype).unflatten(0, (window.groups, outputs)).permute(0, 3, 4, 2, 1)
-        given["reference"] = torch.nn.functional.pad(arranged, (0, padded - outputs)).contiguous()
+        if padded > outputs:
+            arranged = torch.nn.functional.pad(arranged, (0, padded - outputs))
+        given["reference"] = arranged.contiguous()
         given["products"] = next(parts)
     if errors.numel():
         kernels.correlate(
