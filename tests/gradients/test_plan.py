@@ -13,6 +13,22 @@ from gradiometer.gradients import Gradiometer
 from gradiometer.gradients.reader import Reader
 
 
+def test_others_that_are_left_to_the_loop_do_not_stop_the_next_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    backward, calls = Reader.backward, itertools.count()
+
+    def disturbed(self: Reader, *given: Any, **named: Any) -> dict[str, Tensor]:
+        found = backward(self, *given, **named)
+        if next(calls) < 2:
+            found["0.weight"][1] *= 1.01
+            found.get("2.weight", torch.zeros(3))[:] *= 2
+        return found
+
+    monkeypatch.setattr(Reader, "backward", disturbed)
+    network = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).eval()
+    paths = {line.parameter: line.path for line in Gradiometer(network).plan(torch.rand(5, 4)).lines}
+    assert paths == {"0.weight": "outer", "0.bias": "sum", "2.weight": "loop", "2.bias": "sum"}
+
+
 @pytest.mark.parametrize(
     ("factor", "draws", "path"),
     [(1.01, 2, "outer"), (1.01, 99, "loop"), (2.0, 2, "loop")],

@@ -119,6 +119,8 @@ def make_plan(
     for draw in range(1, _DRAWS):
         if not unsure - program.looped:
             break
+        for parameter in parameters.values():
+            parameter.requires_grad_()  # the check leaves those out that it leaves to the loop
         data = samples.probing(x, SAMPLES, seed=draw)
         *_, others = check(data, seeds, loop.statistics(data, seeds, SAMPLES, _norms))
         unsure &= others
