@@ -353,7 +353,7 @@ class Gradiometer:
             check_mode(self.model)
             check_finite(self.model)
             with left_as_found(self.model, self._parameters.values()):
-                self._plans[key] = make_plan(self._parameters, self._forward, self._select, x)
+                self._plans[key] = make_plan(self.model, self._parameters, self._forward, self._select, x)
         return self._plans[key]
 
     def _ranges(self, x: Inputs, size: int) -> list[tuple[int, int]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
 from gradiometer.errors import ModelError
@@ -18,6 +18,7 @@ from gradiometer.gradients.failures import ProgramMismatch, RuleFailure
 from gradiometer.gradients.loop import Loop
 from gradiometer.gradients.planning import SAMPLES, Program, probe
 from gradiometer.gradients.reader import Reader
+from gradiometer.gradients.state import doubled
 from gradiometer.gradients.together import kept_size
 
 #: Largest difference of outputs, relative to the largest output, that is put down to rounding, by dtype.
@@ -26,10 +27,8 @@ _OUTPUT_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 #: Both for shorter types.
 _LOW_PRECISION = 0.3
-#: Largest relative difference of a statistic that one unit within rounding of a kink may make.
+#: Largest relative difference of a statistic that units within rounding of a kink may make.
 _SWITCHED = 0.05
-#: How often other samples are asked where a unit seems to have switched.
-_DRAWS = 4
 #: Number of directions for which the memory of several is estimated.
 SEVERAL = 10
 
@@ -80,11 +79,16 @@ class Plan:
 
 
 def make_plan(
-    parameters: Mapping[str, Tensor], forward: Callable[[Any], Any], select: Callable[[Any], Tensor], x: Any
+    model: nn.Module,
+    parameters: Mapping[str, Tensor],
+    forward: Callable[[Any], Any],
+    select: Callable[[Any], Tensor],
+    x: Any,
 ) -> Plan:
     """Make a plan for inputs of this shape, and check it.
 
     Args:
+        model: The model.
         parameters: The parameters to read; they require gradients.
         forward: The model's forward pass.
         select: Picks the outputs that the objective sees.
@@ -116,15 +120,8 @@ def make_plan(
     turned = {name: value.roll(1, 0) for name, value in expected.items()}
     reader, kept, others = check(samples.rotated(data), seeds.roll(1, 0), turned)
     unsure |= others
-    for draw in range(1, _DRAWS):
-        if not unsure - program.looped:
-            break
-        for parameter in parameters.values():
-            parameter.requires_grad_()  # the check leaves those out that it leaves to the loop
-        data = samples.probing(x, SAMPLES, seed=draw)
-        *_, others = check(data, seeds, loop.statistics(data, seeds, SAMPLES, _norms))
-        unsure &= others
-    program.looped |= unsure
+    if unsure:
+        program.looped |= unsure & _different_in_double(model, parameters, program, forward, select, data, seeds)
     program.deferred = True
     lines = tuple(
         Line(name, tuple(parameter.shape), _path(name, program, reader), len(reader.forms[name]))
@@ -185,6 +182,32 @@ def _check(
             reader.close()
 
 
+def _different_in_double(
+    model: nn.Module,
+    parameters: Mapping[str, Tensor],
+    program: Program,
+    forward: Callable[[Any], Any],
+    select: Callable[[Any], Tensor],
+    data: Any,
+    seeds: Tensor,
+) -> set[str]:
+    """Parameters whose statistics differ from the loop's in float64 too, where no unit is within rounding of a kink.
+
+    All of them where the model cannot be run in float64.
+    """
+    trial = replace(program, looped=set(program.looped))
+    try:
+        with doubled(model):
+            for parameter in parameters.values():
+                parameter.requires_grad_()  # the check leaves those out that it leaves to the loop
+            data, seeds = samples.doubled(data), seeds.double()
+            expected = Loop(forward, select, parameters).statistics(data, seeds, SAMPLES, _norms)
+            *_, unsure = _check(parameters, trial, forward, select, data, seeds, expected)
+    except (RuntimeError, TypeError, ModelError):  # types that the model names itself; devices without float64
+        return set(parameters)
+    return trial.looped | unsure
+
+
 class _OtherFormat(Exception):
     """The model cannot take images in another memory format than its own."""
 
@@ -232,19 +255,18 @@ def _different(
     """Parameters whose statistic differs from the loop's by more than rounding.
 
     A unit within rounding of a kink, such as the zero of a rectifier, is open in the loop and closed in a batch, or the
-    other way round: one sample, and in it what lies before that unit, differs by a little. Other samples will tell.
+    other way round, and what lies before that unit differs by a little.
 
     Returns:
         Those that differ for certain, and those that do as if a unit had switched.
     """
     largest = max((value.max().item() for value in expected.values()), default=0.0)
     tolerance = _TOLERANCE.get(dtype, _LOW_PRECISION)
-    different, unsure = set(), set()
+    different: set[str] = set()
+    unsure: set[str] = set()
     for name, value in expected.items():
         apart = (found.get(name, torch.zeros_like(value)) - value).abs()
         wrong = apart > tolerance * value + 1e-5 * tolerance * largest
-        if int(wrong.sum()) == 1 and bool((apart <= _SWITCHED * value).all()):
-            unsure.add(name)
-        elif bool(wrong.any()):
-            different.add(name)
+        if bool(wrong.any()):
+            (unsure if bool((apart <= _SWITCHED * value).all()) else different).add(name)
     return different, unsure

@@ -58,9 +58,9 @@ def join(first: Inputs, second: Inputs) -> Inputs:
     raise InputError("two batches of different structure")
 
 
-def probing(inputs: Inputs, size: int, seed: int = 0) -> Inputs:
+def probing(inputs: Inputs, size: int) -> Inputs:
     """A batch of the given size that looks like the inputs, with samples that all differ from each other."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
 
     def changed(tensor: Tensor) -> Tensor:
         rows = tensor.detach()[torch.arange(size, device=tensor.device) % len(tensor)].clone()
@@ -84,6 +84,11 @@ def swap_first(inputs: Inputs) -> Inputs:
         return tensor
 
     return _mapped(inputs, changed)
+
+
+def doubled(inputs: Inputs) -> Inputs:
+    """The same batch in float64, where it is numbers."""
+    return _mapped(inputs, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
 
 
 def copied(inputs: Inputs) -> Inputs:

@@ -22,6 +22,20 @@ def uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
 
 
 @contextmanager
+def doubled(model: nn.Module) -> Iterator[None]:
+    """Run a model in float64 for a while; afterwards it has its own tensors back, untouched."""
+    tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()}
+    kept = [(tensor, tensor.data) for tensor in tensors.values()]
+    try:
+        for tensor, values in kept:
+            tensor.data = values.double()
+        yield
+    finally:
+        for tensor, values in kept:
+            tensor.data = values
+
+
+@contextmanager
 def left_as_found(model: nn.Module, differentiated: Iterable[Tensor]) -> Iterator[None]:
     """Let some parameters require gradients, and restore flags, buffers and random state afterwards.
 
