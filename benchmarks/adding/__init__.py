@@ -1,0 +1,1 @@
+"""What gradients add to the best fusion without them: kinds of challenge, readings, candidates, figures."""
