@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from adding import figures, kinds, reading
-from adding.candidates import CANDIDATES, Candidate, class_means, learn, predictions, with_cosines
+from adding.candidates import CANDIDATES, CONFIRMED, STEP, class_means, learn, predictions, with_cosines
 from measuring import markdown
 from measuring.environment import environment
 
@@ -30,7 +30,9 @@ HALVES = (kinds.DESIGN, kinds.CONFIRM)
 NORMS = "norms of gradients in the member `norms`"
 """What `Guard(gradients=True)` does: no sixth member, but more columns for the fifth."""
 
-TOGETHER = "those that add on the design half, together"
+GUARD = "Guard"
+BEST = "Guard with the change under random signs"
+"""The best forward-only fusion: with the control that adds most on the design half."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,26 +75,22 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         guards[gradients].fit(_views(known, gradients), labels, sets.fit.groups.numpy())
 
     halves: dict[str, Any] = {}
-    chosen: list[Candidate] = []
     for half in options.halves:
-        arrays = {"": with_cosines(readings.read(sets.known[half], f"known images, {half}"), means)}
-        for name, images in sets.challenges[half].items():
-            arrays[name] = with_cosines(readings.read(images, name), means)
+        every = half == kinds.DESIGN
+        shown = CANDIDATES if every else CONFIRMED
+        arrays = {"": sets.known[half], **sets.challenges[half]}
+        arrays = {n: with_cosines(readings.read(i, n or "known", every=every), means) for n, i in arrays.items()}
         with_out, with_in = (
             {n: guards[g].surprises(_views(a, g)).sum(1) for n, a in arrays.items()} for g in (False, True)
         )
-        surprises = {c.name: [{n: f(a) for n, a in arrays.items()} for f in members[c.name]] for c in CANDIDATES}
-        rows = _rows(with_out, with_in, surprises, options)
-        if half == kinds.DESIGN:
-            chosen = [c for c, row in zip(CANDIDATES, rows, strict=False) if figures.adds(row)]
-        if chosen:
-            both = [[surprises[c.name][side] for c in chosen] for side in (0, 1)]
-            rows.append(_row(TOGETHER, with_out, both, options))
-        guard = _areas(with_out, options)
+        surprises = {c.name: [{n: f(a) for n, a in arrays.items()} for f in members[c.name]] for c in shown}
+        best = {n: scores + surprises[STEP][1][n] for n, scores in with_out.items()}
         halves[half] = {
             "known_images": len(arrays[""]["logits"]),
-            "guard": {"mean": figures.mean(guard), "kinds": {name: value for name, (value, _) in guard.items()}},
-            "rows": rows,
+            "bases": {
+                GUARD: _base(with_out, surprises, options, with_in),
+                BEST: _base(best, surprises, options),
+            },
         }
     return {
         "schema": 1,
@@ -106,7 +104,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "seed": options.seed,
             "draws": options.draws,
         },
-        "chosen": [candidate.name for candidate in chosen],
         "halves": halves,
     }
 
@@ -114,23 +111,25 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 Scores = Mapping[str, np.ndarray]
 
 
-def _rows(
-    guard: Scores, guard_with: Scores, surprises: Mapping[str, Sequence[Scores]], options: argparse.Namespace
-) -> list[dict[str, Any]]:
-    rows = [_row(name, guard, [[scores] for scores in pair], options) for name, pair in surprises.items()]
-    more = figures.difference(_areas(guard_with, options), _areas(guard, options))
-    kinds_of = {n: figures.difference(_areas(guard_with, options), _areas(guard, options), [n]) for n in guard if n}
-    return [*rows, {"name": NORMS, "adds": more, "kinds": kinds_of}]
-
-
-def _row(
-    name: str, guard: Scores, added: Sequence[Sequence[Scores]], options: argparse.Namespace
+def _base(
+    base: Scores,
+    surprises: Mapping[str, Sequence[Scores]],
+    options: argparse.Namespace,
+    with_norms: Scores | None = None,
 ) -> dict[str, Any]:
-    def fused(members: Sequence[Scores]) -> figures.Areas:
-        return _areas({kind: figures.total([scores, *(m[kind] for m in members)]) for kind, scores in guard.items()}, options)
+    """What each candidate adds to one forward-only fusion."""
+    found = _areas(base, options)
+    rows = [_row(name, base, pair, options) for name, pair in surprises.items()]
+    if with_norms is not None:
+        more = _areas(with_norms, options)
+        each = {kind: figures.difference(more, found, [kind]) for kind in found}
+        rows.append({"name": NORMS, "adds": figures.difference(more, found), "kinds": each})
+    return {"mean": figures.mean(found), "kinds": {name: value for name, (value, _) in found.items()}, "rows": rows}
 
-    alone = [_areas({kind: figures.total([m[kind] for m in members]) for kind in guard}, options) for members in added]
-    return figures.row(name, _areas(guard, options), fused(added[0]), fused(added[1]), alone)
+
+def _row(name: str, base: Scores, pair: Sequence[Scores], options: argparse.Namespace) -> dict[str, Any]:
+    fused = [_areas({kind: scores + added[kind] for kind, scores in base.items()}, options) for added in pair]
+    return figures.row(name, _areas(base, options), fused, [_areas(added, options) for added in pair])
 
 
 def _areas(scores: Scores, options: argparse.Namespace) -> figures.Areas:
@@ -151,40 +150,43 @@ def _say(text: str) -> None:
 def render(document: Mapping[str, Any]) -> str:
     """The whole document in Markdown."""
     settings = document["settings"]
+    about = (
+        f"{settings['model']} (weights {settings['weights_sha256'][:12]}), known: {settings['known']}. Members are "
+        f"fitted on {settings['fit_images']:,} known images, {settings['images']} images of each kind are scored. AUROC in "
+        f"percent; differences are paired, with 95 % bootstrap intervals over images ({settings['draws']} resamples)."
+    )
     parts = [
         "# What readings of gradients add to Guard",
         markdown.environment_text(document["environment"]),
-        f"{settings['model']} (weights {settings['weights_sha256'][:12]}), known: {settings['known']}. Members are fitted on "
-        f"{settings['fit_images']:,} known images, {settings['images']} images of each kind are scored. AUROC in percent; "
-        f"differences are paired, with 95 % bootstrap intervals over images ({settings['draws']} resamples).",
+        about,
     ]
     for half, found in document["halves"].items():
-        parts.append(_half(half, found, document["chosen"]))
+        kinds_of = found["bases"][GUARD]["kinds"]
+        parts.append(f"## {half.capitalize()} half: {len(kinds_of)} kinds, {found['known_images']:,} known images")
+        parts += [_section(name, base) for name, base in found["bases"].items()]
     return "\n\n".join(parts) + "\n"
 
 
-def _half(half: str, found: Mapping[str, Any], chosen: Sequence[str]) -> str:
-    guard = found["guard"]
+def _section(name: str, base: Mapping[str, Any]) -> str:
+    names = list(base["kinds"])
     table = markdown.table(
-        ["sixth member", "alone", "control alone", "Guard + member", "Guard + control", "member − control"],
-        [_cells(row, row["name"] in chosen) for row in found["rows"]],
+        ["one more member", "alone", "control alone", "member adds", "control adds", "member − control"],
+        [_cells(row) for row in base["rows"]],
     )
-    names = list(guard["kinds"])
-    each = [["Guard itself", *(f"{100 * guard['kinds'][name]:.1f}" for name in names)]]
-    each += [[row["name"], *(f"{100 * row['kinds'][n]['value']:+.1f}" for n in names)] for row in found["rows"]]
-    return "\n\n".join(
-        [
-            f"## {half.capitalize()} half: {len(names)} kinds, {found['known_images']:,} known images",
-            f"Guard, forward-only: {100 * guard['mean']:.1f} on average.",
-            table,
-            "What is added, kind by kind:",
-            markdown.table(["sixth member", *names], each),
-        ]
-    )
+    each = [[name, *(f"{100 * base['kinds'][kind]:.1f}" for kind in names)]]
+    each += [[row["name"], *(f"{100 * row['kinds'][kind]['value']:+.1f}" for kind in names)] for row in base["rows"]]
+    parts = [
+        f"### {name}",
+        f"{100 * base['mean']:.1f} on average. **Bold**: both the member and its lead over the control are above zero.",
+        table,
+        "What is added, kind by kind:",
+        markdown.table(["one more member", *names], each),
+    ]
+    return "\n\n".join(parts)
 
 
-def _cells(row: Mapping[str, Any], chosen: bool) -> list[str]:
-    name = f"**{row['name']}**" if chosen else row["name"]
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    name = f"**{row['name']}**" if "alone" in row and figures.adds(row) else row["name"]
     alone = [f"{100 * row[key]:.1f}" if key in row else "–" for key in ("alone", "control_alone")]
     return [name, *alone, *(_signed(row.get(key)) for key in ("adds", "control_adds", "beyond_control"))]
 

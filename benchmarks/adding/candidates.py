@@ -21,6 +21,9 @@ Surprise = Callable[[Arrays], Floats]
 Score = Callable[[Floats, Integers], Floats]
 
 NEIGHBOURS = 10
+STEP = "change under a step"
+"""Name of the candidate whose control, the change under random signs, is the best forward-only member on the design
+half."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def _margin_per(name: str) -> Select:
 
 
 def _own_class(name: str) -> Select:
-    """Of cosines (N, L, C) to the class means those to the mean of the predicted class, and the largest of the others."""
+    """Cosines (N, L) to the mean of the predicted class, and the largest of those to the others."""
 
     def select(arrays: Arrays) -> Floats:
         cosines, classes = arrays[name], predictions(arrays)
@@ -105,6 +108,21 @@ def _nearest_feature(arrays: Arrays) -> Floats:
     return nearest
 
 
+_stepped: Select = _joined(_column("step logits"), _logged("step layers"))
+
+
+def _averaged(arrays: Arrays) -> Floats:
+    """The same change under random signs instead of a step, averaged over the draws."""
+    logits, layers = (arrays[f"shakes {name}"].mean(1) for name in ("logits", "layers"))
+    return np.concatenate([logits, _logs(layers)], axis=1)
+
+
+def _every_draw(arrays: Arrays) -> Floats:
+    """The same, one draw beside the other."""
+    logits, layers = (arrays[f"shakes {name}"].reshape(len(arrays["logits"]), -1) for name in ("logits", "layers"))
+    return np.concatenate([logits, _logs(layers)], axis=1)
+
+
 CANDIDATES: tuple[Candidate, ...] = (
     Candidate("gradient norms", "neighbours", _column("norms"), _column("activations")),
     Candidate("norms divided among layers, by class", "class", _log_ratios("norms"), _log_ratios("activations")),
@@ -130,16 +148,20 @@ CANDIDATES: tuple[Candidate, ...] = (
         _some_layers("directions", slice(0, 1)),
         _some_layers("moments", slice(0, 1)),
     ),
-    Candidate(
-        "change under a step",
-        "class",
-        _joined(_column("step logits"), _logged("step layers")),
-        _joined(_column("shake logits"), _logged("shake layers")),
-    ),
+    Candidate(STEP, "class", _stepped, _averaged),
+    Candidate("change under a step and under random signs", "class", _joined(_stepped, _averaged), _every_draw),
     Candidate("change of norms under a step", "class", _logged("step norms"), _logged("shake activations")),
     Candidate("gradient of the pixels, by frequency", "neighbours", _column("gradient bands"), _column("image bands")),
 )
 """All candidates. One more is one entry."""
+
+
+CONFIRMED: tuple[Candidate, ...] = tuple(
+    candidate
+    for candidate in CANDIDATES
+    if candidate.name == "gradient norms" or "step" in candidate.name or "pixels, by" in candidate.name
+)
+"""What is scored on the confirmation half: those that did not lose on the design half, and the plain norms."""
 
 
 def predictions(arrays: Arrays) -> Integers:
@@ -169,6 +191,8 @@ def learn(density: str, select: Select, known: Arrays, labels: Integers, apart: 
 
 def with_cosines(arrays: Arrays, means: Mapping[str, Floats]) -> dict[str, Floats]:
     """The readings with cosines of second moments and features to their class means, which the controls look at."""
+    if "moments" not in arrays:
+        return dict(arrays)
     features = _features(arrays)
     moments = np.einsum("nlf,lcf->nlc", arrays["moments"], means["moments"])
     return {**arrays, "moment cosines": moments, "feature cosines": features @ means["features"].T}
@@ -197,12 +221,12 @@ def _logs(values: Floats) -> Floats:
     return logs
 
 
-def _neighbours(values: Floats, labels: Integers, held_out: Floats) -> Score:
+def _neighbours(values: Floats, _: Integers, __: Floats) -> Score:
     density = NeighbourDensity(NEIGHBOURS).fit(values)
     return lambda rows, classes: density.score(rows)
 
 
-def _class(values: Floats, labels: Integers, held_out: Floats) -> Score:
+def _class(values: Floats, labels: Integers, _: Floats) -> Score:
     gaussians = ClassGaussians.fit(values, labels)
     return gaussians.to
 
@@ -218,7 +242,7 @@ def _layers(values: Floats, labels: Integers, held_out: Floats) -> Score:
     return lambda rows, classes: member.score(views(rows))
 
 
-def _small(values: Floats, labels: Integers, held_out: Floats) -> Score:
+def _small(_: Floats, __: Integers, ___: Floats) -> Score:
     return lambda rows, classes: -rows[:, 0]
 
 

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gradiometer.benchmarks.metrics import Floats, percentile_interval, resampled_auroc
 
@@ -40,34 +39,28 @@ def mean(found: Areas) -> float:
     return float(np.mean([value for value, _ in found.values()]))
 
 
-def row(name: str, guard: Areas, gradient: Areas, control: Areas, alone: Sequence[Areas]) -> dict[str, Any]:
-    """All figures of one candidate on one half.
+def row(name: str, base: Areas, fused: Sequence[Areas], alone: Sequence[Areas]) -> dict[str, Any]:
+    """All figures of one candidate beside one fusion.
 
     Args:
         name: Of the candidate.
-        guard: Guard without gradients.
-        gradient: Guard with the candidate.
-        control: Guard with its control.
+        base: The fusion without it.
+        fused: The fusion with the candidate, and with its control.
         alone: The candidate by itself, and the control by itself.
     """
+    gradient, control = fused
     return {
         "name": name,
         "alone": mean(alone[0]),
         "control_alone": mean(alone[1]),
-        "adds": difference(gradient, guard),
-        "control_adds": difference(control, guard),
+        "adds": difference(gradient, base),
+        "control_adds": difference(control, base),
         "beyond_control": difference(gradient, control),
-        "kinds": {kind: difference(gradient, guard, [kind]) for kind in guard},
-        "control_kinds": {kind: difference(control, guard, [kind]) for kind in guard},
+        "kinds": {kind: difference(gradient, base, [kind]) for kind in base},
+        "control_kinds": {kind: difference(control, base, [kind]) for kind in base},
     }
 
 
 def adds(row: Mapping[str, Any]) -> bool:
-    """Whether a candidate adds: above zero beside Guard, and beside Guard with the control, at 95 %."""
+    """Whether a candidate adds: above zero without its control, and above what the control adds, at 95 %."""
     return bool(row["adds"]["low"] > 0 and row["beyond_control"]["low"] > 0)
-
-
-def total(surprises: Sequence[npt.NDArray[np.float64]]) -> Floats:
-    """Fisher's sum."""
-    summed: Floats = np.sum(surprises, axis=0)
-    return summed

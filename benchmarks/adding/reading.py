@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,9 @@ WIDTH = 64
 STEP = 2 / 255
 """Size of a step of the input."""
 
+SHAKES = 4
+"""Draws of random signs beside that step; with them a sixth member takes about as long as with the step."""
+
 DRAWS = 4
 """Networks with noise on their weights."""
 
@@ -48,6 +51,10 @@ _STAGES = 2
 _SCHEMA = 1
 _BATCH = 50
 _PORTION = 250
+
+
+Part = Callable[["Readings", Tensor, Here], dict[str, Tensor]]
+"""Reads one thing after the other off the model for a batch."""
 
 
 class Readings:
@@ -93,18 +100,25 @@ class Readings:
             _save(path, means)
         self.means = {name: torch.from_numpy(a) for name, a in safetensors.numpy.load_file(path).items()}
 
-    def read(self, images: Images, name: str) -> Arrays:
-        """All readings of a set (N, ...) by name, from disk where they were read before."""
+    def read(self, images: Images, name: str, *, every: bool = True) -> Arrays:
+        """Readings of a set (N, ...) by name, from disk where they were read before.
+
+        Args:
+            images: The set.
+            name: Its name.
+            every: Whether all readings are taken, or those alone that the candidates to be confirmed are made of.
+        """
+        parts_of = (_forward, _grams, _directed, _moments, _moved, _shaken) if every else (_forward, _moved, _shaken)
         starts = range(0, len(images), _PORTION)
         parts = [
-            self._read(images.select(np.arange(start, min(start + _PORTION, len(images)))), f"{name}, from {start}")
+            self._read(images.select(np.arange(start, min(start + _PORTION, len(images)))), name, parts_of)
             for start in starts
         ]
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
-    def _read(self, images: Images, name: str) -> Arrays:
+    def _read(self, images: Images, name: str, parts_of: Sequence[Part]) -> Arrays:
         found: Arrays = {}
-        for part in (_forward, _grams, _directed, _moments, _moved):
+        for part in parts_of:
             path = self._path(part.__name__, images)
             if not path.is_file():
                 self.said(f"{name}: {part.__name__.strip('_')}")
@@ -131,7 +145,7 @@ class Readings:
         return self.cache / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.safetensors"
 
 
-def _forward(readings: Readings, batch: Tensor, here: Here) -> dict[str, Tensor]:
+def _forward(readings: Readings, batch: Tensor, _: Here) -> dict[str, Tensor]:
     """What Guard reads with gradients: logits, pooled layers, norms of activations and gradients."""
     found = readings.norms.squared_norms(batch, activations=True, means=readings.spread(batch))
     assert found.activations is not None
@@ -139,7 +153,7 @@ def _forward(readings: Readings, batch: Tensor, here: Here) -> dict[str, Tensor]
     return {"logits": found.outputs, "norms": found.values, "activations": found.activations, **pooled}
 
 
-def _grams(readings: Readings, batch: Tensor, here: Here) -> dict[str, Tensor]:
+def _grams(readings: Readings, batch: Tensor, _: Here) -> dict[str, Tensor]:
     """Gram matrices of the gradients of the logits in the last stages, as a few numbers each."""
     grams = readings.last.class_grams(batch)
     count = len(grams.classes)
@@ -158,7 +172,7 @@ def _grams(readings: Readings, batch: Tensor, here: Here) -> dict[str, Tensor]:
     }
 
 
-def _directed(readings: Readings, batch: Tensor, here: Here) -> dict[str, Tensor]:
+def _directed(readings: Readings, batch: Tensor, _: Here) -> dict[str, Tensor]:
     """Directions of the gradients for the predicted class: cosines to the class means, and a projection at random."""
     directions = readings._directions(batch)
     cosines = [directions[name] @ readings.means[name].T for name in readings.matrices]
@@ -168,7 +182,7 @@ def _directed(readings: Readings, batch: Tensor, here: Here) -> dict[str, Tensor
     }
 
 
-def _moments(readings: Readings, batch: Tensor, here: Here) -> dict[str, Tensor]:
+def _moments(readings: Readings, batch: Tensor, _: Here) -> dict[str, Tensor]:
     """Second moments of the patches that each layer sees, projected at random: the forward-only side of a direction.
 
     A random rank-one matrix of each second moment `sum a a'` is `sum (u'a)(v'a)`.
@@ -179,7 +193,7 @@ def _moments(readings: Readings, batch: Tensor, here: Here) -> dict[str, Tensor]
         size = layer.weight[0].numel()
         left, right = _normal(size, 2 * WIDTH, seed=1000 + seed).T.split(WIDTH)
 
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def hook(__: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             (a,) = inputs
             if isinstance(layer, nn.Linear):
                 found[name] = (a @ left.T) * (a @ right.T)
@@ -231,6 +245,21 @@ def _moved(readings: Readings, batch: Tensor, here: Here) -> dict[str, Tensor]:
         drawn = torch.stack([model(batch) for model in readings.noisy]) - here["logits"]
     found["weight noise"] = drawn.double().square().mean(0).gather(1, order)
     return found
+
+
+def _shaken(readings: Readings, batch: Tensor, here: Here) -> dict[str, Tensor]:
+    """Changes under several draws of random signs as large as the step, forward-only and for about as much time."""
+    layers = readings.spread(batch)
+    order = here["logits"].argsort(1, descending=True)
+    logits, moved = [], []
+    for seed in range(1, SHAKES + 1):
+        signs = torch.randint(2, batch.shape[1:], generator=torch.Generator().manual_seed(seed)) * 2 - 1
+        there = readings.norms.activation_norms((batch + STEP * signs).clamp(0, 1), means=layers)
+        logits.append((there.outputs - here["logits"]).gather(1, order))
+        moved.append(
+            torch.stack([_apart(here[f"layer {place}"], there.means[layer]) for place, layer in enumerate(layers)], 1)
+        )
+    return {"shakes logits": torch.stack(logits, 1), "shakes layers": torch.stack(moved, 1)}
 
 
 def _rings(images: Tensor) -> Tensor:
