@@ -153,7 +153,8 @@ def render(document: Mapping[str, Any]) -> str:
     about = (
         f"{settings['model']} (weights {settings['weights_sha256'][:12]}), known: {settings['known']}. Members are "
         f"fitted on {settings['fit_images']:,} known images, and {settings['images']} of each kind are scored. AUROC "
-        f"in percent; differences are paired, with 95 % bootstrap intervals over images ({settings['draws']} resamples)."
+        "in percent; differences are paired, with 95 % bootstrap intervals over images "
+        f"({settings['draws']} resamples)."
     )
     parts = [
         "# What readings of gradients add to Guard",

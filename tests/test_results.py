@@ -23,7 +23,9 @@ def test_the_tables_of_the_documentation_are_rendered_from_records() -> None:
         assert script["rendered"](page) == page, f"{path.name}: run docs/render_tables.py"
 
 
-@pytest.mark.parametrize("folder", sorted(path.parent.name for path in RESULTS.glob("*/records.jsonl.gz")))
+@pytest.mark.parametrize(
+    "folder", sorted(str(path.parent.relative_to(RESULTS)) for path in RESULTS.rglob("records.jsonl.gz"))
+)
 def test_the_tables_of_the_lecture_are_rendered_from_records(folder: str) -> None:
     found = records.read(RESULTS / folder / "records.jsonl.gz")
     path = RESULTS / folder / "differences.jsonl.gz"
@@ -34,6 +36,11 @@ def test_the_tables_of_the_lecture_are_rendered_from_records(folder: str) -> Non
 def test_the_cards_of_the_networks_are_rendered_from_training_records() -> None:
     script = runpy.run_path(str(ROOT / "docs" / "render_models.py"))
     assert (RESULTS / "models" / "README.md").read_text(encoding="utf-8") == script["rendered"]()
+
+
+def test_the_table_of_trainings_is_rendered_from_differences() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "render_seeds.py"))
+    assert (RESULTS / "seeds" / "README.md").read_text(encoding="utf-8") == script["rendered"]()
 
 
 def test_the_tables_of_gradcon_are_rendered_from_records() -> None:
