@@ -107,3 +107,35 @@ def test_it_reads_the_smallest_parameter_and_says_when_that_is_too_large(
     monkeypatch.setattr(module, "LARGEST", 100)
     with pytest.raises(InputError, match=f"'{LAST}', has 512 entries"):
         GradCon(network, mean_gradient(network, images(5)), score="whitened").fit(images(20))
+
+
+def test_the_cosines_of_images_and_errors_are_added_in_standard_deviations(
+    network: AutoEncoder, tmp_path: Path
+) -> None:
+    known, others = images(30), images(6, 1)
+    gradients = [Gradiometer(network, Reconstruction(), DECODER).gradients(x)[LAST] for x in (known, others)]
+    with torch.no_grad():
+        errors = [network(x) - x for x in (known, others)]
+    expected = np.zeros(len(others))
+    for first, second in (gradients, (known - 0.5, others - 0.5), errors):
+        learnt, tested = (x.flatten(1).double().numpy() for x in (first, second))
+        expected -= by_definition(learnt, tested) / by_definition(learnt, learnt).std()
+    detector = GradCon(network, mean_gradient(network, known), score="aligned").fit(known)
+    np.testing.assert_allclose(detector.predict(others), expected, rtol=1e-3)
+    detector.save(tmp_path / "d.safetensors")
+    again = GradCon.load(tmp_path / "d.safetensors")
+    assert again.predict(others).numpy().tobytes() == detector.predict(others).numpy().tobytes()
+
+
+def test_images_are_looked_at_no_larger_than_needed() -> None:
+    network = make_network("cae", 3, 28, seed=0).eval()
+    x = torch.rand(40, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    control = Whitened(network, DECODER, ("image",)).fit(x, 16)
+    halved = WhiteDirection.of(torch.nn.functional.avg_pool2d(x - 0.5, 2).flatten(1))
+    torch.testing.assert_close(
+        control.measure(x)[:, 0],
+        halved.cosines(torch.nn.functional.avg_pool2d(x - 0.5, 2).flatten(1)),
+        atol=1e-5,
+        rtol=0,
+    )
+    assert control.columns == ("whitened cosine of the image",)

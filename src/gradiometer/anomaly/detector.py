@@ -16,7 +16,7 @@ from gradiometer.anomaly.directions import Subspace
 from gradiometer.anomaly.losses import latent_loss, reconstruction_loss
 from gradiometer.anomaly.networks import NETWORKS, VariationalAutoEncoder, make_network
 from gradiometer.anomaly.training import Trained
-from gradiometer.anomaly.whitening import Whitened
+from gradiometer.anomaly.whitening import ALL, Whitened
 from gradiometer.detectors import Detector, Measurement, NeighbourDensity, Samples, register
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.inputs import Inputs, batches
@@ -30,7 +30,9 @@ from gradiometer.models.stored import load_weights
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
 
-Score = Literal["combined", "fused", "reconstruction", "latent", "gradient", "density", "subspace", "whitened"]
+Score = Literal[
+    "combined", "fused", "reconstruction", "latent", "gradient", "density", "subspace", "whitened", "aligned"
+]
 """What the score is made of."""
 
 BETA = 0.12
@@ -45,7 +47,7 @@ _KEPT = ("score", "beta", "neighbours", "directions", "memory", "batch_size")
 MEMBERS: tuple[Score, ...] = ("reconstruction", "combined", "density")
 """What `fused` is made of: the set that was best on five validation classes of CIFAR-10."""
 
-_LEARNT, _LEARNERS = ("fused", "density"), ("subspace", "whitened")
+_LEARNT, _LEARNERS = ("fused", "density"), ("subspace", "whitened", "aligned")
 _NETWORK, _REFERENCE, _DENSITY, _TAIL = "network.", "reference.", "density.", "tail."
 
 
@@ -66,11 +68,13 @@ class GradCon(Detector):
     | `density` | distance to the k-th nearest normal image in the losses, and the angle and length of each gradient |
     | `subspace` | share of the gradients outside of the main directions of normal images, mean over layers: ours |
     | `whitened` | minus the cosine with the mean of normal images, in the last layer, after whitening: ours |
+    | `aligned` | the sum of `whitened` and of the same cosine of the image and of its reconstruction error: ours |
 
     `subspace` asks for more than one direction: the reference is the mean of the gradients of normal images, which
     differ among themselves, and the space that holds most of them is learnt in fit from a second pass. `whitened` keeps
     to one direction, and lets others count less the more normal gradients vary along them; it reads the smallest of the
     constrained parameters, whose covariance can be learnt from some hundreds of images, and also takes a second pass.
+    `aligned` adds what pixels say by the same rule, each part in standard deviations of normal images.
 
     The file of this detector holds the auto-encoder and its reference gradients too, so that one file is all there is.
 
@@ -191,7 +195,10 @@ class GradCon(Detector):
         return self._reference
 
     def fit(self, known: Any, *, challenges: Any = None) -> Self:
-        """Learn what normal images look like; see `Detector.fit`. `subspace` and `whitened` read them twice."""
+        """Learn what normal images look like; see `Detector.fit`.
+
+        They are read a second time for `subspace`, `whitened` and `aligned`.
+        """
         self._learnt = None
         if (learner := self._learner()) is not None:
             known = list(batches(known, self.batch_size, "known images"))
@@ -244,8 +251,8 @@ class GradCon(Detector):
 
         Returns:
             (B, F) float64: reconstruction loss, latent loss of a variational network, with `subspace` the share of
-            each gradient outside of it, with `whitened` the whitened cosine, and for each constrained parameter the
-            cosine and the squared length of its gradient.
+            each gradient outside of it, with `whitened` and `aligned` whitened cosines, and for each constrained
+            parameter the cosine and the squared length of its gradient.
 
         Raises:
             InputError: As for predict.
@@ -257,8 +264,8 @@ class GradCon(Detector):
         """Any of the scores (B,) from the statistics (B, F).
 
         Args:
-            score: `density` and `fused` need a detector that was fitted for `fused`, `subspace` and `whitened` one that
-                was fitted for them.
+            score: `density` and `fused` need a detector that was fitted for `fused`; `subspace`, `whitened` and
+                `aligned` need one that was fitted for them.
             statistics: As `statistics` gives them.
         """
         count = len(self.reference)
@@ -319,7 +326,7 @@ class GradCon(Detector):
     def _profile(self, statistics: Floats) -> Floats:
         count = len(self.reference)
         logs = np.log(np.maximum(statistics, np.finfo(np.float64).tiny))
-        signed = slice(self._losses if self.score == "whitened" else -2 * count, -count)
+        signed = slice(self._losses if isinstance(self._learnt, Whitened) else -2 * count, -count)
         logs[:, signed] = statistics[:, signed]
         return logs
 
@@ -379,7 +386,10 @@ class GradCon(Detector):
         """What learns from the gradients of normal images for the score, when it needs that."""
         if self.score == "subspace":
             return Subspace(self.model, self.layers, self.directions, self.memory)
-        return Whitened(self.model, self.layers, self.memory) if self.score == "whitened" else None
+        if self.score in ("whitened", "aligned"):
+            members = ALL if self.score == "aligned" else ALL[:1]
+            return Whitened(self.model, self.layers, members, self.memory)
+        return None
 
 
 def _divided(known: Samples) -> tuple[Array, Array]:

@@ -49,9 +49,9 @@ class Options(Reading):
         "what the reference keeps at each step; 1 for the mean over all steps", 1.0, group=_CONSTRAINT
     )
     start: int = option("steps before the reference begins", 0, group=_CONSTRAINT)
-    score: Literal["combined", "fused", "reconstruction", "latent", "gradient", "density", "subspace", "whitened"] = (
-        option("what an image is scored by", "combined", group=_DETECTOR)
-    )
+    score: Literal[
+        "combined", "fused", "reconstruction", "latent", "gradient", "density", "subspace", "whitened", "aligned"
+    ] = option("what an image is scored by", "combined", group=_DETECTOR)
     beta: float = option("weight of the mean cosine in the combined score", 0.12, group=_DETECTOR)
     neighbours: int = option("k of the density", 10, group=_DETECTOR)
 

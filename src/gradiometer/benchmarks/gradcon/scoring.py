@@ -12,28 +12,30 @@ from torch import Tensor
 
 from gradiometer.anomaly import GradCon, Trained, pixels_hash
 from gradiometer.anomaly.detector import Score
-from gradiometer.anomaly.whitening import WhiteDirection
+from gradiometer.anomaly.whitening import Member, Whitened
 from gradiometer.benchmarks.gradcon.settings import Bench
 from gradiometer.benchmarks.metrics import Floats
 from gradiometer.data import to_unit
 from gradiometer.models import weights_hash
 
-PIXELS, ERRORS = "whitened pixels", "whitened errors"
-"""The whitened cosine of images less a grey one, and of their reconstruction errors: controls of `whitened`."""
+WITHOUT: dict[str, tuple[Member, ...]] = {
+    "whitened pixels": ("image",),
+    "whitened errors": ("error",),
+    "aligned without gradient": ("image", "error"),
+}
+"""Controls of `whitened` and `aligned`: the same of what can be seen without a backward pass."""
 
-CONTROLS = ("reconstruction", "latent", PIXELS, ERRORS)
+CONTROLS = ("reconstruction", "latent", *WITHOUT)
 """Scores that need no gradient."""
 
-_LEARNERS: tuple[Score, ...] = ("whitened", "subspace")
-_BATCH = 500
-_WIDEST = 14
-"""Height and width at which controls see images at most, so that they have about as many entries as gradients."""
+_BATCH = 64
+_LEARNERS: tuple[Score, ...] = ("whitened", "aligned", "subspace")
 
 
 def scores_of(model: str) -> tuple[str, ...]:
     """The scores that a network of this name has."""
     latent = ("latent",) if model.startswith("vae") else ()
-    return ("reconstruction", *latent, "gradient", "combined", "fused", *_LEARNERS, PIXELS, ERRORS)
+    return ("reconstruction", *latent, "gradient", "combined", "fused", *_LEARNERS, *WITHOUT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ class Scorer:
     """
 
     detectors: dict[str, GradCon]
-    controls: dict[str, WhiteDirection]
+    controls: dict[str, Whitened]
     model: str
     trained: Trained
     data: dict[str, str]
@@ -68,13 +70,18 @@ class Scorer:
             wanted: Names of the scores.
         """
         part = known[:fit_images]
-        families = {_family(name) for name in wanted if name not in (PIXELS, ERRORS)}
+        families = {_family(name) for name in wanted if name not in WITHOUT}
         detectors: dict[str, GradCon] = {
             name: GradCon.of(trained, score=name).fit(part.numpy())
             for name in ("fused", *_LEARNERS)
             if name in families
         }
-        controls = {name: WhiteDirection.of(_seen(name, trained, part)) for name in (PIXELS, ERRORS) if name in wanted}
+        layers = trained.record["recipe"]["constraint"]["layers"]
+        controls = {
+            name: Whitened(trained.network, layers, members).fit(part.numpy(), _BATCH)
+            for name, members in WITHOUT.items()
+            if name in wanted
+        }
         return cls(detectors, controls, model, trained, dict(trained.record["sha256"]), len(part))
 
     @property
@@ -91,11 +98,12 @@ class Scorer:
             statistics = detector.statistics(images.numpy())
             spent = time.perf_counter() - started
             for name in scores_of(self.model):
-                if _family(name) == family and name not in self.controls:
+                if _family(name) == family and name not in WITHOUT:
                     found[name], seconds[name] = detector.score_by(_score(name), statistics), spent
         for name, control in self.controls.items():
             started = time.perf_counter()
-            found[name] = -control.cosines(_seen(name, self.trained, images)).numpy()
+            measured = torch.cat([control.measure(to_unit(part)) for part in images.split(_BATCH)])
+            found[name] = control.score(measured.numpy())
             seconds[name] = time.perf_counter() - started
         return Scores(found, seconds, pixels_hash(images), list(images.shape[1:]))
 
@@ -163,14 +171,3 @@ def _family(name: str) -> str:
 def _score(name: str) -> Score:
     """The name as a score of `GradCon`."""
     return next(score for score in get_args(Score) if score == name)
-
-
-def _seen(name: str, trained: Trained, images: Tensor) -> Tensor:
-    """What a control sees of images (B, K, H, W), uint8: vectors (B, D)."""
-    seen = to_unit(images) - 0.5
-    if name == ERRORS:
-        with torch.no_grad():
-            parts = [trained.network(to_unit(part)) - to_unit(part) for part in images.split(_BATCH)]
-        seen = torch.cat(parts)
-    smaller: Tensor = torch.nn.functional.adaptive_avg_pool2d(seen, min(_WIDEST, *images.shape[-2:]))
-    return smaller.flatten(1)

@@ -18,7 +18,7 @@ from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.rendering import Cell, Head, Table, to_markdown
 
 VALIDATION = ("bird", "cat", "deer", "frog", "horse")
-"""Classes of CIFAR-10 that `fused` and `whitened` were chosen on: `numpy.random.default_rng(0).permutation(10)[:5]`."""
+"""Classes of CIFAR-10 that our scores were chosen on: `numpy.random.default_rng(0).permutation(10)[:5]`."""
 
 _DRAWN = ("reconstruction", "gradient")
 _PUBLISHED = "published"
@@ -113,9 +113,7 @@ def _halves_table(records: Sequence[Record]) -> Table:
         cells = [_average([found.get(one) for one in half]) for half in (*halves, classes)]
         rows.append((f"{model}, {detector}, {epochs} epochs", tuple(_cell(value) for value in cells)))
     heads = (f"validation classes ({', '.join(halves[0])})", f"the others ({', '.join(halves[1])})", "all")
-    title = (
-        "cifar10: `fused` and `whitened` were chosen on the validation classes; AUROC in percent, averages over classes"
-    )
+    title = "cifar10: our own scores were chosen on the validation classes; AUROC in percent, averages over classes"
     return Table(title, "network, score", tuple(map(Head, heads)), tuple(rows))
 
 
