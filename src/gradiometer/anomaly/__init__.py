@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gradiometer.anomaly.constraint import Constraint
+from gradiometer.anomaly.curves import Curves
 from gradiometer.anomaly.detector import GradCon
 from gradiometer.anomaly.directions import main_directions, mean_gradient
 from gradiometer.anomaly.export import ARTEFACT, train_gradcon
@@ -15,6 +16,7 @@ __all__ = [
     "AnomalyRecipe",
     "AutoEncoder",
     "Constraint",
+    "Curves",
     "GradCon",
     "Maps",
     "Scale",
