@@ -11,12 +11,10 @@ import torch
 from pytorch_ood.api import DetectorInfo, Paper, Task
 from torch import Tensor, nn
 
+from gradiometer.anomaly import columns
 from gradiometer.anomaly.constraint import DECODER, constrained, unit_vectors
-from gradiometer.anomaly.directions import Subspace
-from gradiometer.anomaly.losses import latent_loss, reconstruction_loss
-from gradiometer.anomaly.networks import NETWORKS, VariationalAutoEncoder, make_network
+from gradiometer.anomaly.networks import NETWORKS, VariationalAutoEncoder, describe_network, rebuild_network
 from gradiometer.anomaly.training import Trained
-from gradiometer.anomaly.whitening import ALL, Whitened
 from gradiometer.detectors import Detector, Measurement, NeighbourDensity, Samples, register
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.inputs import Inputs, batches
@@ -25,7 +23,6 @@ from gradiometer.detectors.storage import Artefact
 from gradiometer.detectors.tails import Tail
 from gradiometer.errors import ArtefactError, InputError, NotFittedError
 from gradiometer.gradients import Gradiometer, Reconstruction
-from gradiometer.models.stored import load_weights
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
@@ -47,7 +44,7 @@ _KEPT = ("score", "beta", "neighbours", "directions", "memory", "batch_size")
 MEMBERS: tuple[Score, ...] = ("reconstruction", "combined", "density")
 """What `fused` is made of: the set that was best on five validation classes of CIFAR-10."""
 
-_LEARNT, _LEARNERS = ("fused", "density"), ("subspace", "whitened", "aligned")
+_LEARNT = ("fused", "density")
 _NETWORK, _REFERENCE, _DENSITY, _TAIL = "network.", "reference.", "density.", "tail."
 
 
@@ -150,7 +147,7 @@ class GradCon(Detector):
         self.training: dict[str, Any] = {}  #: How the auto-encoder was trained, as far as it is known.
         self._density = NeighbourDensity(neighbours)
         self._tails: dict[Score, Tail] = {}
-        self._learnt: Subspace | Whitened | None = None
+        self._learnt: columns.Learner | None = None
         self._reference = None if reference is None else unit_vectors(reference, constrained(model, self.layers))
 
     @classmethod
@@ -219,26 +216,7 @@ class GradCon(Detector):
     def _measure(self, inputs: Inputs) -> Measurement:
         if not isinstance(inputs, Tensor):
             raise InputError(f"an auto-encoder takes images (B, K, H, W), got a {type(inputs).__name__} of tensors")
-        products, squares = self.meter.alignments(inputs, self.reference)
-        columns = [reconstruction_loss(inputs.double(), products.outputs.double()).unsqueeze(1)]
-        names = ["reconstruction loss"]
-        if isinstance(self.model, VariationalAutoEncoder):
-            with torch.no_grad():
-                # The difference of nearly equal numbers: a collapsed code would come out a hair below zero in float32.
-                mean, log_variance = (part.double() for part in self.model.distribution(inputs))
-                columns.append(latent_loss(mean, log_variance).clamp_min(0).unsqueeze(1))
-            names.append("latent loss")
-        if self._learnt is not None:
-            columns.append(self._learnt.measure(inputs))
-            names += self._learnt.columns
-        lengths = squares.values.sqrt()
-        # A gradient without length has no direction: its cosine is 0.
-        cosines = torch.where(lengths > 0, products.values / lengths.clamp_min(torch.finfo(lengths.dtype).tiny), 0.0)
-        columns += [cosines.clamp(-1, 1), squares.values]
-        names += [f"cosine of {name}" for name in products.parameters]
-        names += [f"gradient of {name}" for name in squares.parameters]
-        statistics = torch.cat([column.cpu() for column in columns], 1).numpy()
-        return Measurement(None, statistics.astype(np.float64, copy=False), tuple(names))
+        return columns.read(self.meter, self.reference, inputs, self._learnt)
 
     def _score(self, statistics: Floats) -> Floats:
         return self.score_by(self.score, statistics)
@@ -268,7 +246,6 @@ class GradCon(Detector):
                 `aligned` need one that was fitted for them.
             statistics: As `statistics` gives them.
         """
-        count = len(self.reference)
         scores: Floats
         if score == "fused":
             # Independent p-values are put together by the sum of their logs (Fisher, 1925).
@@ -277,14 +254,14 @@ class GradCon(Detector):
             scores = statistics[:, 0]
         elif score == "latent":
             scores = statistics[:, 1]
-        elif score in _LEARNERS:
+        elif score in columns.LEARNERS:
             if self._learnt is None or score != self.score:
                 raise NotFittedError(f"what {score} needs is learnt by a detector with score={score!r}; call fit first")
-            scores = self._learnt.score(statistics[:, self._losses : -2 * count])
+            scores = self._learnt.score(self._columns.learnt(statistics))
         elif score == "density":
-            scores = self._density.score(self._shape(statistics))
+            scores = self._density.score(self._columns.shape(statistics))
         else:
-            scores = -statistics[:, -2 * count : -count].mean(1)
+            scores = -self._columns.cosines(statistics).mean(1)
             if score == "combined":
                 scores = statistics[:, 0] + self.beta * scores
         return scores
@@ -302,33 +279,23 @@ class GradCon(Detector):
             raise NotFittedError("a profile compares with known images; call fit first")
         return Profile(self._known.reference.z(self._profile(statistics)), self._profile_names(self._known.names))
 
-    def _shape(self, statistics: Floats) -> Floats:
-        """Non-negative statistics of the density: the losses, the angle and the squared length of each gradient."""
-        count = len(self.reference)
-        angles = np.arccos(statistics[:, -2 * count : -count])
-        return np.concatenate([statistics[:, : self._losses], angles, statistics[:, -count:]], axis=1)
-
     @property
-    def _losses(self) -> int:
-        """Columns of the statistics that are losses."""
-        return 2 if isinstance(self.model, VariationalAutoEncoder) else 1
+    def _columns(self) -> columns.Columns:
+        """Where in the statistics each of them is."""
+        return columns.Columns.of(self.meter.model, len(self.reference))
 
     def _learn(self, known: Samples, challenges: Samples | None) -> None:
         statistics = known.statistics
         if self.score == "fused":
             # What a member was fitted on does not surprise it, so a quarter is kept for the p-values.
-            fitted, kept = _divided(known)
-            self._density = NeighbourDensity(self.neighbours).fit(self._shape(statistics[fitted]))
+            fitted, kept = columns.divided(known)
+            self._density = NeighbourDensity(self.neighbours).fit(self._columns.shape(statistics[fitted]))
             self._tails = {one: Tail(self.score_by(one, statistics[kept])) for one in MEMBERS}
         elif self.score == "density":
-            self._density = NeighbourDensity(self.neighbours).fit(self._shape(statistics))
+            self._density = NeighbourDensity(self.neighbours).fit(self._columns.shape(statistics))
 
     def _profile(self, statistics: Floats) -> Floats:
-        count = len(self.reference)
-        logs = np.log(np.maximum(statistics, np.finfo(np.float64).tiny))
-        signed = slice(self._losses if isinstance(self._learnt, Whitened) else -2 * count, -count)
-        logs[:, signed] = statistics[:, signed]
-        return logs
+        return self._columns.logs(statistics, self._learnt)
 
     def _profile_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
         return names
@@ -360,9 +327,8 @@ class GradCon(Detector):
 
     def _describe(self) -> dict[str, Any]:
         described: dict[str, Any] = {"training": self.training}
-        for kind, network in NETWORKS.items():
-            if type(self.model) is network:
-                described["network"] = {"kind": kind, "channels": self.model.channels, "size": list(self.model.extent)}
+        if self._holds_model():
+            described["network"] = describe_network(self.model)
         return described
 
     def _holds_model(self) -> bool:
@@ -372,30 +338,15 @@ class GradCon(Detector):
     def _rebuild(cls, artefact: Artefact) -> nn.Module:
         if not artefact.header.get("holds_model"):
             raise ArtefactError("the file does not hold its auto-encoder, which is one of yours; give it")
-        about = artefact.get("about")["network"]
         prefix = f"state.{_NETWORK}"
         weights = {n.removeprefix(prefix): torch.tensor(a) for n, a in artefact.tensors.items() if n.startswith(prefix)}
-        network = make_network(about["kind"], about["channels"], tuple(about["size"]), seed=0)
-        load_weights(network, weights, "the file of the detector")
-        return network.eval()
+        return rebuild_network(artefact.get("about")["network"], weights)
 
     def _recall(self, described: Mapping[str, Any]) -> None:
         self.training = dict(described.get("training", {}))
 
-    def _learner(self) -> Subspace | Whitened | None:
+    def _learner(self) -> columns.Learner | None:
         """What learns from the gradients of normal images for the score, when it needs that."""
-        if self.score == "subspace":
-            return Subspace(self.model, self.layers, self.directions, self.memory)
-        if self.score in ("whitened", "aligned"):
-            members = ALL if self.score == "aligned" else ALL[:1]
-            return Whitened(self.model, self.layers, members, self.memory)
-        return None
-
-
-def _divided(known: Samples) -> tuple[Array, Array]:
-    """Rows of three quarters of the base images, and of the others; always the same."""
-    groups = np.arange(len(known)) if known.groups is None else known.groups
-    bases = np.unique(groups)
-    chosen = np.random.default_rng(0).permutation(bases)[: max(1, len(bases) // 4)]
-    kept = np.isin(groups, chosen)
-    return np.flatnonzero(~kept), np.flatnonzero(kept)
+        if self.score not in columns.LEARNERS:
+            return None
+        return columns.make_learner(self.score, self.model, self.layers, self.directions, self.memory)
