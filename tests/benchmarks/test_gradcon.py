@@ -10,14 +10,18 @@ import pytest
 import torch
 from PIL import Image
 
-from gradiometer.anomaly import AnomalyRecipe, pixels_hash
+from gradiometer.anomaly import AnomalyRecipe, GradCon, pixels_hash
 from gradiometer.benchmarks import gradcon, records
 from gradiometer.benchmarks.gradcon import measures, tables
 from gradiometer.benchmarks.gradcon.cases import Classes, resized, trained
 from gradiometer.benchmarks.gradcon.references import Components, Neighbours
+from gradiometer.benchmarks.gradcon.scoring import WITHOUT, Scorer, scores_of
 from gradiometer.benchmarks.gradcon.settings import GradConSettings
+from gradiometer.benchmarks.metrics import Interval
 from gradiometer.errors import InputError
 from gradiometer.reports import figures
+
+SCORES = ("reconstruction", "gradient", "combined", "fused", "whitened", "aligned without gradient", "spot")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +62,7 @@ def settings(root: Path, tmp_path_factory: pytest.TempPathFactory) -> GradConSet
         signs="signs",
         epochs=1,
         tile_size=16,
+        scores=SCORES,
         draws=100,  # fewer may leave the figure itself outside
     )
 
@@ -80,7 +85,7 @@ def _recipe(settings: GradConSettings, seed: int) -> AnomalyRecipe:
 
 def test_every_cell_has_a_record_with_seed_hashes_and_interval(settings: GradConSettings, page: str) -> None:
     found = records.read(settings.records)
-    scores = {"reconstruction", "gradient", "combined", "fused"}
+    scores = {*SCORES} - {"spot"}
     classes = [record for record in found if record.known.startswith("cifar10/")]
     assert {(record.known, record.detector) for record in classes} == {
         (f"cifar10/{name}", score) for name in ("rows", "columns", "bright") for score in scores
@@ -93,7 +98,39 @@ def test_every_cell_has_a_record_with_seed_hashes_and_interval(settings: GradCon
         assert record.metrics.auroc.low <= record.metrics.auroc.value <= record.metrics.auroc.high
         assert record.data_sha256["normal"]
         assert record.settings["epochs"] == 1
-        assert record.control == (record.detector in ("reconstruction", "spot"))
+        assert record.control == (record.detector in ("reconstruction", "aligned without gradient", "spot"))
+
+
+def test_a_network_has_every_score_from_few_passes(root: Path, tmp_path: Path) -> None:
+    case = Classes(root, "cifar10").case(0)
+    recipe = AnomalyRecipe(network="vae", epochs=1, batch_size=16)
+    found = trained(case.train, case.validation, recipe, tmp_path)
+    scorer = Scorer.of(found, "vae+grad", case.train, 60, scores_of("vae+grad"))
+    assert {*scorer.detectors} == {"fused", "aligned", "whitened", "subspace"}
+    scores = scorer.scores(case.normal)
+    assert {*scores.values} == {*scores.seconds} == {*scores_of("vae+grad")}
+    images = case.normal.numpy()
+    for name in ("latent", "combined", "whitened", "aligned", "subspace"):
+        alone = GradCon.of(found, score=name).fit(case.train[:60].numpy())
+        np.testing.assert_array_equal(scores.values[name], alone.predict(images).numpy())
+    pixels, errors, both = (scores.values[name] for name in WITHOUT)
+    aligned = scores.values["aligned"] - both
+    # What the gradient adds to the control is its own whitened cosine, on another scale.
+    assert np.corrcoef(aligned, scores.values["whitened"])[0, 1] > 0.999
+    assert np.corrcoef(both, pixels)[0, 1] < 0.999 > np.corrcoef(both, errors)[0, 1]
+
+
+def test_several_seeds_are_averaged_seed_by_seed(settings: GradConSettings, page: str) -> None:
+    one = [record for record in records.read(settings.records) if record.known.startswith("cifar10/")]
+    auroc = Interval(0.5, 0.4, 0.6)
+    other = [replace(record, seed=1, metrics=replace(record.metrics, auroc=auroc)) for record in one]
+    row = next(
+        line for line in tables.to_page([*one, *other], []).splitlines() if line.startswith("| cae+grad, combined, 1 ")
+    )
+    mean = 100 * np.mean([record.metrics.auroc.value for record in one if record.detector == "combined"])
+    low, high = sorted((mean, 50.0))
+    assert row.startswith("| cae+grad, combined, 1 epochs, 2 seeds |")
+    assert row.rstrip(" |").endswith(f"{(mean + 50) / 2:.1f} ({low:.1f}–{high:.1f})")
 
 
 def test_the_tables_are_rendered_from_the_records(settings: GradConSettings, page: str) -> None:

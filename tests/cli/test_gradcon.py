@@ -52,6 +52,15 @@ def test_training_goes_on_where_it_was(trained: Path, run: Run, tmp_path: Path) 
     assert "another constraint" in other.err
 
 
+def test_curves_are_written_for_tensorboard(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
+    words = "train gradcon --known digits@0-10 --epochs 1 --batch-size 32 --score aligned --false-alarm-rate 0.1"
+    said = run(*words.split(), "--out", tmp_path / "run", "--tensorboard", tmp_path / "curves")
+    assert said.code == 0, said.err
+    assert [path.name.split(".")[0] for path in (tmp_path / "curves").iterdir()] == ["events"]
+    assert storage.read(tmp_path / "run" / "gradcon.safetensors").header["parameters"]["score"] == "aligned"
+
+
 def test_a_folder_is_scored_with_a_broken_file_in_it(trained: Path, run: Run, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from gradiometer.anomaly.constraint import Constraint
-from gradiometer.anomaly.detector import GradCon, mean_gradient
-from gradiometer.anomaly.directions import main_directions
+from gradiometer.anomaly.curves import Curves
+from gradiometer.anomaly.detector import GradCon
+from gradiometer.anomaly.directions import main_directions, mean_gradient
 from gradiometer.anomaly.export import ARTEFACT, train_gradcon
 from gradiometer.anomaly.maps import Maps, Scale, Spots, maps_of
 from gradiometer.anomaly.networks import AutoEncoder, VariationalAutoEncoder, make_network
-from gradiometer.anomaly.training import AnomalyRecipe, Trained, pixels_hash, train
+from gradiometer.anomaly.recipe import AnomalyRecipe
+from gradiometer.anomaly.training import Trained, pixels_hash, train
 
 __all__ = [
     "ARTEFACT",
     "AnomalyRecipe",
     "AutoEncoder",
     "Constraint",
+    "Curves",
     "GradCon",
     "Maps",
     "Scale",

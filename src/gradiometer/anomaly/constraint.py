@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gradiometer.errors import InputError
+from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients.arguments import chosen_parameters
 
 SMALLEST = 1e-12
@@ -17,6 +17,9 @@ SMALLEST = 1e-12
 
 DECODER = "decoder.*.weight"
 """The weights of the decoder's convolutions, as published."""
+
+_UNIT = 1e-6
+"""How far the length of a stored unit vector may be from 1 by rounding."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,40 @@ def cosines(gradients: Mapping[str, Tensor], directions: Mapping[str, Tensor]) -
         else:
             found.append((gradient * direction.to(gradient.dtype)).sum() / square.sqrt())
     return torch.stack(found)
+
+
+def unit_vectors(reference: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The unit vectors of a reference, after checking that there is one for each parameter.
+
+    Args:
+        reference: A gradient of each parameter, by name; only its direction counts.
+        parameters: The constrained parameters, by name.
+
+    Returns:
+        Unit vectors in the shape, on the device and of the type of the parameters.
+
+    Raises:
+        InputError: The reference does not fit the parameters.
+        ModelError: It is zero everywhere.
+    """
+    missing, strange = sorted({*parameters} - {*reference}), sorted({*reference} - {*parameters})
+    if missing or strange:
+        what = f"lacks {missing[0]!r}" if missing else f"holds {strange[0]!r}, which is not among the layers"
+        raise InputError(f"the reference {what}; give the mean gradient of each of {', '.join(parameters)}")
+    units = {}
+    for name, parameter in parameters.items():
+        vector = torch.as_tensor(reference[name]).detach().double()
+        if vector.shape != parameter.shape or not bool(torch.isfinite(vector).all()):
+            raise InputError(
+                f"the reference of {name!r} must be finite and of shape {tuple(parameter.shape)}, got "
+                f"{tuple(vector.shape)}"
+            )
+        length = vector.norm()
+        # What a file holds has unit length already, and must come out of it to the last bit.
+        units[name] = (vector if length == 0 or abs(length - 1) < _UNIT else vector / length).to(parameter)
+    if not any(bool(unit.any()) for unit in units.values()):
+        raise ModelError("the reference is zero in every layer, so it has no direction; train for one step or more")
+    return units
 
 
 def _unit(vector: Tensor) -> Tensor:

@@ -11,26 +11,25 @@ import torch
 from pytorch_ood.api import DetectorInfo, Paper, Task
 from torch import Tensor, nn
 
-from gradiometer.anomaly.constraint import DECODER, constrained
-from gradiometer.anomaly.directions import main_directions, outside
-from gradiometer.anomaly.losses import latent_loss, reconstruction_loss
-from gradiometer.anomaly.networks import NETWORKS, VariationalAutoEncoder, make_network
+from gradiometer.anomaly import columns
+from gradiometer.anomaly.constraint import DECODER, constrained, unit_vectors
+from gradiometer.anomaly.networks import NETWORKS, VariationalAutoEncoder, describe_network, rebuild_network
 from gradiometer.anomaly.training import Trained
 from gradiometer.detectors import Detector, Measurement, NeighbourDensity, Samples, register
 from gradiometer.detectors.arguments import encode
-from gradiometer.detectors.checks import place_of
-from gradiometer.detectors.inputs import Inputs, batches, move
+from gradiometer.detectors.inputs import Inputs, batches
 from gradiometer.detectors.profile import Profile
 from gradiometer.detectors.storage import Artefact
 from gradiometer.detectors.tails import Tail
-from gradiometer.errors import ArtefactError, InputError, ModelError, NotFittedError
+from gradiometer.errors import ArtefactError, InputError, NotFittedError
 from gradiometer.gradients import Gradiometer, Reconstruction
-from gradiometer.models.stored import load_weights
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
 
-Score = Literal["combined", "fused", "reconstruction", "latent", "gradient", "density", "subspace"]
+Score = Literal[
+    "combined", "fused", "reconstruction", "latent", "gradient", "density", "subspace", "whitened", "aligned"
+]
 """What the score is made of."""
 
 BETA = 0.12
@@ -42,14 +41,11 @@ DIRECTIONS = 20
 _KEPT = ("score", "beta", "neighbours", "directions", "memory", "batch_size")
 """Arguments that a detector made from another one shares with it."""
 
-_UNIT = 1e-6
-"""How far the length of a stored unit vector may be from 1 by rounding."""
-
 MEMBERS: tuple[Score, ...] = ("reconstruction", "combined", "density")
 """What `fused` is made of: the set that was best on five validation classes of CIFAR-10."""
 
 _LEARNT = ("fused", "density")
-_NETWORK, _REFERENCE, _DENSITY, _TAIL, _BASIS = "network.", "reference.", "density.", "tail.", "basis."
+_NETWORK, _REFERENCE, _DENSITY, _TAIL = "network.", "reference.", "density.", "tail."
 
 
 @register
@@ -68,9 +64,14 @@ class GradCon(Detector):
     | `fused` | the surprise of `reconstruction`, `combined` and `density` together: ours |
     | `density` | distance to the k-th nearest normal image in the losses, and the angle and length of each gradient |
     | `subspace` | share of the gradients outside of the main directions of normal images, mean over layers: ours |
+    | `whitened` | minus the cosine with the mean of normal images, in the last layer, after whitening: ours |
+    | `aligned` | the sum of `whitened` and of the same cosine of the image and of its reconstruction error: ours |
 
     `subspace` asks for more than one direction: the reference is the mean of the gradients of normal images, which
-    differ among themselves, and the space that holds most of them is learnt in fit from a second pass.
+    differ among themselves, and the space that holds most of them is learnt in fit from a second pass. `whitened` keeps
+    to one direction, and lets others count less the more normal gradients vary along them; it reads the smallest of the
+    constrained parameters, whose covariance can be learnt from some hundreds of images, and also takes a second pass.
+    `aligned` adds what pixels say by the same rule, each part in standard deviations of normal images.
 
     The file of this detector holds the auto-encoder and its reference gradients too, so that one file is all there is.
 
@@ -146,8 +147,8 @@ class GradCon(Detector):
         self.training: dict[str, Any] = {}  #: How the auto-encoder was trained, as far as it is known.
         self._density = NeighbourDensity(neighbours)
         self._tails: dict[Score, Tail] = {}
-        self._basis: dict[str, Tensor] = {}
-        self._reference = None if reference is None else self._directions(reference)
+        self._learnt: columns.Learner | None = None
+        self._reference = None if reference is None else unit_vectors(reference, constrained(model, self.layers))
 
     @classmethod
     def of(cls, trained: Trained, **settings: Any) -> GradCon:
@@ -191,11 +192,14 @@ class GradCon(Detector):
         return self._reference
 
     def fit(self, known: Any, *, challenges: Any = None) -> Self:
-        """Learn what normal images look like; see `Detector.fit`. For `subspace` they are read twice."""
-        self._basis = {}
-        if self.score == "subspace":
+        """Learn what normal images look like; see `Detector.fit`.
+
+        They are read a second time for `subspace`, `whitened` and `aligned`.
+        """
+        self._learnt = None
+        if (learner := self._learner()) is not None:
             known = list(batches(known, self.batch_size, "known images"))
-            self._basis = main_directions(self.model, known, self.layers, self.directions, batch_size=self.batch_size)
+            self._learnt = learner.fit(known, self.batch_size)
         return super().fit(known, challenges=challenges)
 
     def typical(self) -> Floats:
@@ -212,26 +216,7 @@ class GradCon(Detector):
     def _measure(self, inputs: Inputs) -> Measurement:
         if not isinstance(inputs, Tensor):
             raise InputError(f"an auto-encoder takes images (B, K, H, W), got a {type(inputs).__name__} of tensors")
-        products, squares = self.meter.alignments(inputs, self.reference)
-        columns = [reconstruction_loss(inputs.double(), products.outputs.double()).unsqueeze(1)]
-        names = ["reconstruction loss"]
-        if isinstance(self.model, VariationalAutoEncoder):
-            with torch.no_grad():
-                # The difference of nearly equal numbers: a collapsed code would come out a hair below zero in float32.
-                mean, log_variance = (part.double() for part in self.model.distribution(inputs))
-                columns.append(latent_loss(mean, log_variance).clamp_min(0).unsqueeze(1))
-            names.append("latent loss")
-        if self._basis:
-            columns.append(outside(self.meter.gradients(inputs), self._basis))
-            names += [f"outside of {name}" for name in self._basis]
-        lengths = squares.values.sqrt()
-        # A gradient without length has no direction: its cosine is 0.
-        cosines = torch.where(lengths > 0, products.values / lengths.clamp_min(torch.finfo(lengths.dtype).tiny), 0.0)
-        columns += [cosines.clamp(-1, 1), squares.values]
-        names += [f"cosine of {name}" for name in products.parameters]
-        names += [f"gradient of {name}" for name in squares.parameters]
-        statistics = torch.cat([column.cpu() for column in columns], 1).numpy()
-        return Measurement(None, statistics.astype(np.float64, copy=False), tuple(names))
+        return columns.read(self.meter, self.reference, inputs, self._learnt)
 
     def _score(self, statistics: Floats) -> Floats:
         return self.score_by(self.score, statistics)
@@ -244,8 +229,8 @@ class GradCon(Detector):
 
         Returns:
             (B, F) float64: reconstruction loss, latent loss of a variational network, with `subspace` the share of
-            each gradient outside of it, and for each constrained parameter the cosine and the squared length of its
-            gradient.
+            each gradient outside of it, with `whitened` and `aligned` whitened cosines, and for each constrained
+            parameter the cosine and the squared length of its gradient.
 
         Raises:
             InputError: As for predict.
@@ -257,10 +242,10 @@ class GradCon(Detector):
         """Any of the scores (B,) from the statistics (B, F).
 
         Args:
-            score: `density` and `fused` need a detector that was fitted for `fused`, `subspace` one fitted for it.
+            score: `density` and `fused` need a detector that was fitted for `fused`; `subspace`, `whitened` and
+                `aligned` need one that was fitted for them.
             statistics: As `statistics` gives them.
         """
-        count = len(self.reference)
         scores: Floats
         if score == "fused":
             # Independent p-values are put together by the sum of their logs (Fisher, 1925).
@@ -269,16 +254,14 @@ class GradCon(Detector):
             scores = statistics[:, 0]
         elif score == "latent":
             scores = statistics[:, 1]
-        elif score == "subspace":
-            if not self._basis:
-                raise NotFittedError(
-                    "the main directions are learnt by a detector with score='subspace'; call fit first"
-                )
-            scores = statistics[:, self._losses : -2 * count].mean(1)
+        elif score in columns.LEARNERS:
+            if self._learnt is None or score != self.score:
+                raise NotFittedError(f"what {score} needs is learnt by a detector with score={score!r}; call fit first")
+            scores = self._learnt.score(self._columns.learnt(statistics))
         elif score == "density":
-            scores = self._density.score(self._shape(statistics))
+            scores = self._density.score(self._columns.shape(statistics))
         else:
-            scores = -statistics[:, -2 * count : -count].mean(1)
+            scores = -self._columns.cosines(statistics).mean(1)
             if score == "combined":
                 scores = statistics[:, 0] + self.beta * scores
         return scores
@@ -296,32 +279,23 @@ class GradCon(Detector):
             raise NotFittedError("a profile compares with known images; call fit first")
         return Profile(self._known.reference.z(self._profile(statistics)), self._profile_names(self._known.names))
 
-    def _shape(self, statistics: Floats) -> Floats:
-        """Non-negative statistics of the density: the losses, the angle and the squared length of each gradient."""
-        count = len(self.reference)
-        angles = np.arccos(statistics[:, -2 * count : -count])
-        return np.concatenate([statistics[:, : self._losses], angles, statistics[:, -count:]], axis=1)
-
     @property
-    def _losses(self) -> int:
-        """Columns of the statistics that are losses."""
-        return 2 if isinstance(self.model, VariationalAutoEncoder) else 1
+    def _columns(self) -> columns.Columns:
+        """Where in the statistics each of them is."""
+        return columns.Columns.of(self.meter.model, len(self.reference))
 
     def _learn(self, known: Samples, challenges: Samples | None) -> None:
         statistics = known.statistics
         if self.score == "fused":
             # What a member was fitted on does not surprise it, so a quarter is kept for the p-values.
-            fitted, kept = _divided(known)
-            self._density = NeighbourDensity(self.neighbours).fit(self._shape(statistics[fitted]))
+            fitted, kept = columns.divided(known)
+            self._density = NeighbourDensity(self.neighbours).fit(self._columns.shape(statistics[fitted]))
             self._tails = {one: Tail(self.score_by(one, statistics[kept])) for one in MEMBERS}
         elif self.score == "density":
-            self._density = NeighbourDensity(self.neighbours).fit(self._shape(statistics))
+            self._density = NeighbourDensity(self.neighbours).fit(self._columns.shape(statistics))
 
     def _profile(self, statistics: Floats) -> Floats:
-        count = len(self.reference)
-        logs = np.log(np.maximum(statistics, np.finfo(np.float64).tiny))
-        logs[:, -2 * count : -count] = statistics[:, -2 * count : -count]
-        return logs
+        return self._columns.logs(statistics, self._learnt)
 
     def _profile_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
         return names
@@ -336,26 +310,25 @@ class GradCon(Detector):
             state |= {f"{_NETWORK}{name}": v.detach().cpu().numpy() for name, v in self.model.state_dict().items()}
         if self.score in _LEARNT:
             state |= {f"{_DENSITY}{name}": value for name, value in self._density.state().items()}
-        state |= {f"{_BASIS}{name}": basis.cpu().numpy() for name, basis in self._basis.items()}
+        if self._learnt is not None:
+            state |= self._learnt.state()
         return state | {f"{_TAIL}{name}": tail.scores for name, tail in self._tails.items()}
 
     def _restore(self, state: Mapping[str, Array]) -> None:
         found = {n.removeprefix(_REFERENCE): torch.tensor(v) for n, v in state.items() if n.startswith(_REFERENCE)}
-        self._reference = self._directions(found)
+        self._reference = unit_vectors(found, constrained(self.model, self.layers))
         density = {n.removeprefix(_DENSITY): v for n, v in state.items() if n.startswith(_DENSITY)}
         if self.score in _LEARNT:
             self._density = NeighbourDensity.restore(density)
-        basis = {n.removeprefix(_BASIS): torch.tensor(v) for n, v in state.items() if n.startswith(_BASIS)}
-        device, _ = place_of(self.model)
-        self._basis = {name: basis[name].to(device) for name in self._reference} if self.score == "subspace" else {}
+        learner = self._learner()
+        self._learnt = None if learner is None else learner.restore(state)
         tails = {n.removeprefix(_TAIL): a.astype(np.float64) for n, a in state.items() if n.startswith(_TAIL)}
         self._tails = {one: Tail(tails[one]) for one in MEMBERS} if self.score == "fused" else {}
 
     def _describe(self) -> dict[str, Any]:
         described: dict[str, Any] = {"training": self.training}
-        for kind, network in NETWORKS.items():
-            if type(self.model) is network:
-                described["network"] = {"kind": kind, "channels": self.model.channels, "size": list(self.model.extent)}
+        if self._holds_model():
+            described["network"] = describe_network(self.model)
         return described
 
     def _holds_model(self) -> bool:
@@ -365,68 +338,15 @@ class GradCon(Detector):
     def _rebuild(cls, artefact: Artefact) -> nn.Module:
         if not artefact.header.get("holds_model"):
             raise ArtefactError("the file does not hold its auto-encoder, which is one of yours; give it")
-        about = artefact.get("about")["network"]
         prefix = f"state.{_NETWORK}"
         weights = {n.removeprefix(prefix): torch.tensor(a) for n, a in artefact.tensors.items() if n.startswith(prefix)}
-        network = make_network(about["kind"], about["channels"], tuple(about["size"]), seed=0)
-        load_weights(network, weights, "the file of the detector")
-        return network.eval()
+        return rebuild_network(artefact.get("about")["network"], weights)
 
     def _recall(self, described: Mapping[str, Any]) -> None:
         self.training = dict(described.get("training", {}))
 
-    def _directions(self, reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The unit vectors of a reference, after checking that there is one for each parameter."""
-        wanted = constrained(self.model, self.layers)
-        missing, strange = sorted({*wanted} - {*reference}), sorted({*reference} - {*wanted})
-        if missing or strange:
-            what = f"lacks {missing[0]!r}" if missing else f"holds {strange[0]!r}, which is not among the layers"
-            raise InputError(f"the reference {what}; give the mean gradient of each of {', '.join(wanted)}")
-        units = {}
-        for name, parameter in wanted.items():
-            vector = torch.as_tensor(reference[name]).detach().double()
-            if vector.shape != parameter.shape or not bool(torch.isfinite(vector).all()):
-                raise InputError(
-                    f"the reference of {name!r} must be finite and of shape {tuple(parameter.shape)}, got "
-                    f"{tuple(vector.shape)}"
-                )
-            length = vector.norm()
-            # What a file holds has unit length already, and must come out of it to the last bit.
-            units[name] = (vector if length == 0 or abs(length - 1) < _UNIT else vector / length).to(parameter)
-        if not any(bool(unit.any()) for unit in units.values()):
-            raise ModelError("the reference is zero in every layer, so it has no direction; train for one step or more")
-        return units
-
-
-def _divided(known: Samples) -> tuple[Array, Array]:
-    """Rows of three quarters of the base images, and of the others; always the same."""
-    groups = np.arange(len(known)) if known.groups is None else known.groups
-    bases = np.unique(groups)
-    chosen = np.random.default_rng(0).permutation(bases)[: max(1, len(bases) // 4)]
-    kept = np.isin(groups, chosen)
-    return np.flatnonzero(~kept), np.flatnonzero(kept)
-
-
-def mean_gradient(
-    model: nn.Module, known: Any, layers: str | Sequence[str] = DECODER, *, batch_size: int = 64
-) -> dict[str, Tensor]:
-    """The mean gradient of the reconstruction loss over normal images: a reference without constrained training.
-
-    Args:
-        model: Auto-encoder in eval mode.
-        known: Normal images, in any form that `fit` takes.
-        layers: Globs of the parameters.
-        batch_size: Images that go through the model at once.
-
-    Returns:
-        One tensor for each parameter, by name.
-    """
-    meter = Gradiometer(model, Reconstruction(), layers)
-    device, dtype = place_of(model)
-    sums: dict[str, Tensor] = {}
-    count = 0
-    for batch in batches(known, batch_size, "known images"):
-        count += len(batch)
-        for name, gradients in meter.gradients(move(batch.inputs, device, dtype)).items():
-            sums[name] = sums.get(name, torch.zeros_like(gradients[0])) + gradients.sum(0)
-    return {name: total / count for name, total in sums.items()}
+    def _learner(self) -> columns.Learner | None:
+        """What learns from the gradients of normal images for the score, when it needs that."""
+        if self.score not in columns.LEARNERS:
+            return None
+        return columns.make_learner(self.score, self.model, self.layers, self.directions, self.memory)

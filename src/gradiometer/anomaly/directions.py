@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from gradiometer.anomaly.constraint import SMALLEST
+from gradiometer.anomaly.constraint import DECODER, SMALLEST, constrained
 from gradiometer.detectors.checks import place_of
 from gradiometer.detectors.inputs import Batch, batches, move
 from gradiometer.errors import InputError
@@ -22,6 +24,8 @@ _PORTION = 4096
 
 _DEPENDENT = 1e-10
 """Share of the largest eigenvalue below which an eigenvalue is rounding: its direction is none."""
+
+_STORED = "basis."
 
 
 def main_directions(
@@ -79,6 +83,79 @@ def outside(gradients: Mapping[str, Tensor], basis: Mapping[str, Tensor]) -> Ten
         share = inside / length.clamp_min(torch.finfo(torch.float64).tiny)
         columns.append(torch.where(length > SMALLEST**2, 1 - share, 1.0).clamp(0, 1))
     return torch.stack(columns, dim=1)
+
+
+class Subspace:
+    """The share of each gradient that lies outside of the main directions of normal images.
+
+    Args:
+        model: Auto-encoder in eval mode.
+        layers: Globs of the parameters.
+        count: Directions of each parameter.
+        memory: Working memory that the gradients may take.
+    """
+
+    def __init__(
+        self, model: nn.Module, layers: str | Sequence[str], count: int, memory: str | int | None = None
+    ) -> None:
+        self._model, self._layers, self._count = model, layers, count
+        self._meter = Gradiometer(model, Reconstruction(), layers, memory=memory)
+        self._basis: dict[str, Tensor] = {}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of what is measured."""
+        return tuple(f"outside of {name}" for name in constrained(self._model, self._layers))
+
+    def fit(self, known: Any, batch_size: int) -> Self:
+        """Learn the directions; see `main_directions`."""
+        self._basis = main_directions(self._model, known, self._layers, self._count, batch_size=batch_size)
+        return self
+
+    def measure(self, inputs: Tensor) -> Tensor:
+        """Shares (B, L) of images (B, K, H, W)."""
+        return outside(self._meter.gradients(inputs), self._basis)
+
+    def score(self, measured: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Outlier scores (B,) from what was measured (B, L)."""
+        scores: npt.NDArray[np.float64] = measured.mean(1)
+        return scores
+
+    def state(self) -> dict[str, npt.NDArray[np.generic]]:
+        """What was learnt, as arrays by name."""
+        return {f"{_STORED}{name}": basis.cpu().numpy() for name, basis in self._basis.items()}
+
+    def restore(self, state: Mapping[str, npt.NDArray[np.generic]]) -> Self:
+        """Take what was learnt."""
+        device, _ = place_of(self._model)
+        names = constrained(self._model, self._layers)
+        self._basis = {name: torch.tensor(state[f"{_STORED}{name}"]).to(device) for name in names}
+        return self
+
+
+def mean_gradient(
+    model: nn.Module, known: Any, layers: str | Sequence[str] = DECODER, *, batch_size: int = 64
+) -> dict[str, Tensor]:
+    """The mean gradient of the reconstruction loss over normal images: a reference without constrained training.
+
+    Args:
+        model: Auto-encoder in eval mode.
+        known: Normal images, in any form that `fit` takes.
+        layers: Globs of the parameters.
+        batch_size: Images that go through the model at once.
+
+    Returns:
+        One tensor for each parameter, by name.
+    """
+    meter = Gradiometer(model, Reconstruction(), layers)
+    device, dtype = place_of(model)
+    sums: dict[str, Tensor] = {}
+    count = 0
+    for batch in batches(known, batch_size, "known images"):
+        count += len(batch)
+        for name, gradients in meter.gradients(move(batch.inputs, device, dtype)).items():
+            sums[name] = sums.get(name, torch.zeros_like(gradients[0])) + gradients.sum(0)
+    return {name: total / count for name, total in sums.items()}
 
 
 def _some(parts: list[Batch]) -> list[Batch]:

@@ -12,7 +12,8 @@ import torch
 from gradiometer import data
 from gradiometer.anomaly.detector import GradCon
 from gradiometer.anomaly.networks import SMALLEST, make_network
-from gradiometer.anomaly.training import AnomalyRecipe, train
+from gradiometer.anomaly.recipe import AnomalyRecipe
+from gradiometer.anomaly.training import train
 from gradiometer.data import Images
 from gradiometer.detectors import images_needed
 from gradiometer.errors import InputError

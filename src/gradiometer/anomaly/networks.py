@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -10,6 +11,7 @@ from torch import Generator, Tensor, nn
 from gradiometer.anomaly.losses import latent_loss
 from gradiometer.errors import InputError
 from gradiometer.models.normalize import check_images
+from gradiometer.models.stored import load_weights
 
 Kind = Literal["cae", "vae"]
 Extent = tuple[int, int]
@@ -162,6 +164,24 @@ def make_network(kind: str, channels: int, size: int | Extent, *, seed: int | No
                     torch.manual_seed(seed)
                 return network(channels, size)
     raise InputError(f"there is no auto-encoder {kind!r}; choose one of {', '.join(NETWORKS)}")
+
+
+def describe_network(network: nn.Module) -> dict[str, Any]:
+    """What an auto-encoder of this package is built from, as JSON values."""
+    assert isinstance(network, AutoEncoder)
+    kind = next(kind for kind, one in NETWORKS.items() if type(network) is one)
+    return {"kind": kind, "channels": network.channels, "size": list(network.extent)}
+
+
+def rebuild_network(described: Mapping[str, Any], weights: Mapping[str, Tensor]) -> AutoEncoder:
+    """An auto-encoder in evaluation mode, from its description and its weights.
+
+    Raises:
+        ArtefactError: The weights are not those of such a network.
+    """
+    network = make_network(described["kind"], described["channels"], tuple(described["size"]), seed=0)
+    load_weights(network, dict(weights), "the file of the detector")
+    return network.eval()
 
 
 def _encoded(side: int) -> int:

@@ -70,9 +70,9 @@ class Options(Reading):
     neighbours: int = option("k of the density of known images", 10, group=_GUARD)
     seed: int = option("of the division of known images, or of the decision network", 0, group=_GUARD)
     memory: str | None = option("working memory of the gradients, such as 512MiB", None, group=_GUARD)
-    score: Literal["combined", "fused", "reconstruction", "latent", "gradient", "density", "subspace"] = option(
-        "what an image is scored by", "combined", group=_GRADCON
-    )
+    score: Literal[
+        "combined", "fused", "reconstruction", "latent", "gradient", "density", "subspace", "whitened", "aligned"
+    ] = option("what an image is scored by", "combined", group=_GRADCON)
     beta: float = option("weight of the mean cosine in the combined score", 0.12, group=_GRADCON)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,10 @@ class Options(Reading):
         "other normal images to set the false-alarm rate on; a tenth of the known when absent", None
     )
     false_alarm_rate: float = option("share of normal images that may be flagged", 0.05)
+    tensorboard: str | None = option(
+        "folder for the curves that TensorBoard shows, which comes with gradiometer[tensorboard]",
+        None,
+    )
     limit: int | None = option(LIMIT, None)
     device: str = option(DEVICE, "auto")
     network: Literal["cae", "vae"] = option("convolutional auto-encoder, or the variational one", "cae", group=_RECIPE)
@@ -49,9 +54,9 @@ class Options(Reading):
         "what the reference keeps at each step; 1 for the mean over all steps", 1.0, group=_CONSTRAINT
     )
     start: int = option("steps before the reference begins", 0, group=_CONSTRAINT)
-    score: Literal["combined", "fused", "reconstruction", "latent", "gradient", "density", "subspace"] = option(
-        "what an image is scored by", "combined", group=_DETECTOR
-    )
+    score: Literal[
+        "combined", "fused", "reconstruction", "latent", "gradient", "density", "subspace", "whitened", "aligned"
+    ] = option("what an image is scored by", "combined", group=_DETECTOR)
     beta: float = option("weight of the mean cosine in the combined score", 0.12, group=_DETECTOR)
     neighbours: int = option("k of the density", 10, group=_DETECTOR)
 
@@ -80,7 +85,11 @@ def run(options: Options, terminal: Terminal) -> None:
     size = " x ".join(map(str, shape))
     terminal.note(f"training a {options.network} on normal images of {size} (channels x height x width)")
 
+    curves = None if options.tensorboard is None else anomaly.Curves(options.tensorboard)
+
     def epoch(figures: dict[str, Any]) -> None:
+        if curves is not None:
+            curves(figures)
         terminal.note(
             f"epoch {figures['epoch']} of {options.epochs}: loss {figures['loss']:.5f} (reconstruction "
             f"{figures['reconstruction']:.5f}, latent {figures['latent']:.5f}, gradient {-figures['cosine']:+.3f}), "
@@ -88,7 +97,7 @@ def run(options: Options, terminal: Terminal) -> None:
             f"{figures['seconds']:.1f} s"
         )
 
-    with terminal.progress() as progress:
+    with curves or nullcontext(), terminal.progress() as progress:
         detector = anomaly.train_gradcon(
             known,
             options.out,

@@ -29,16 +29,7 @@ def run(bench: Bench, name: str) -> None:
                 continue
             case = classes.case(label)
             recipe = settings.recipe(model, seed, case.train[0].numel())
-            scorer = Scorer.of(
-                trained(case.train, case.validation, recipe, settings.networks), model, case.train, settings.fit_images
-            )
-            (normal, first), (abnormal, second) = (scorer.statistics(part) for part in (case.normal, case.abnormal))
-            scorer.write(
-                bench,
-                (known, OTHERS),
-                missing,
-                (case.normal, normal),
-                (case.abnormal, abnormal),
-                first + second,
-            )
+            found = trained(case.train, case.validation, recipe, settings.networks)
+            scorer = Scorer.of(found, model, case.train, settings.fit_images, missing)
+            scorer.write(bench, (known, OTHERS), missing, scorer.scores(case.normal), scorer.scores(case.abnormal))
         bench.say(f"{name}, seed {seed}", total, total)

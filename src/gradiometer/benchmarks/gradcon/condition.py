@@ -46,26 +46,22 @@ def run(bench: Bench) -> None:
                 kind: bench.missing(settings.signs, f"{kind[0]}.{kind[1]}", model, scores_of(model), seed)
                 for kind in kinds
             }
-            if not any(missing.values()):
+            wanted = sorted({name for names in missing.values() for name in names})
+            if not wanted:
                 continue
             recipe = settings.recipe(model, seed, train[0].numel())
-            scorer = Scorer.of(
-                trained(train, validation, recipe, settings.networks),
-                model,
-                _shuffled(train, seed),
-                settings.fit_images,
-            )
+            found = trained(train, validation, recipe, settings.networks)
+            scorer = Scorer.of(found, model, _shuffled(train, seed), settings.fit_images, wanted)
             clean = resized(test.images)
-            normal, first = scorer.statistics(clean)
+            normal = scorer.scores(clean)
             for number, (name, level) in enumerate(kinds):
                 bench.say(f"{model} on corrupted signs", number, len(kinds))
                 if not missing[name, level]:
                     continue
                 # Corrupted at the size that the network sees, so that no resizing takes the corruption away.
                 changed = corrupt(Images.of(clean), Corruption(name, level), seed=seed).images
-                abnormal, second = scorer.statistics(changed)
                 names = settings.signs, f"{name}.{level}"
-                scorer.write(bench, names, missing[name, level], (clean, normal), (changed, abnormal), first + second)
+                scorer.write(bench, names, missing[name, level], normal, scorer.scores(changed))
             bench.say(f"{model} on corrupted signs", len(kinds), len(kinds))
 
 

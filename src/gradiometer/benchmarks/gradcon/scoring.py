@@ -1,89 +1,127 @@
-"""All scores of one trained network on normal and abnormal test images, from one pass over each."""
+"""The scores of one trained network on normal and abnormal test images, beside controls that read no gradient."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self, get_args
 
+import torch
 from torch import Tensor
 
 from gradiometer.anomaly import GradCon, Trained, pixels_hash
 from gradiometer.anomaly.detector import Score
+from gradiometer.anomaly.whitening import Member, Whitened
 from gradiometer.benchmarks.gradcon.settings import Bench
 from gradiometer.benchmarks.metrics import Floats
+from gradiometer.data import to_unit
 from gradiometer.models import weights_hash
 
-CONTROLS = ("reconstruction", "latent")
+WITHOUT: dict[str, tuple[Member, ...]] = {
+    "whitened pixels": ("image",),
+    "whitened errors": ("error",),
+    "aligned without gradient": ("image", "error"),
+}
+"""Controls of `whitened` and `aligned`: the same of what can be seen without a backward pass."""
+
+CONTROLS = ("reconstruction", "latent", *WITHOUT)
 """Scores that need no gradient."""
 
+_BATCH = 64
+_LEARNERS: tuple[Score, ...] = ("whitened", "aligned", "subspace")
 
-def scores_of(model: str) -> tuple[Score, ...]:
+
+def scores_of(model: str) -> tuple[str, ...]:
     """The scores that a network of this name has."""
-    latent: tuple[Score, ...] = ("latent",) if model.startswith("vae") else ()
-    return ("reconstruction", *latent, "gradient", "combined", "fused")
+    latent = ("latent",) if model.startswith("vae") else ()
+    return ("reconstruction", *latent, "gradient", "combined", "fused", *_LEARNERS, *WITHOUT)
 
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """A fitted detector of a trained network.
+    """What scores the images of a trained network.
 
     Attributes:
-        detector: Fitted for `fused`, so that it has every score.
+        detectors: Fitted detectors by name of the score they were fitted for; that of `fused` has every other score.
+        controls: What the controls learnt, by name.
         model: Name of the network.
         trained: The training.
         data: Hashes of the images by use.
-        fitted: Images that the densities were fitted on.
+        fitted: Images that the scores were fitted on.
     """
 
-    detector: GradCon
+    detectors: dict[str, GradCon]
+    controls: dict[str, Whitened]
     model: str
     trained: Trained
     data: dict[str, str]
     fitted: int
 
     @classmethod
-    def of(cls, trained: Trained, model: str, known: Tensor, fit_images: int) -> Scorer:
-        """Fit the detector of a training.
+    def of(cls, trained: Trained, model: str, known: Tensor, fit_images: int, wanted: Sequence[str]) -> Self:
+        """Fit what the wanted scores need.
 
         Args:
             trained: The training.
             model: Name of the network.
             known: Its training images, uint8.
-            fit_images: How many of them the densities are fitted on.
+            fit_images: How many of them are fitted on.
+            wanted: Names of the scores.
         """
         part = known[:fit_images]
-        detector = GradCon.of(trained, score="fused").fit(part.numpy())
-        return cls(detector, model, trained, dict(trained.record["sha256"]), len(part))
+        families = {_family(name) for name in wanted if name not in WITHOUT}
+        detectors: dict[str, GradCon] = {
+            name: GradCon.of(trained, score=name).fit(part.numpy())
+            for name in ("fused", *_LEARNERS)
+            if name in families
+        }
+        layers = trained.record["recipe"]["constraint"]["layers"]
+        controls = {
+            name: Whitened(trained.network, layers, members).fit(part.numpy(), _BATCH)
+            for name, members in WITHOUT.items()
+            if name in wanted
+        }
+        return cls(detectors, controls, model, trained, dict(trained.record["sha256"]), len(part))
 
-    def statistics(self, images: Tensor) -> tuple[Floats, float]:
-        """Statistics of images, uint8, and how long they took in seconds."""
-        started = time.perf_counter()
-        found = self.detector.statistics(images.numpy())
-        return found, time.perf_counter() - started
+    @property
+    def detector(self) -> GradCon:
+        """A detector of the network, with its reference."""
+        return next(iter(self.detectors.values()), GradCon.of(self.trained))
+
+    def scores(self, images: Tensor) -> Scores:
+        """All scores that were fitted, of images, uint8."""
+        found: dict[str, Floats] = {}
+        seconds: dict[str, float] = {}
+        for family, detector in self.detectors.items():
+            started = time.perf_counter()
+            statistics = detector.statistics(images.numpy())
+            spent = time.perf_counter() - started
+            for name in scores_of(self.model):
+                if _family(name) == family and name not in WITHOUT:
+                    found[name], seconds[name] = detector.score_by(_score(name), statistics), spent
+        for name, control in self.controls.items():
+            started = time.perf_counter()
+            measured = torch.cat([control.measure(to_unit(part)) for part in images.split(_BATCH)])
+            found[name] = control.score(measured.numpy())
+            seconds[name] = time.perf_counter() - started
+        return Scores(found, seconds, pixels_hash(images), list(images.shape[1:]))
 
     def write(
-        self,
-        bench: Bench,
-        names: tuple[str, str],
-        detectors: Sequence[str],
-        normal: tuple[Tensor, Floats],
-        abnormal: tuple[Tensor, Floats],
-        seconds: float,
+        self, bench: Bench, names: tuple[str, str], wanted: Sequence[str], normal: Scores, abnormal: Scores
     ) -> None:
         """Record some scores.
 
         Args:
             bench: Takes the records.
             names: Of the normal and of the abnormal images.
-            detectors: Names of the scores.
-            normal: Normal test images and their statistics.
-            abnormal: Abnormal test images and their statistics.
-            seconds: Time of the pass over both.
+            wanted: Names of the scores.
+            normal: Scores of normal test images.
+            abnormal: Scores of abnormal test images.
         """
         record = self.trained.record
         for name in scores_of(self.model):
-            if name not in detectors:
+            if name not in wanted:
                 continue
             bench.record(
                 known=names[0],
@@ -91,18 +129,45 @@ class Scorer:
                 model=self.model,
                 detector=name,
                 seed=record["recipe"]["seed"],
-                scores=(self.detector.score_by(name, normal[1]), self.detector.score_by(name, abnormal[1])),
+                scores=(normal.values[name], abnormal.values[name]),
                 control=name in CONTROLS,
                 counts={**record["images"], "fit": self.fitted},
-                weights=weights_hash(self.detector.model),
-                data={**self.data, "normal": pixels_hash(normal[0]), "abnormal": pixels_hash(abnormal[0])},
-                seconds=seconds,
+                weights=weights_hash(self.trained.network),
+                data={**self.data, "normal": normal.images, "abnormal": abnormal.images},
+                seconds=normal.seconds[name] + abnormal.seconds[name],
                 notes={
                     "beta": self.detector.beta,
                     "alpha": record["recipe"]["constraint"]["alpha"],
                     "latent_weight": record["recipe"]["latent_weight"],
                     "best_epoch": record["best_epoch"],
                     "training_seconds": record["seconds"],
-                    "size": list(normal[0].shape[1:]),
+                    "size": normal.size,
                 },
             )
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Outlier scores of some images.
+
+    Attributes:
+        values: Scores (B,) by name.
+        seconds: Time of the pass behind each of them.
+        images: Hash of the images.
+        size: Shape of an image.
+    """
+
+    values: dict[str, Floats]
+    seconds: dict[str, float]
+    images: str
+    size: list[int]
+
+
+def _family(name: str) -> str:
+    """The score that a detector has to be fitted for to have this one."""
+    return name if name in _LEARNERS else "fused"
+
+
+def _score(name: str) -> Score:
+    """The name as a score of `GradCon`."""
+    return next(score for score in get_args(Score) if score == name)

@@ -30,6 +30,7 @@ class GradConSettings:
         parts: What to run: the data sets of which each class is normal once, `condition` (traffic signs under
             corruptions), `tiles` (magnetic tiles with defects) and `cost`.
         models: Networks: `cae`, `cae+grad`, `vae`, `vae+grad`.
+        scores: Names of the scores that are made; all that a network has when empty.
         labels: Numbers of the classes that are normal once; all when empty.
         signs: Data set of the part `condition`: signs in splits `train` and `test`.
         seeds: Seeds of splits, weights and order; each is a training.
@@ -45,6 +46,7 @@ class GradConSettings:
     cache: Path | None = None
     parts: tuple[str, ...] = PARTS
     models: tuple[str, ...] = MODELS
+    scores: tuple[str, ...] = ()
     labels: tuple[int, ...] = ()
     signs: str = "gtsrb"
     seeds: tuple[int, ...] = (0,)
@@ -115,7 +117,7 @@ class Bench:
             self.progress(what, done, total)
 
     def missing(self, known: str, challenge: str, model: str, detectors: Sequence[str], seed: int) -> list[str]:
-        """Detectors that have no record yet under these settings."""
+        """Detectors that were asked for and have no record yet under these settings."""
         there = records.read(self.settings.records) if self.settings.records.exists() else []
         wanted = self._notes()
         found = {
@@ -124,7 +126,8 @@ class Bench:
             if (record.known, record.challenge, record.model, record.seed) == (known, challenge, model, seed)
             and {name: record.settings.get(name) for name in wanted} == wanted
         }
-        return [name for name in detectors if name not in found]
+        asked = self.settings.scores or detectors
+        return [name for name in detectors if name in asked and name not in found]
 
     def record(
         self,

@@ -96,14 +96,13 @@ def run(bench: Bench) -> None:
             missing = {kind: bench.missing(NAME, kind, model, wanted, seed) for kind in tiles.abnormal}
             if not any(missing.values()):
                 continue
+            needed = sorted({name for names in missing.values() for name in names} - {SPOT}) or ["fused"]
             recipe = settings.recipe(model, seed, tiles.train[0].numel())
             found = trained(tiles.train, tiles.validation, recipe, settings.networks)
-            scorer = Scorer.of(found, model, tiles.train, settings.fit_images)
-            normal, first = scorer.statistics(tiles.normal)
+            scorer = Scorer.of(found, model, tiles.train, settings.fit_images, needed)
+            normal = scorer.scores(tiles.normal)
             for kind, images in tiles.abnormal.items():
-                abnormal, second = scorer.statistics(images)
-                pair = (tiles.normal, normal), (images, abnormal)
-                scorer.write(bench, (NAME, kind), missing[kind], *pair, first + second)
+                scorer.write(bench, (NAME, kind), missing[kind], normal, scorer.scores(images))
             maps = maps_of(scorer.detector, torch.cat(list(tiles.abnormal.values())).numpy())
             known, free = (
                 maps_of(scorer.detector, images.numpy()).reconstruction for images in (tiles.validation, tiles.normal)

@@ -25,6 +25,7 @@ class GradConOptions:
     models: tuple[str, ...] = option(
         "networks, with the constraint (+grad) or without", ("cae", "cae+grad", "vae", "vae+grad")
     )
+    scores: tuple[str, ...] = option("names of the scores to make, such as whitened; all when absent", ())
     labels: tuple[int, ...] = option("numbers of the classes that are normal once; all when absent", ())
     signs: str = option("data set of the part condition, with a training and a test split", "gtsrb")
     seeds: tuple[int, ...] = option("of splits, weights and order; each is a training", (0,))
