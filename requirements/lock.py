@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 
 FOLDER = Path(__file__).resolve().parent
 BASE_EXTRAS = ("attacks", "report", "parquet", "timm", "dev", "docs")
-FURTHER_EXTRAS = ("hf", "peers")
+FURTHER_EXTRAS = ("hf", "peers", "tensorboard")
 SYSTEMS = {
     "linux": {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"},
     "darwin": {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"},
