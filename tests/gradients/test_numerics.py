@@ -24,6 +24,9 @@ pytestmark = [
 SHORT = [pytest.param(dtype, id=str(dtype).removeprefix("torch.")) for dtype in (torch.bfloat16, torch.float16)]
 #: The share of the largest statistic of a network below which rounding of other layers decides in short types.
 FLOOR = 0.1
+#: Relative error of PyTorch's own gradients from which nothing can be asked of others: kernels of bfloat16 have returned
+#: memory that was never written, another one in every run.
+WILD = 1.0
 
 
 def in_type(inputs: Any, dtype: torch.dtype) -> Any:
@@ -49,6 +52,8 @@ def test_short_types_are_no_worse_than_autograd_in_them(chosen: Specimen, dtype:
         pytest.skip(f"PyTorch cannot differentiate this network in {dtype}: {str(error).splitlines()[0]}")
     if not all(bool(torch.isfinite(gradient).all()) for gradient in own.values()):
         pytest.skip(f"the gradients of this network leave the range of {dtype}")
+    if float(relative_errors(own, wanted, "gradients", FLOOR).max()) > WILD:
+        pytest.skip(f"PyTorch's own gradients of this network in {dtype} have nothing to do with those in float64")
     meter = Gradiometer(chosen.build().to(dtype), meter_of(chosen, torch.float32).objective, output=chosen.output)
     for statistic in STATISTICS:
         try:

@@ -85,7 +85,8 @@ class WhiteDirection:
         factor = torch.linalg.cholesky(shrunk)
         matrix = torch.linalg.solve_triangular(factor, torch.eye(size).to(factor), upper=False)
         white = matrix @ mean
-        return cls(matrix.float(), torch.nn.functional.normalize(white, dim=0).float())
+        # In the memory format that it has after loading: another one may round otherwise.
+        return cls(matrix.float().contiguous(), torch.nn.functional.normalize(white, dim=0).float())
 
     def cosines(self, vectors: Tensor) -> Tensor:
         """Whitened cosine of each vector.
