@@ -24,8 +24,8 @@ pytestmark = [
 SHORT = [pytest.param(dtype, id=str(dtype).removeprefix("torch.")) for dtype in (torch.bfloat16, torch.float16)]
 #: The share of the largest statistic of a network below which rounding of other layers decides in short types.
 FLOOR = 0.1
-#: Relative error of PyTorch's own gradients from which nothing can be asked of others: kernels of bfloat16 have been seen
-#: to return memory that was never written, another one in every run.
+#: Relative error of PyTorch's own gradients from which nothing can be asked of others: kernels of bfloat16 have
+#: been seen to return memory that was never written, another one in every run.
 WILD = 1.0
 
 
