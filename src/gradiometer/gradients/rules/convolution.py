@@ -121,10 +121,13 @@ class ScaledRows(ByChannel):
         super().__init__(plain.batch, plain.shape)
         self._plain, self._scale, self._weight = plain, scale.to(plain.inputs.dtype), weight
         self.form = plain.form
+        self._found: Rows | None = None
 
-    @functools.cached_property
-    def _rows(self) -> Rows:
-        return self._plain.rows(totals=True, reference=self._weight)
+    def _rows(self, *, magnitudes: bool = False) -> Rows:
+        """What the batch norm needs too, from one pass; magnitudes only where they are asked for first."""
+        if self._found is None or (magnitudes and self._found.magnitudes is None):
+            self._found = self._plain.rows(magnitudes=magnitudes, totals=True, reference=self._weight)
+        return self._found
 
     def gradients(self, start: int, stop: int) -> Tensor:
         """Explicit gradients of a range of samples."""
@@ -133,11 +136,11 @@ class ScaledRows(ByChannel):
 
     def squared_norms(self) -> Tensor:
         """Squared norms (B,)."""
-        return self._rows.squares @ self._scale.square()
+        return self._rows().squares @ self._scale.square()
 
     def absolute_sums(self) -> Tensor:
         """L1 norms (B,)."""
-        magnitudes = self._plain.rows(magnitudes=True).magnitudes
+        magnitudes = self._rows(magnitudes=True).magnitudes
         assert magnitudes is not None
         return magnitudes @ self._scale.abs()
 
@@ -157,14 +160,15 @@ class ScaledRows(ByChannel):
 
     def row_products(self, reference: Tensor) -> Tensor:
         """Inner products (B, O) of the gradients that are not multiplied with a reference (O, ...), by channel."""
-        rows = self._rows if reference is self._weight else self._plain.rows(reference=reference)
+        rows = self._rows() if reference is self._weight else self._plain.rows(reference=reference)
         assert rows.products is not None
         return rows.products
 
     def shift_sums(self, errors: Tensor) -> Tensor:
         """Sums (B, O) of the errors, which were read already."""
-        assert self._rows.totals is not None
-        return self._rows.totals
+        totals = self._rows().totals
+        assert totals is not None
+        return totals
 
 
 class Scaled(Dense, ByChannel):
