@@ -17,7 +17,7 @@ from gradiometer.gradients import kernels
 from gradiometer.gradients.kernels import Window
 
 pytestmark = pytest.mark.skipif(
-    kernels.missing("double") is not None or kernels.missing() is not None,
+    kernels.missing(torch.float64) is not None or kernels.missing() is not None,
     reason=f"no kernels here: {kernels.missing()}",
 )
 

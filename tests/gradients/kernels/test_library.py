@@ -36,7 +36,7 @@ def compiled(folder: Path) -> list[str]:
 def test_compiled_once_and_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernels.missing() is None
     (name,) = compiled(tmp_path / "cache")
-    assert name.startswith("correlation-float-")
+    assert name.startswith("kernels-float-")
     library._attempt.cache_clear()
     monkeypatch.setattr(library, "_compile", pytest.fail)
     assert kernels.missing() is None
@@ -44,7 +44,7 @@ def test_compiled_once_and_used_again(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @needs_a_compiler
 def test_each_type_has_its_own(tmp_path: Path) -> None:
-    assert kernels.missing("float") is kernels.missing("double") is None
+    assert kernels.missing(torch.float32) is kernels.missing(torch.float64) is None
     assert len(compiled(tmp_path / "cache")) == 2
 
 

@@ -8,21 +8,8 @@
 
    Compiled once for REAL = float and once for REAL = double. */
 
-#include <stdint.h>
-#include <string.h>
+#include "vectors.h"
 
-#if defined(__AVX512F__)
-#define BYTES 64
-#elif defined(__AVX__)
-#define BYTES 32
-#else
-#define BYTES 16
-#endif
-
-#define LANES (BYTES / (int64_t)sizeof(REAL))
-#define INLINE static inline __attribute__((always_inline))
-
-typedef REAL Vector __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
 typedef __typeof__((Vector){0} < (Vector){0}) Mask;
 
 /* Most inputs of a tile of one vector of outputs, and of two: as many sums as there are registers for. */
@@ -43,7 +30,7 @@ typedef struct {
     int64_t input_sample, input_row, input_pixel;
     int64_t error_sample, error_row, error_pixel;
     int64_t threads;
-} Task;
+} Correlation;
 
 /* Where results go, (batch, groups, padded) each; `reference` is (groups, kernel_high, kernel_wide, inputs, padded). Any
    of these may be absent. */
@@ -100,7 +87,7 @@ INLINE void on_image(int64_t first, int64_t stride, int64_t size, int64_t count,
 }
 
 /* All kernel offsets of a tile. */
-INLINE void tile(const int inputs, const int vectors, const Task *t, const REAL *x, const REAL *e, const REAL *end,
+INLINE void tile(const int inputs, const int vectors, const Correlation *t, const REAL *x, const REAL *e, const REAL *end,
                  const REAL *reference, REAL *squares, REAL *magnitudes, REAL *products)
 {
     for (int64_t i = 0; i < t->kernel_high; i++) {
@@ -136,7 +123,7 @@ INLINE void tile(const int inputs, const int vectors, const Task *t, const REAL 
 }
 
 /* Sums of the errors themselves: the gradients of a shift. */
-INLINE void add_errors(const int vectors, const Task *t, const REAL *e, const REAL *end, REAL *totals)
+INLINE void add_errors(const int vectors, const Correlation *t, const REAL *e, const REAL *end, REAL *totals)
 {
     const REAL one = 1;
     Vector sum[NARROW][2] = {{{0}}};
@@ -149,7 +136,7 @@ INLINE void add_errors(const int vectors, const Task *t, const REAL *e, const RE
 INLINE REAL *shifted(REAL *result, int64_t by) { return result ? result + by : 0; }
 
 /* All inputs, some outputs: `vectors` of them, from number `output` of group `group` on. */
-INLINE void block(const int vectors, const int most, const Task *t, const Results *r, const REAL *x, const REAL *e,
+INLINE void block(const int vectors, const int most, const Correlation *t, const Results *r, const REAL *x, const REAL *e,
                   const REAL *end, int64_t sample, int64_t group, int64_t output)
 {
     int64_t at = (sample * t->groups + group) * t->padded + output;
@@ -189,7 +176,7 @@ INLINE void block(const int vectors, const int most, const Task *t, const Result
 }
 
 /* The statistics of all samples. The results have to be zero before, and `errors` ends before `end`. */
-void correlate(const Task *task, const REAL *inputs, const REAL *errors, const REAL *end, const Results *results)
+void correlate(const Correlation *task, const REAL *inputs, const REAL *errors, const REAL *end, const Results *results)
 {
     int64_t blocks = (task->padded + 2 * LANES - 1) / (2 * LANES), each = task->groups * blocks;
 #pragma omp parallel for num_threads(task->threads) schedule(static)

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from gradiometer.gradients.kernels import library
 
-_REALS = {torch.float32: "float", torch.float64: "double"}
-
 _SIZES = (
     *("batch", "groups", "inputs", "outputs", "padded", "height", "width", "rows", "columns"),
     *("kernel_high", "kernel_wide", "stride_down", "stride_right", "padding_top", "padding_left"),
@@ -20,7 +18,7 @@ _SIZES = (
 )
 
 
-class _Task(ctypes.Structure):
+class _Correlation(ctypes.Structure):
     """The structure of the same name in C."""
 
     _fields_ = tuple((name, ctypes.c_int64) for name in _SIZES)
@@ -68,21 +66,6 @@ class Window:
     groups: int
 
 
-def fits(inputs: Tensor, errors: Tensor) -> bool:
-    """Whether the kernel can read images (B, C, H, W) and errors (B, O, H', W') of this kind, and is there.
-
-    It takes float32 and float64 in main memory. Compiles the kernel when asked for the first time.
-    """
-    plain = all(type(tensor) is Tensor and tensor.layout == torch.strided for tensor in (inputs, errors))
-    return (
-        plain
-        and inputs.device.type == errors.device.type == "cpu"
-        and inputs.dtype == errors.dtype
-        and inputs.dtype in _REALS
-        and library.missing(_REALS[inputs.dtype]) is None
-    )
-
-
 def rows(
     inputs: Tensor,
     errors: Tensor,
@@ -102,7 +85,7 @@ def rows(
         magnitudes: Whether sums of absolute values are wanted.
         totals: Whether sums of the errors are wanted.
     """
-    kernels = library.load(_REALS[inputs.dtype])
+    kernels = library.load(inputs.dtype)
     inputs, errors = _channels_fastest(inputs), _channels_fastest(errors)
     batch, outputs = len(errors), errors.shape[1] // window.groups
     lanes = kernels.lanes()
@@ -142,8 +125,8 @@ def _extent(tensor: Tensor) -> int:
     return 1 + sum((size - 1) * stride for size, stride in steps)
 
 
-def _task(inputs: Tensor, errors: Tensor, window: Window, padded: int) -> _Task:
-    return _Task(
+def _task(inputs: Tensor, errors: Tensor, window: Window, padded: int) -> _Correlation:
+    return _Correlation(
         *(len(errors), window.groups, inputs.shape[1] // window.groups, errors.shape[1] // window.groups, padded),
         *(inputs.shape[2], inputs.shape[3], errors.shape[2], errors.shape[3]),
         *window.kernel, *window.stride, *window.padding, *window.dilation,

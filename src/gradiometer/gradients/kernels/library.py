@@ -16,11 +16,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 SWITCH = "GRADIOMETER_KERNELS"
 """Environment variable; `off` means that nothing is compiled and no kernel is used."""
+
+_REALS = {torch.float32: "float", torch.float64: "double"}
+_SOURCES, _HEADER = ("correlation.c", "sequence.c"), "vectors.h"
 
 #: Options for the instructions that this processor has, in the order in which they are tried.
 _TARGETS = (("-march=native",), ("-mcpu=native",), ())
@@ -33,29 +40,44 @@ class Unavailable(Exception):
     """There are no kernels on this machine; the message says why."""
 
 
-def load(real: str) -> ctypes.CDLL:
+def load(dtype: torch.dtype) -> ctypes.CDLL:
     """The kernels for one type of numbers.
 
     Args:
-        real: `float` or `double`.
+        dtype: float32 or float64.
 
     Raises:
         Unavailable: There is no compiler, it fails, or kernels are switched off.
     """
-    outcome = _attempt(real)
+    outcome = _attempt(_REALS[dtype])
     if isinstance(outcome, str):
         raise Unavailable(outcome)
     return outcome
 
 
-def missing(real: str = "float") -> str | None:
+def missing(dtype: torch.dtype = torch.float32) -> str | None:
     """Why there are no kernels for a type of numbers, or None where there are some.
 
     Args:
-        real: `float` or `double`.
+        dtype: float32 or float64.
     """
-    outcome = _attempt(real)
+    outcome = _attempt(_REALS[dtype])
     return outcome if isinstance(outcome, str) else None
+
+
+def fits(inputs: Tensor, errors: Tensor) -> bool:
+    """Whether kernels can read tensors of this kind, and are there.
+
+    They take float32 and float64 in main memory. Compiles them when asked for the first time.
+    """
+    plain = all(type(tensor) is Tensor and tensor.layout == torch.strided for tensor in (inputs, errors))
+    return (
+        plain
+        and inputs.device.type == errors.device.type == "cpu"
+        and inputs.dtype == errors.dtype
+        and inputs.dtype in _REALS
+        and missing(inputs.dtype) is None
+    )
 
 
 @functools.cache
@@ -71,12 +93,12 @@ def _loaded(real: str) -> ctypes.CDLL:
     if os.environ.get(SWITCH, "").lower() == "off":
         raise Unavailable(f"switched off by {SWITCH}=off")
     compiler = _compiler()
-    source = resources.files(__package__).joinpath("correlation.c").read_bytes()
-    path = _folder() / f"correlation-{real}-{_key(source, compiler)}.so"
+    sources = {name: resources.files(__package__).joinpath(name).read_bytes() for name in (_HEADER, *_SOURCES)}
+    path = _folder() / f"kernels-{real}-{_key(sources, compiler)}.so"
     try:
         return _opened(path)
     except OSError:  # not there yet, or damaged
-        _compile(source, compiler, real, path)
+        _compile(sources, compiler, real, path)
         return _opened(path)
 
 
@@ -84,8 +106,10 @@ def _opened(path: Path) -> ctypes.CDLL:
     # Functions of OpenMP are left open in it: they are found among those that torch has loaded, so that both share one
     # set of threads.
     kernels = ctypes.CDLL(str(path))
-    kernels.lanes.restype = ctypes.c_int64
-    kernels.correlate.restype = None
+    for number in (kernels.lanes, kernels.side):
+        number.restype = ctypes.c_int64
+    for work in (kernels.correlate, kernels.sequence):
+        work.restype = None
     return kernels
 
 
@@ -99,11 +123,11 @@ def _compiler() -> list[str]:
     raise Unavailable(f"there is no C compiler {given[0]!r}" if given else "there is no C compiler (cc, gcc, clang)")
 
 
-def _key(source: bytes, compiler: list[str]) -> str:
+def _key(sources: Mapping[str, bytes], compiler: list[str]) -> str:
     """What a compiled file depends on, as a short name."""
     binary = Path(compiler[0]).stat()
     parts = [*compiler, str(binary.st_size), str(int(binary.st_mtime)), *_COMPILE, _processor(), sys.platform]
-    return hashlib.sha256(source + "\n".join(parts).encode()).hexdigest()[:20]
+    return hashlib.sha256(b"".join(sources.values()) + "\n".join(parts).encode()).hexdigest()[:20]
 
 
 def _processor() -> str:
@@ -148,21 +172,28 @@ def _own_folder() -> Path:
 _kept: list[tempfile.TemporaryDirectory[str]] = []
 
 
-def _compile(source: bytes, compiler: list[str], real: str, path: Path) -> None:
+def _compile(sources: Mapping[str, bytes], compiler: list[str], real: str, path: Path) -> None:
     """Compile and link next to the final place, and move the result there at once."""
     said = ""
-    with tempfile.TemporaryDirectory(prefix="compiling-", dir=path.parent, ignore_cleanup_errors=True) as folder:
-        text, compiled, linked = (str(Path(folder) / name) for name in ("correlation.c", "correlation.o", "linked.so"))
-        Path(text).write_bytes(source)
+    with tempfile.TemporaryDirectory(prefix="compiling-", dir=path.parent, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        for each, text in sources.items():
+            (folder / each).write_bytes(text)
+        texts = [str(folder / each) for each in _SOURCES]
+        objects = [f"{text}.o" for text in texts]
+        linked = folder / "linked.so"
         for target in _TARGETS:
             # Linked without -fopenmp, which would bring a second set of threads along.
             steps = (
-                [*compiler, *_COMPILE, *target, f"-DREAL={real}", text, "-o", compiled],
-                [*compiler, "-shared", compiled, "-o", linked],
+                *(
+                    [*compiler, *_COMPILE, *target, f"-DREAL={real}", text, "-o", compiled]
+                    for text, compiled in zip(texts, objects, strict=True)
+                ),
+                [*compiler, "-shared", *objects, "-o", str(linked)],
             )
             said = next(filter(None, map(_run, steps)), "")
             if not said:
-                Path(linked).replace(path)
+                linked.replace(path)
                 return
     raise Unavailable(f"{compiler[0]} cannot compile the kernels: {said}")
 

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gradiometer.gradients import kernels
 from gradiometer.gradients.factors import Computed, Dense, Factor, Sides, wide
 from gradiometer.gradients.rules.registry import Call, layer_rule
 
 #: Positions from which a Gram matrix is worth dividing, and into how many blocks at most.
 _BLOCK, _MOST_BLOCKS = 48, 4
+#: How many multiplications of the explicit product take as long as one in the kernel of our own.
+_SLOWER = 1.4
 
 
 class Outer(Factor):
@@ -19,8 +22,8 @@ class Outer(Factor):
 
     With S = 1 the squared norm is `|a|^2 |e|^2` (Goodfellow, "Efficient per-example gradient computations", 2015).
     For sequences it is the inner product of two S x S Gram matrices, or the norm of the explicit product, whichever
-    takes fewer multiplications. Gram matrices are symmetric: of long sequences, only the blocks on one side of the
-    diagonal are formed.
+    takes fewer multiplications. Gram matrices are symmetric: a kernel of our own forms one side of the diagonal, a tile
+    at a time (form `kernel`); without it, of long sequences, only the blocks on one side are formed (`gram`).
 
     Args:
         inputs: Inputs of the layer (B, S, I).
@@ -36,8 +39,13 @@ class Outer(Factor):
         positions = inputs.shape[1]
         self._blocks = min(_MOST_BLOCKS, max(1, positions // _BLOCK))
         share = (self._blocks + 1) / (2 * self._blocks)
-        gram = share * positions * (self.shape[0] + self.shape[1]) < self.shape.numel()
-        self.form = "outer" if positions == 1 else "gram" if gram else "explicit"
+        pairs = positions * (self.shape[0] + self.shape[1])
+        if positions == 1:
+            self.form = "outer"
+        elif _SLOWER * pairs / 2 < self.shape.numel() and kernels.fits(self.inputs, self.errors):
+            self.form = "kernel"
+        else:
+            self.form = "gram" if share * pairs < self.shape.numel() else "explicit"
 
     def gradients(self, start: int, stop: int) -> Tensor:
         """Explicit gradients (stop - start, O, I)."""
@@ -48,6 +56,8 @@ class Outer(Factor):
         """Squared norms (B,), without the explicit product where that is cheaper."""
         if self.form == "outer":
             return self.inputs.square().sum((1, 2)) * self.errors.square().sum((1, 2))
+        if self.form == "kernel":
+            return kernels.sequences(self.inputs, self.errors)
         if self.form == "gram":
             return self._gram()
         return super().squared_norms()
