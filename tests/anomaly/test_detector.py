@@ -169,7 +169,8 @@ def test_both_statistics_of_one_pass_are_those_of_two() -> None:
     meter, x = Gradiometer(network, Reconstruction(), WEIGHTS), images(5, 3)
     reference = a_reference(network)
     products, squares = meter.alignments(x, reference)
-    assert torch.equal(products.values, meter.inner_products(x, reference).values)
+    apart = meter.inner_products(x, reference).values  # by another layer's worth of products, in another order
+    torch.testing.assert_close(products.values, apart, rtol=1e-5, atol=1e-5 * float(apart.abs().max()))
     assert torch.equal(squares.values, meter.squared_norms(x).values)
     assert products.parameters == squares.parameters == WEIGHTS
 

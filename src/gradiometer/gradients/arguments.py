@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -28,6 +29,19 @@ def chosen_parameters(model: nn.Module, globs: str | Sequence[str]) -> dict[str,
         for name, parameter in everything.items()
         if any(fnmatch.fnmatchcase(name, glob) for glob in globs)
     }
+
+
+def found_at(model: nn.Module, name: str) -> Tensor | None:
+    """The parameter that has this name in `model.named_parameters()`, if there is one."""
+    *path, last = name.split(".")
+    module: Any = model
+    try:
+        for part in path:
+            module = module._modules[part]
+        parameter: Tensor | None = module._parameters[last]
+    except (KeyError, AttributeError):  # a module that is no more there, or None
+        return None
+    return parameter
 
 
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}

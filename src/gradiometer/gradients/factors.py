@@ -74,6 +74,10 @@ class Factor(ABC):
         """Inner product of each sample's gradient with a reference of the parameter's shape, (B,)."""
         return self._reduced(lambda part: part @ reference.to(part.dtype).reshape(-1))
 
+    def alignments(self, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """Inner products with a reference, and squared norms, (B,) each."""
+        return self.inner_products(reference), self.squared_norms()
+
     def sides(self, directions: int) -> Sides | None:
         """The two sides of the gradient, where inner products between that many directions are cheaper from them."""
         return None
@@ -197,6 +201,12 @@ def wide(tensor: Tensor) -> Tensor:
 def exact(tensor: Tensor) -> Tensor:
     """The tensor in float64: on its device, or in main memory where the device has no float64 (MPS)."""
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether there is no NaN and nothing infinite among the numbers; a finite sum says so in a tenth of the time."""
+    tensor = tensor.detach()
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def sum_of_squares(tensor: Tensor) -> Tensor:

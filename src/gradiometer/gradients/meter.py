@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients import passes, samples
 from gradiometer.gradients.activations import LayerInputs, gathered, one_by_one
-from gradiometer.gradients.arguments import chosen_parameters, memory_in_bytes
+from gradiometer.gradients.arguments import chosen_parameters, found_at, memory_in_bytes
 from gradiometer.gradients.class_grams import ClassGrams, class_grams
-from gradiometer.gradients.factors import Factor, exact, wide
+from gradiometer.gradients.factors import Factor, all_finite, exact, wide
 from gradiometer.gradients.failures import ProgramMismatch
 from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective
 from gradiometer.gradients.passes import Found, Power, Subject
@@ -152,7 +152,7 @@ class Gradiometer:
         placed = self._placed(reference)
 
         def both(name: str, factor: Factor) -> Tensor:
-            return exact(torch.stack([factor.inner_products(placed[name]), factor.squared_norms()], -1))
+            return exact(torch.stack(factor.alignments(placed[name]), -1))
 
         found = self._read(x, both, (1, 2))
         # The two statistics came before the parameters.
@@ -168,7 +168,7 @@ class Gradiometer:
                 raise InputError(
                     f"the reference lacks {name!r}; give a tensor for each of: {', '.join(self.parameters)}"
                 )
-            if not isinstance(reference[name], Tensor) or not bool(torch.isfinite(reference[name]).all()):
+            if not isinstance(reference[name], Tensor) or not all_finite(reference[name]):
                 raise InputError(f"the reference of {name!r} must be a tensor of finite numbers")
             if reference[name].shape != parameter.shape:
                 raise InputError(
@@ -343,8 +343,7 @@ class Gradiometer:
         return Subject(self.model, self._parameters, self._forward, self._select, program)
 
     def _plan(self, x: Inputs) -> Plan:
-        current = dict(self.model.named_parameters())
-        if any(current.get(name) is not parameter for name, parameter in self._parameters.items()):
+        if any(found_at(self.model, name) is not parameter for name, parameter in self._parameters.items()):
             self._parameters = chosen_parameters(self.model, self._globs)
             self._plans.clear()
             self._needed.clear()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gradiometer.errors import InputError, ModelError
-from gradiometer.gradients.factors import exact
+from gradiometer.gradients.factors import exact, wide
 
 
 @runtime_checkable
@@ -197,7 +197,8 @@ class Reconstruction:
                 f"Reconstruction compares outputs {tuple(outputs.shape)} with inputs {shape}: they must agree; "
                 "give output= to select the reconstruction"
             )
-        return (2 * (exact(outputs) - exact(inputs)) / outputs[0].numel()).unsqueeze(0)
+        difference = exact(wide(outputs) - wide(inputs))  # rounded once, as one of float32 numbers is
+        return difference.mul_(2 / outputs[0].numel()).unsqueeze(0)
 
 
 def logits_of(outputs: Tensor) -> Tensor:

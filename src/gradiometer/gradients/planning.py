@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from gradiometer.errors import ModelError
+from gradiometer.gradients.factors import all_finite
 from gradiometer.gradients.folding import Readers, foldable
 from gradiometer.gradients.layout import Layout, find_layout, same_values
 from gradiometer.gradients.samples import join, swap_first, take
+from gradiometer.gradients.state import modules_of
 from gradiometer.gradients.tape import Operation, Tape, describes, tensors_of
 
 #: Samples in a probing batch. Not one (every layout fits) and not two (a common size of other dimensions).
@@ -222,25 +224,30 @@ def check_mode(model: nn.Module) -> None:
     Raises:
         ModelError: If a batch norm or dropout layer is in train mode.
     """
-    for name, module in model.named_modules():
+    for module in modules_of(model):
         batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
         dropout = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
         if module.training and (batch_norm or dropout):
             why = "its outputs mix the samples of a batch" if batch_norm else "its outputs are random"
             raise ModelError(
-                f"{type(module).__name__} {name!r} is in train mode: {why}, so there is no gradient of one sample; "
+                f"{_called(module, model)} is in train mode: {why}, so there is no gradient of one sample; "
                 "call model.eval() first"
             )
         if batch_norm and module.running_mean is None:
             raise ModelError(
-                f"{type(module).__name__} {name!r} has no running statistics: it mixes the samples of a batch also in "
+                f"{_called(module, model)} has no running statistics: it mixes the samples of a batch also in "
                 "evaluation mode; build it with track_running_stats=True"
             )
 
 
+def _called(module: nn.Module, model: nn.Module) -> str:
+    name = next(name for name, each in model.named_modules() if each is module)
+    return f"{type(module).__name__} {name!r}"
+
+
 def watched_by_hooks(model: nn.Module) -> bool:
     """Whether somebody looks at what passes between the modules of a model."""
-    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    return any(module._forward_hooks or module._forward_pre_hooks for module in modules_of(model))
 
 
 def check_finite(model: nn.Module) -> None:
@@ -250,6 +257,6 @@ def check_finite(model: nn.Module) -> None:
         ModelError: If a parameter holds NaN or infinite values.
     """
     for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
+        if parameter.is_floating_point() and not all_finite(parameter):
             count = int((~torch.isfinite(parameter)).sum())
             raise ModelError(f"parameter {name!r} holds {count} values that are NaN or infinite; load sound weights")

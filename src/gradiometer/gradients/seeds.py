@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradiometer.errors import InputError, ModelError
-from gradiometer.gradients.factors import exact
+from gradiometer.gradients.factors import all_finite, exact
 from gradiometer.gradients.objectives import Loss, Objective
 
 
@@ -28,7 +28,7 @@ def seeds_of(objective: Objective | Loss, outputs: Tensor, inputs: Any) -> Tenso
             raise InputError(f"an objective must return one value for each of {len(outputs)} samples, got {shape}")
         if not losses.requires_grad:
             return exact(torch.zeros_like(outputs)).unsqueeze(0)
-        if not bool(torch.isfinite(losses).all()):
+        if not all_finite(losses):
             raise InputError(f"the objective is NaN or infinite for {int((~torch.isfinite(losses)).sum())} samples")
         (seeds,) = torch.autograd.grad(losses.sum(), leaf)
     return exact(seeds.detach()).unsqueeze(0)
@@ -56,7 +56,7 @@ def check_outputs(outputs: Tensor) -> None:
     """
     if not outputs.is_floating_point():
         raise ModelError(f"the outputs are {outputs.dtype}, which has no gradient; select the logits with output=")
-    if not bool(torch.isfinite(outputs).all()):
+    if not all_finite(outputs):
         rows = (~torch.isfinite(outputs.reshape(len(outputs), -1))).any(1).nonzero().flatten().tolist()
         raise ModelError(
             f"the model returns NaN or infinite outputs for {len(rows)} of {len(outputs)} samples, first "

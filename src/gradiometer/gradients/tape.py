@@ -145,7 +145,7 @@ class Tape(TorchFunctionMode):
         """Names of the parameters a tensor was computed from, if it was computed from parameters alone."""
         if not isinstance(value, Tensor):
             return None
-        return self._names.get(id(value)) or getattr(value, MARK, None)
+        return self._names.get(id(value)) or value.__dict__.get(MARK)
 
     def mark_weights(self, result: Any, operation: Operation) -> None:
         """Remember that a result was computed from parameters alone."""
@@ -157,7 +157,7 @@ class Tape(TorchFunctionMode):
     def _has_weights(self, args: Any, kwargs: Any) -> bool:
         for value in (*args, *kwargs.values()):
             if isinstance(value, Tensor):
-                if id(value) in self._names or hasattr(value, MARK):
+                if id(value) in self._names or MARK in value.__dict__:
                     return True
             elif isinstance(value, list | tuple) and value and self._has_weights(value, {}):
                 return True

@@ -60,8 +60,6 @@ class Correlation(Factor):
         self._patches = self._lines is None or self._channels[0] * self._lines.run < _ROWS
         self._depthwise = self._channels[0] == 1 < geometry.groups and self._positions >= _MANY
         self._window = geometry.on_images() if inputs.shape[1] == 1 and kernels.fits(self.inputs, self.errors) else None
-        #: What the kernel found last: squares are always among it.
-        self._rows: kernels.Rows | None = None
         shape = torch.Size((errors.shape[2], self._channels[0], *geometry.kernel))
         super().__init__(len(inputs), shape)
         self.explicit_form, self.form = self._choose()
@@ -100,7 +98,7 @@ class Correlation(Factor):
     def squared_norms(self) -> Tensor:
         """Squared norms (B,)."""
         if self.form == "kernel":
-            return (self.rows() if self._rows is None else self._rows).squares.sum(1)
+            return self.rows().squares.sum(1)
         if self.form == "gram":
             return torch.cat([self._gram(*bounds) for bounds in self._gram_chunks()])
         if self.form == "groups":
@@ -126,8 +124,7 @@ class Correlation(Factor):
         if len(self._outputs) == 1:  # a line is an image of height 1
             inputs, errors = inputs.unsqueeze(2), errors.unsqueeze(2)
             reference = None if reference is None else reference.unsqueeze(2)
-        self._rows = kernels.rows(inputs, errors, reference, self._window, magnitudes=magnitudes, totals=totals)
-        return self._rows
+        return kernels.rows(inputs, errors, reference, self._window, magnitudes=magnitudes, totals=totals)
 
     def sides(self, directions: int) -> Sides | None:
         """Both sides where that is cheaper: several directions cost as much as one with that many times the outputs."""
@@ -143,24 +140,35 @@ class Correlation(Factor):
         )
 
     def inner_products(self, reference: Tensor) -> Tensor:
-        """Inner products (B,): one more forward pass of the layer with the reference as its weight."""
-        if self.form == "kernel":
-            products = self.rows(reference=reference).products
-            assert products is not None
-            return products.sum(1)
+        """Inner products (B,): one more forward pass of the layer with the reference as its weight.
+
+        That is slow with few channels, for which the kernel of our own is the faster way to the same.
+        """
+        if self.form == "kernel" and self._channels[0] < costs.VECTOR:
+            return self.alignments(reference)[0]
         batch, frames = self.inputs.shape[:2]
-        padded = self.geometry.pad(self.inputs.flatten(0, 1), self._outputs)
         convolve: Any = (
             torch.nn.functional.conv1d,
             torch.nn.functional.conv2d,
             torch.nn.functional.conv3d,
         )[len(self._outputs) - 1]
-        geometry = self.geometry
+        geometry, inputs = self.geometry, self.inputs.flatten(0, 1)
+        padding = [before for before, _ in geometry.padding]
+        if any(before != after for before, after in geometry.padding):
+            inputs, padding = geometry.pad(inputs, self._outputs), [0] * len(padding)
         outputs: Tensor = convolve(
-            padded, reference.to(padded.dtype), None, geometry.stride, 0, geometry.dilation, geometry.groups
+            inputs, reference.to(inputs.dtype), None, geometry.stride, padding, geometry.dilation, geometry.groups
         )
         products = outputs * self.errors.flatten(0, 1)
         return products.sum(tuple(range(1, products.ndim))).view(batch, frames).sum(1)
+
+    def alignments(self, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """Inner products and squared norms, from one pass of the kernel where that is the form."""
+        if self.form != "kernel":
+            return super().alignments(reference)
+        found = self.rows(reference=reference)
+        assert found.products is not None
+        return found.products.sum(1), found.squares.sum(1)
 
     def chunks(self) -> Iterator[tuple[int, int]]:
         """Ranges of samples whose explicit gradients, or those of one product, fit into a chunk."""

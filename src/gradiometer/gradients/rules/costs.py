@@ -7,6 +7,7 @@ best.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -56,6 +57,7 @@ class Task:
     copied: bool
 
 
+@functools.lru_cache(maxsize=4096)
 def seconds(form: str, task: Task) -> float:
     """Estimated seconds for one sample.
 
