@@ -123,7 +123,7 @@ def walk(
         if read or kept is not None:
             try:
                 with reader:
-                    raw = subject.forward(x)
+                    raw = subject.forward(subject.program.arranged(x))
                 outputs = subject.select(raw)
                 looped |= reader.strays(outputs)
             except ProgramMismatch:

@@ -101,6 +101,7 @@ def make_plan(
     program, raw = probe(parameters, forward, data)
     # Native kernels of this device read and write images in blocks of channels, whatever the format around them.
     program.channels_last = program.folds = next(iter(parameters.values())).device.type == "cpu"
+    program.kernels = sum(parameter.numel() for parameter in model.parameters() if parameter.ndim == 4)
     outputs = select(raw).detach()
     if outputs.ndim == 0 or len(outputs) != SAMPLES:
         raise ModelError(
@@ -214,7 +215,8 @@ class _OtherFormat(Exception):
 
 def _selected(forward: Callable[[Any], Any], select: Callable[[Any], Tensor], data: Any, program: Program) -> Tensor:
     try:
-        return select(forward(data))
+        # However few they are here: larger batches will be.
+        return select(forward(samples.channels_last(data, 0) if program.channels_last else data))
     except RuntimeError as error:
         # `view` on an image, and whatever else speaks of strides.
         if program.channels_last and not isinstance(error, CheckpointError):

@@ -19,12 +19,16 @@ from gradiometer.errors import ModelError
 from gradiometer.gradients.factors import all_finite
 from gradiometer.gradients.folding import Readers, foldable
 from gradiometer.gradients.layout import Layout, find_layout, same_values
-from gradiometer.gradients.samples import join, swap_first, take
+from gradiometer.gradients.samples import channels_last, join, swap_first, take
 from gradiometer.gradients.state import modules_of
 from gradiometer.gradients.tape import Operation, Tape, describes, tensors_of
 
 #: Samples in a probing batch. Not one (every layout fits) and not two (a common size of other dimensions).
 SAMPLES = 3
+
+#: Numbers in the weights of convolutions, for each in the images, up to which another memory format of the images is
+#: worth it: each pass brings the weights into that format too.
+_REARRANGED = 32
 
 _DATA = "_gradiometer_data"
 
@@ -62,10 +66,11 @@ class Program:
     Attributes:
         steps: What to do with each.
         looped: The parameters left to the loop.
-        channels_last: Whether images pass through convolutions with channels as the fastest dimension in memory.
+        channels_last: Whether images pass through the model with channels as the fastest dimension in memory.
         folds: Whether batch norms are folded into the convolutions before them.
         deferred: Whether it is looked at once, at the end of a pass, if statistics may have left the range of float32:
             to look at each takes time, and would make the processor wait for another device.
+        kernels: Numbers in the weights of all convolutions of the model.
     """
 
     steps: list[Step]
@@ -73,6 +78,11 @@ class Program:
     channels_last: bool = False
     folds: bool = False
     deferred: bool = False
+    kernels: int = 0
+
+    def arranged(self, x: Any) -> Any:
+        """The inputs of the model in the memory format in which it is run."""
+        return channels_last(x, self.kernels // _REARRANGED) if self.channels_last else x
 
 
 @dataclass

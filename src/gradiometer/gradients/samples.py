@@ -94,6 +94,21 @@ def copied(inputs: Inputs) -> Inputs:
     return _mapped(inputs, torch.clone)
 
 
+def channels_last(inputs: Inputs, least: int) -> Inputs:
+    """The same batch with the channels of images (B, C, H, W) as their fastest dimension in memory.
+
+    Args:
+        inputs: The batch.
+        least: Numbers that images have to have; smaller batches stay as they are.
+    """
+
+    def changed(tensor: Tensor) -> Tensor:
+        large = tensor.ndim == 4 and tensor.numel() >= least
+        return tensor.contiguous(memory_format=torch.channels_last) if large else tensor
+
+    return _mapped(inputs, changed)
+
+
 def on(inputs: Inputs, device: torch.device) -> Inputs:
     """The inputs on a device, free of history and of inference mode."""
 

@@ -62,13 +62,14 @@ class Correlation(Factor):
         self._window = geometry.on_images() if inputs.shape[1] == 1 and kernels.fits(self.inputs, self.errors) else None
         shape = torch.Size((errors.shape[2], self._channels[0], *geometry.kernel))
         super().__init__(len(inputs), shape)
+        self._prices: dict[str, float] = {}
         self.explicit_form, self.form = self._choose()
 
     def _choose(self) -> tuple[str, str]:
         """The cheapest form for explicit gradients, and for the squared norm."""
         frames, task = self.inputs.shape[1], self._task
         explicit = min(("offsets", "groups"), key=lambda form: costs.seconds(form, task))
-        prices = {explicit: costs.seconds(explicit, task)}
+        self._prices = prices = {explicit: costs.seconds(explicit, task)}
         if frames == 1:
             prices["gram"] = costs.seconds("gram", task)
         if self._window is not None:
@@ -163,12 +164,18 @@ class Correlation(Factor):
         return products.sum(tuple(range(1, products.ndim))).view(batch, frames).sum(1)
 
     def alignments(self, reference: Tensor) -> tuple[Tensor, Tensor]:
-        """Inner products and squared norms, from one pass of the kernel where that is the form."""
-        if self.form != "kernel":
+        """Inner products and squared norms, from one pass of the kernel where both together are cheapest so."""
+        if self.form != "kernel" and not (self._window is not None and self._prices["kernel"] < self._apart()):
             return super().alignments(reference)
         found = self.rows(reference=reference)
         assert found.products is not None
         return found.products.sum(1), found.squares.sum(1)
+
+    def _apart(self) -> float:
+        """What both cost one after the other: the form of the norm, and a forward pass of the layer."""
+        return self._prices[self.form] + math.prod(self.geometry.kernel) * self._positions * self.shape[0] * (
+            self._channels[0] * costs.PRODUCT
+        )
 
     def chunks(self) -> Iterator[tuple[int, int]]:
         """Ranges of samples whose explicit gradients, or those of one product, fit into a chunk."""
