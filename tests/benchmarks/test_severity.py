@@ -62,7 +62,7 @@ def page(settings: SeveritySettings) -> str:
         seen: list[object] = []
         assert severity.run(settings, finished=seen.append) == text
         assert seen == []  # everything was there
-        model = sections.final(severity.Bench(settings), sections.load(settings.data_root))
+        model = sections.final(severity.SeverityBench(settings), sections.load(settings.data_root))
     assert model.calibration is not None
     assert len(model.calibration) == 1
     return text

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from gradiometer.benchmarks import records
 from gradiometer.benchmarks.evidence import Progress
 from gradiometer.benchmarks.gradcon import classes, condition, cost, measures, tables, tiles
-from gradiometer.benchmarks.gradcon.settings import MODELS, PARTS, Bench, GradConSettings
+from gradiometer.benchmarks.gradcon.settings import MODELS, PARTS, GradConBench, GradConSettings
 from gradiometer.benchmarks.records import Record
 
 __all__ = ["MODELS", "PARTS", "GradConSettings", "run"]
@@ -35,7 +35,7 @@ def run(
     Raises:
         InputError: A data set is missing or unusable.
     """
-    bench = Bench(settings, progress, finished)
+    bench = GradConBench(settings, progress, finished)
     parts: dict[str, Callable[[], None]] = {
         "condition": lambda: condition.run(bench),
         "tiles": lambda: tiles.run(bench),

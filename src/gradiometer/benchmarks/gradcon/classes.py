@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from gradiometer.benchmarks.gradcon.cases import Classes, trained
 from gradiometer.benchmarks.gradcon.scoring import Scorer, scores_of
-from gradiometer.benchmarks.gradcon.settings import Bench
+from gradiometer.benchmarks.gradcon.settings import GradConBench
 
 OTHERS = "other classes"
 
 
-def run(bench: Bench, name: str) -> None:
+def run(bench: GradConBench, name: str) -> None:
     """Train and score one network for each model, seed and class of a data set.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 from gradiometer import data
 from gradiometer.benchmarks.gradcon.cases import resized, trained
 from gradiometer.benchmarks.gradcon.scoring import Scorer, scores_of
-from gradiometer.benchmarks.gradcon.settings import Bench
+from gradiometer.benchmarks.gradcon.settings import GradConBench
 from gradiometer.challenges import CORRUPTIONS, PURVIEW_EIGHT, Corruption, corrupt
 from gradiometer.challenges.corruptions.recipe import CURE_TSR
 from gradiometer.data import Images
@@ -22,7 +22,7 @@ _TESTED = 1000
 """Test signs; every corruption and level is scored on all of them."""
 
 
-def run(bench: Bench) -> None:
+def run(bench: GradConBench) -> None:
     """Train on clean signs of all kinds, and tell corrupted ones from them.
 
     Frames of one track are nearly alike, so training and validation images share no track where the data set says

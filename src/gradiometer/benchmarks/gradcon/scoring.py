@@ -13,7 +13,7 @@ from torch import Tensor
 from gradiometer.anomaly import GradCon, Trained, pixels_hash
 from gradiometer.anomaly.detector import Score
 from gradiometer.anomaly.whitening import Member, Whitened
-from gradiometer.benchmarks.gradcon.settings import Bench
+from gradiometer.benchmarks.gradcon.settings import GradConBench
 from gradiometer.benchmarks.metrics import Floats
 from gradiometer.data import to_unit
 from gradiometer.models import weights_hash
@@ -108,7 +108,7 @@ class Scorer:
         return Scores(found, seconds, pixels_hash(images), list(images.shape[1:]))
 
     def write(
-        self, bench: Bench, names: tuple[str, str], wanted: Sequence[str], normal: Scores, abnormal: Scores
+        self, bench: GradConBench, names: tuple[str, str], wanted: Sequence[str], normal: Scores, abnormal: Scores
     ) -> None:
         """Record some scores.
 

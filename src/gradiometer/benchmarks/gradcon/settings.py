@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gradiometer.anomaly import AnomalyRecipe, Constraint
 from gradiometer.benchmarks import records
-from gradiometer.benchmarks.evidence import Progress
 from gradiometer.benchmarks.metrics import Floats, evaluate
+from gradiometer.benchmarks.parts import Bench, Folders, check_names
 from gradiometer.benchmarks.records import Record
-from gradiometer.errors import InputError
 
 BENCHMARK = "gradcon"
 PARTS = ("cifar10", "mnist", "fashion_mnist", "condition", "tiles", "cost")
 MODELS = ("cae", "cae+grad", "vae", "vae+grad")
+"""The published networks."""
+
+CONSTRAINTS = {
+    "": Constraint(alpha=0.0),
+    "grad": Constraint(),
+    "recent": Constraint(decay=0.99),
+    "late": Constraint(start=70),
+}
+"""How gradients are constrained, by what follows the plus sign: not at all; as published; with an exponential mean of
+some hundred steps for the reference; with a mean that begins after about an epoch."""
 
 
 @dataclass(frozen=True)
-class GradConSettings:
+class GradConSettings(Folders):
     """Settings of `gradiometer benchmark gradcon`.
 
     Attributes:
@@ -29,7 +38,7 @@ class GradConSettings:
         cache: Folder for the trained networks; `out / networks` when None.
         parts: What to run: the data sets of which each class is normal once, `condition` (traffic signs under
             corruptions), `tiles` (magnetic tiles with defects) and `cost`.
-        models: Networks: `cae`, `cae+grad`, `vae`, `vae+grad`.
+        models: Networks: `cae` or `vae`, with a constraint of `CONSTRAINTS` behind a plus sign, or without.
         scores: Names of the scores that are made; all that a network has when empty.
         labels: Numbers of the classes that are normal once; all when empty.
         signs: Data set of the part `condition`: signs in splits `train` and `test`.
@@ -62,20 +71,8 @@ class GradConSettings:
         Raises:
             InputError: A part or a model is unknown.
         """
-        for what, given, known in (("part", self.parts, PARTS), ("model", self.models, MODELS)):
-            for name in given:
-                if name not in known:
-                    raise InputError(f"there is no {what} {name!r}; choose from {', '.join(known)}")
-
-    @property
-    def networks(self) -> Path:
-        """Where trained networks are kept."""
-        return self.cache or self.out / "networks"
-
-    @property
-    def records(self) -> Path:
-        """The file of the result records."""
-        return self.out / "records.jsonl"
+        models = [f"{kind}+{name}" if name else kind for kind in ("cae", "vae") for name in CONSTRAINTS]
+        check_names({"part": self.parts, "model": self.models}, {"part": PARTS, "model": models})
 
     def recipe(self, model: str, seed: int, values: int) -> AnomalyRecipe:
         """How a network is trained.
@@ -87,34 +84,18 @@ class GradConSettings:
                 squared error, as in much published code; of the readings that we tried it is the one whose figures
                 come near the published ones.
         """
-        network, _, constrained = model.partition("+")
+        network, _, constraint = model.partition("+")
         return AnomalyRecipe(
             network="vae" if network == "vae" else "cae",
-            constraint=Constraint(alpha=0.03 if constrained else 0.0),
+            constraint=CONSTRAINTS[constraint],
             epochs=self.epochs,
             latent_weight=float(values) if network == "vae" else 1.0,
             seed=seed,
         )
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What all parts share: the settings, and the records that are there.
-
-    Attributes:
-        settings: What to run.
-        progress: Told what is being done.
-        finished: Called with each new record.
-    """
-
-    settings: GradConSettings
-    progress: Progress | None = None
-    finished: Callable[[Record], None] | None = None
-
-    def say(self, what: str, done: int, total: int) -> None:
-        """Report progress, if anybody listens."""
-        if self.progress is not None:
-            self.progress(what, done, total)
+class GradConBench(Bench[GradConSettings, Record]):
+    """The settings, and the records that are there."""
 
     def missing(self, known: str, challenge: str, model: str, detectors: Sequence[str], seed: int) -> list[str]:
         """Detectors that were asked for and have no record yet under these settings."""
@@ -182,9 +163,7 @@ class Bench:
             seconds=seconds,
             settings={**self._notes(), **notes},
         )
-        records.append(self.settings.records, found)
-        if self.finished is not None:
-            self.finished(found)
+        self.keep(found, records.append)
         return found
 
     def _notes(self) -> dict[str, Any]:

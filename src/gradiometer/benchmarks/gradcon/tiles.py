@@ -20,7 +20,7 @@ from gradiometer.benchmarks.gradcon.cases import resized, trained
 from gradiometer.benchmarks.gradcon.measures import Measure
 from gradiometer.benchmarks.gradcon.references import Components, Neighbours, PixelMethod
 from gradiometer.benchmarks.gradcon.scoring import Scorer, scores_of
-from gradiometer.benchmarks.gradcon.settings import Bench
+from gradiometer.benchmarks.gradcon.settings import GradConBench
 from gradiometer.benchmarks.metrics import Floats
 from gradiometer.benchmarks.pixels import pixel_metrics
 from gradiometer.errors import InputError
@@ -80,7 +80,7 @@ def load(root: Path, size: int, seed: int, limit: int | None) -> Tiles:
     )
 
 
-def run(bench: Bench) -> None:
+def run(bench: GradConBench) -> None:
     """Train on free tiles; score and map free and defective ones, beside the references.
 
     Args:
@@ -113,7 +113,9 @@ def run(bench: Bench) -> None:
         bench.say("networks on magnetic tiles", len(settings.models), len(settings.models))
 
 
-def _spots(bench: Bench, model: str, known: Floats, normal: Floats, abnormal: Floats, tiles: Tiles, seed: int) -> None:
+def _spots(
+    bench: GradConBench, model: str, known: Floats, normal: Floats, abnormal: Floats, tiles: Tiles, seed: int
+) -> None:
     """Record the score by the most unusual position of the reconstruction error, of any method.
 
     Args:
@@ -156,7 +158,7 @@ def _heats(maps: Maps, beta: float) -> Iterator[tuple[str, Floats]]:
     yield "combined", smooth.combined(beta)
 
 
-def _references(bench: Bench, tiles: Tiles, seed: int) -> None:
+def _references(bench: GradConBench, tiles: Tiles, seed: int) -> None:
     methods: tuple[PixelMethod, ...] = (Components(), Neighbours())
     known = _unit(tiles.train)
     for method in methods:
@@ -193,7 +195,7 @@ def _references(bench: Bench, tiles: Tiles, seed: int) -> None:
         _measure(bench, method.name, smooth, tiles, seed)
 
 
-def _measure(bench: Bench, subject: str, heat: Floats, tiles: Tiles, seed: int) -> None:
+def _measure(bench: GradConBench, subject: str, heat: Floats, tiles: Tiles, seed: int) -> None:
     """Record how well maps of all defective tiles find the marked pixels."""
     masks = np.concatenate(list(tiles.masks.values()))
     draws = min(_PIXEL_DRAWS, bench.settings.draws)

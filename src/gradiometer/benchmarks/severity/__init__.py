@@ -7,10 +7,11 @@ from pathlib import Path
 
 from gradiometer.benchmarks import probes
 from gradiometer.benchmarks.evidence import Progress
+from gradiometer.benchmarks.parts import RECORDS
 from gradiometer.benchmarks.rendering import to_markdown
 from gradiometer.benchmarks.severity import contrastive, graded, olives, retina, sections, tables
 from gradiometer.benchmarks.severity.graded import Graded
-from gradiometer.benchmarks.severity.settings import CONTRASTS, PARTS, RECORDS, Bench, SeveritySettings
+from gradiometer.benchmarks.severity.settings import CONTRASTS, PARTS, SeverityBench, SeveritySettings
 
 __all__ = ["CONTRASTS", "PARTS", "SeveritySettings", "render", "run"]
 
@@ -37,7 +38,7 @@ def run(
     Raises:
         InputError: A data set is missing or unusable.
     """
-    bench = Bench(settings, progress, finished)
+    bench = SeverityBench(settings, progress, finished)
     settings.out.mkdir(parents=True, exist_ok=True)
     parts: dict[str, Callable[[], None]] = {
         "retina": lambda: retina.run(bench),

@@ -24,7 +24,7 @@ from gradiometer.benchmarks.gradcon.cases import trained
 from gradiometer.benchmarks.metrics import Floats
 from gradiometer.benchmarks.records import hash_images
 from gradiometer.benchmarks.severity import retina
-from gradiometer.benchmarks.severity.settings import Bench
+from gradiometer.benchmarks.severity.settings import SeverityBench
 from gradiometer.data import Cohort
 from gradiometer.models import weights_hash
 from gradiometer.severity import Preparation, severity_labels
@@ -73,7 +73,7 @@ ALPHA = 0.03
 """What the auto-encoder sees, its gradient constraint, and the score that the labels are made of."""
 
 
-def run(bench: Bench) -> None:
+def run(bench: SeverityBench) -> None:
     """Pre-train by every contrast, method and seed, probe validation and test photographs, and write the records.
 
     Trainings are kept, so that an interrupted run continues.
@@ -86,7 +86,7 @@ def run(bench: Bench) -> None:
             _round(bench, contrast)
 
 
-def _round(bench: Bench, contrast: str) -> None:
+def _round(bench: SeverityBench, contrast: str) -> None:
     settings = bench.settings
     train, validation, test = (cohort(bench, part, contrast) for part in ("train", "val", "test"))
     architecture = settings_for(train.images.images, *ENCODER)
@@ -113,7 +113,7 @@ def title(split: str, contrast: str) -> str:
     return f"RetinaMNIST, {split}, pixels {contrast}"
 
 
-def cohort(bench: Bench, split: str, contrast: str) -> Cohort:
+def cohort(bench: SeverityBench, split: str, contrast: str) -> Cohort:
     """The photographs of a split as encoders see them, with their grades as the column `class`.
 
     Args:
@@ -127,7 +127,7 @@ def cohort(bench: Bench, split: str, contrast: str) -> Cohort:
     return Cohort.of(replace(images, images=seen.apply(images)[:, 0]))
 
 
-def encoder_of(bench: Bench, train: Cohort, name: str, seed: int, architecture: EncoderSettings) -> Encoder:
+def encoder_of(bench: SeverityBench, train: Cohort, name: str, seed: int, architecture: EncoderSettings) -> Encoder:
     """The encoder of a method, pre-trained or taken from the cache.
 
     Args:
@@ -148,7 +148,7 @@ def encoder_of(bench: Bench, train: Cohort, name: str, seed: int, architecture: 
     return pretrain(train.images.images, labels, architecture, recipe, folder).encoder
 
 
-def scores(bench: Bench, seed: int) -> Floats:
+def scores(bench: SeverityBench, seed: int) -> Floats:
     """Severity of the training photographs, by the auto-encoder of those of grade 0.
 
     Four in five of the latter have trained it, and score less than they would have otherwise.
@@ -167,7 +167,7 @@ def scores(bench: Bench, seed: int) -> Floats:
 
 
 def _records(
-    bench: Bench,
+    bench: SeverityBench,
     photographs: str,
     results: Mapping[str, Sequence[ProbeResult]],
     weights: Mapping[str, Sequence[str]],
@@ -197,7 +197,7 @@ def _records(
     return made
 
 
-def _notes(bench: Bench) -> dict[str, object]:
+def _notes(bench: SeverityBench) -> dict[str, object]:
     """The settings that the records depend on."""
     settings = bench.settings
     recipe = {name: value for name, value in asdict(RECIPE).items() if name not in ("seed", "epochs", "weights")}
@@ -213,7 +213,7 @@ def _notes(bench: Bench) -> dict[str, object]:
     }
 
 
-def _there(bench: Bench, contrast: str) -> bool:
+def _there(bench: SeverityBench, contrast: str) -> bool:
     """Whether all records of a round are there under these settings."""
     wanted = json.loads(json.dumps(_notes(bench)))
     done = {

@@ -23,7 +23,7 @@ from gradiometer.benchmarks import probes
 from gradiometer.benchmarks.gradcon.cases import trained
 from gradiometer.benchmarks.records import hash_images
 from gradiometer.benchmarks.rendering import Cell, Head, Table
-from gradiometer.benchmarks.severity.settings import Bench
+from gradiometer.benchmarks.severity.settings import SeverityBench
 from gradiometer.data import Cohort
 from gradiometer.data.olives import BIOMARKERS
 from gradiometer.errors import InputError
@@ -63,7 +63,7 @@ def published() -> dict[str, Any]:
     return entries
 
 
-def run(bench: Bench) -> None:
+def run(bench: SeverityBench) -> None:
     """Run the pipeline on a released split, and write the records.
 
     Args:
@@ -126,13 +126,13 @@ def tables(found: Sequence[probes.ProbeRecord]) -> list[Table]:
     return made + (probes.tables(whole) if whole else [])
 
 
-def _part(bench: Bench, part: str) -> Cohort:
+def _part(bench: SeverityBench, part: str) -> Cohort:
     settings = bench.settings
     assert settings.olives is not None
     return data.load_cohort(settings.olives, split=part, size=settings.olives_size, channels=1, limit=settings.limit)
 
 
-def _exists(bench: Bench, biomarker: str) -> bool:
+def _exists(bench: SeverityBench, biomarker: str) -> bool:
     """Whether the balanced test set of a biomarker is there; the repositories do not have all of them."""
     try:
         _part(bench, f"test{bench.settings.olives_split}_{biomarker}")
@@ -141,7 +141,7 @@ def _exists(bench: Bench, biomarker: str) -> bool:
     return True
 
 
-def _labelled(bench: Bench, pool: Cohort) -> Cohort:
+def _labelled(bench: SeverityBench, pool: Cohort) -> Cohort:
     """The pool with severity labels by an auto-encoder of healthy scans."""
     settings = bench.settings
     assert settings.healthy is not None
@@ -157,7 +157,7 @@ def _labelled(bench: Bench, pool: Cohort) -> Cohort:
     return replace(pool, columns={**pool.columns, SEVERITY: labels})
 
 
-def _encoder(bench: Bench, pool: Cohort, columns: tuple[str, ...] | None, seed: int) -> Encoder:
+def _encoder(bench: SeverityBench, pool: Cohort, columns: tuple[str, ...] | None, seed: int) -> Encoder:
     """An encoder, pre-trained or from the cache."""
     settings = bench.settings
     architecture = settings_for(pool.images.images, settings.olives_encoder)
@@ -172,7 +172,7 @@ def _encoder(bench: Bench, pool: Cohort, columns: tuple[str, ...] | None, seed: 
 
 
 def _write(
-    bench: Bench,
+    bench: SeverityBench,
     method: str,
     encoders: Sequence[Encoder],
     train: Cohort,

@@ -16,7 +16,7 @@ from gradiometer.benchmarks.records import hash_images
 from gradiometer.benchmarks.severity import methods
 from gradiometer.benchmarks.severity.graded import Graded
 from gradiometer.benchmarks.severity.methods import Sets
-from gradiometer.benchmarks.severity.settings import Bench
+from gradiometer.benchmarks.severity.settings import SeverityBench
 from gradiometer.data import Images
 from gradiometer.errors import InputError
 from gradiometer.severity import Cuts, Preparation, SeverityTable
@@ -85,7 +85,7 @@ def sets_of(retina: Retina, contrast: str, seed: int) -> Sets:
     return Sets(*prepared)
 
 
-def run(bench: Bench) -> None:
+def run(bench: SeverityBench) -> None:
     """Score the test photographs by every method, contrast and seed.
 
     Args:
@@ -109,7 +109,7 @@ def run(bench: Bench) -> None:
     bench.say("photographs of the retina", len(todo), len(todo))
 
 
-def _measure(bench: Bench, retina: Retina, sets: Sets, what: tuple[str, str, int]) -> None:
+def _measure(bench: SeverityBench, retina: Retina, sets: Sets, what: tuple[str, str, int]) -> None:
     """Record the scores of one model."""
     model, contrast, seed = what
     found = methods.scores_of(model, sets, bench.settings, seed)

@@ -20,7 +20,7 @@ from gradiometer.benchmarks.metrics import Floats, Interval, percentile_interval
 from gradiometer.benchmarks.records import hash_images
 from gradiometer.benchmarks.severity import methods
 from gradiometer.benchmarks.severity.graded import Graded
-from gradiometer.benchmarks.severity.settings import Bench
+from gradiometer.benchmarks.severity.settings import SeverityBench
 from gradiometer.data import Images, to_unit
 from gradiometer.errors import InputError
 from gradiometer.models import weights_hash
@@ -67,7 +67,7 @@ def load(root: Path, limit: int | None = None) -> Sections:
     return Sections(*(scans.select(np.flatnonzero(marks == mark)[:limit]) for mark in (DRY, WET, UNLABELLED)))
 
 
-def run(bench: Bench) -> None:
+def run(bench: SeverityBench) -> None:
     """Leave each dry scan out once, and compare it with the wet ones.
 
     Args:
@@ -111,7 +111,7 @@ def run(bench: Bench) -> None:
         )
 
 
-def final(bench: Bench, sections: Sections) -> SeverityModel:
+def final(bench: SeverityBench, sections: Sections) -> SeverityModel:
     """The model of all dry scans, which the unlabelled ones are ranked by.
 
     Percentiles need healthy scans that were not trained on, and there are none to spare: they are those of three dry
@@ -131,7 +131,7 @@ def pair_interval(pairs: Floats, *, seed: int, draws: int) -> Interval:
     return percentile_interval(float(pairs.mean()), found)
 
 
-def _model(bench: Bench, dry: Images, seed: int) -> SeverityModel:
+def _model(bench: SeverityBench, dry: Images, seed: int) -> SeverityModel:
     known = prepared(dry, PREPARATION).images
     # Every tenth tile chooses the weights.
     chosen_by = np.arange(len(known)) % 10 == 0
@@ -141,7 +141,9 @@ def _model(bench: Bench, dry: Images, seed: int) -> SeverityModel:
     return SeverityModel(detector, PREPARATION, "max")
 
 
-def _scores(bench: Bench, rest: Images, tested: list[Images], seed: int) -> list[tuple[tuple[str, str], list[Floats]]]:
+def _scores(
+    bench: SeverityBench, rest: Images, tested: list[Images], seed: int
+) -> list[tuple[tuple[str, str], list[Floats]]]:
     """Scores of the tested scans by every method that learns from the rest, by model and score."""
     model = _model(bench, rest, seed)
     statistics = [model.statistics(part) for part in tested]

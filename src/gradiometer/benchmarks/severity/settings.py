@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gradiometer.anomaly import AnomalyRecipe, Constraint
-from gradiometer.benchmarks.evidence import Progress
+from gradiometer.benchmarks.parts import Bench, Folders, check_names
 from gradiometer.benchmarks.severity import graded
 from gradiometer.benchmarks.severity.graded import Graded
-from gradiometer.errors import InputError
 
-RECORDS = "records.jsonl"
 PARTS = ("retina", "oct", "contrastive", "olives")
 DEFAULT_PARTS = PARTS[:3]
 """What runs without being asked for; OLIVES needs scans that are fetched by hand."""
@@ -22,7 +19,7 @@ CONTRASTS = ("local", "as-is")
 
 
 @dataclass(frozen=True)
-class SeveritySettings:
+class SeveritySettings(Folders):
     """Settings of `gradiometer benchmark severity`.
 
     Attributes:
@@ -75,44 +72,15 @@ class SeveritySettings:
         Raises:
             InputError: A part or a contrast is unknown.
         """
-        for what, given, known in (("part", self.parts, PARTS), ("contrast", self.contrasts, CONTRASTS)):
-            for name in given:
-                if name not in known:
-                    raise InputError(f"there is no {what} {name!r}; choose from {', '.join(known)}")
-
-    @property
-    def networks(self) -> Path:
-        """Where trained networks are kept."""
-        return self.cache or self.out / "networks"
-
-    @property
-    def records(self) -> Path:
-        """The file of the result records."""
-        return self.out / RECORDS
+        check_names({"part": self.parts, "contrast": self.contrasts}, {"part": PARTS, "contrast": CONTRASTS})
 
     def recipe(self, alpha: float, seed: int, epochs: int) -> AnomalyRecipe:
         """How an auto-encoder is trained, with the constraint (alpha above 0) or without."""
         return AnomalyRecipe(constraint=Constraint(alpha=alpha), epochs=epochs, seed=seed)
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What all parts share: the settings, and the records that are there.
-
-    Attributes:
-        settings: What to run.
-        progress: Told what is being done.
-        finished: Called with each new record.
-    """
-
-    settings: SeveritySettings
-    progress: Progress | None = None
-    finished: Callable[[Graded], None] | None = None
-
-    def say(self, what: str, done: int, total: int) -> None:
-        """Report progress, if anybody listens."""
-        if self.progress is not None:
-            self.progress(what, done, total)
+class SeverityBench(Bench[SeveritySettings, Graded]):
+    """The settings, and the records that are there."""
 
     def done(self, part: str, model: str, contrast: str, seed: int) -> bool:
         """Whether the records of a model are there under these settings."""
@@ -125,9 +93,7 @@ class Bench:
 
     def write(self, found: Graded) -> None:
         """Write a record down."""
-        graded.append(self.settings.records, found)
-        if self.finished is not None:
-            self.finished(found)
+        self.keep(found, graded.append)
 
     def notes(self, part: str) -> dict[str, Any]:
         """The settings that a record of a part depends on."""

@@ -76,7 +76,7 @@ def run_severity(options: SeverityOptions, terminal: Terminal) -> None:
 def _show_severities(settings: SeveritySettings, terminal: Terminal) -> None:
     """Draw scores against grades, and rank the unlabelled sections on a page, when those parts ran."""
     from gradiometer.benchmarks.severity import retina, sections
-    from gradiometer.benchmarks.severity.settings import Bench
+    from gradiometer.benchmarks.severity.settings import SeverityBench
     from gradiometer.errors import DependencyError
     from gradiometer.reports import figures, severities
     from gradiometer.severity import SeverityTable
@@ -90,7 +90,7 @@ def _show_severities(settings: SeveritySettings, terminal: Terminal) -> None:
             terminal.show(f"figure: {figure}")
         if "oct" in settings.parts:
             found = sections.load(settings.data_root, settings.limit)
-            model = sections.final(Bench(settings), found)
+            model = sections.final(SeverityBench(settings), found)
             page = severities.write(model, found.unlabelled, found.dry, settings.out / "unlabelled.html", top=100)
             terminal.show(f"page: {page}: {len(found.unlabelled)} unlabelled sections, the most severe first")
     except DependencyError as error:
