@@ -186,3 +186,22 @@ def test_windows_beyond_the_edge() -> None:
     """Dilated windows of which most elements lie outside of the image."""
     inputs, errors = torch.randn(2, 3, 2, 2).double(), torch.randn(2, 4, 2, 2).double()
     check(inputs, errors, replace(PLAIN, padding=(4, 4), dilation=(4, 4)), tolerance=1e-12)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 7, 8, 15, 16, 17, 24, 31, 33, 49])
+@pytest.mark.parametrize("kernel", [(1, 1), (2, 3), (3, 4), (5, 5), (3, 7), (2, 11)])
+def test_depthwise_convolutions(channels: int, kernel: tuple[int, int]) -> None:
+    window = Window(kernel, (1, 2), (kernel[0] // 2, kernel[1] // 2), (1, 1), channels)
+    inputs = torch.randn(2, channels, 9, 13).double()
+    shape = [
+        (s + 2 * p - k) // d + 1 for s, p, k, d in zip((9, 13), window.padding, kernel, window.stride, strict=True)
+    ]
+    errors = torch.randn(2, channels, *shape).double()
+    check(inputs, errors, window, tolerance=1e-12)
+    check(inputs.float(), errors.float(), window, tolerance=1e-5)
+
+
+def test_depthwise_channels_of_larger_images() -> None:
+    inputs = torch.randn(3, 6, 7, 40, dtype=torch.float64).movedim(3, 1)[:, 5:26]
+    errors = torch.randn(3, 21, 1, 1, dtype=torch.float64).expand(3, 21, 6, 7)
+    check(inputs, errors, replace(PLAIN, groups=21), tolerance=1e-12)

@@ -8,9 +8,7 @@
 
    Compiled once for REAL = float and once for REAL = double. */
 
-#include "vectors.h"
-
-typedef __typeof__((Vector){0} < (Vector){0}) Mask;
+#include "correlation.h"
 
 /* Most inputs of a tile of one vector of outputs, and of two: as many sums as there are registers for. */
 #if BYTES == 64
@@ -20,30 +18,6 @@ typedef __typeof__((Vector){0} < (Vector){0}) Mask;
 #define NARROW 8
 #define BROAD 4
 #endif
-
-/* Sizes are numbers of elements, strides are in elements. `inputs` and `outputs` are those of one group; `padded` is
-   the number of outputs of a group that the results and the reference have room for, a multiple of LANES. */
-typedef struct {
-    int64_t batch, groups, inputs, outputs, padded;
-    int64_t height, width, rows, columns;
-    int64_t kernel_high, kernel_wide, stride_down, stride_right, padding_top, padding_left, dilation_down, dilation_right;
-    int64_t input_sample, input_row, input_pixel;
-    int64_t error_sample, error_row, error_pixel;
-    int64_t threads;
-} Correlation;
-
-/* Where results go, (batch, groups, padded) each; `reference` is (groups, kernel_high, kernel_wide, inputs, padded). Any
-   of these may be absent. */
-typedef struct {
-    REAL *squares, *magnitudes, *totals, *products;
-    const REAL *reference;
-} Results;
-
-INLINE Vector magnitude(Vector values)
-{
-    Mask below = values < 0;
-    return (Vector)((below & (Mask)-values) | (~below & (Mask)values));
-}
 
 /* One tile, and a row of n positions more. */
 INLINE void add_row(const int inputs, const int vectors, Vector sum[NARROW][2], const REAL *x, int64_t x_step,
@@ -75,15 +49,6 @@ INLINE void add_row_within(const int inputs, const int vectors, Vector sum[NARRO
         memcpy(last, from, (size_t)(end - from) * sizeof(REAL));
         add_row(inputs, vectors, sum, x + p * x_step, 0, last, 0, 1);
     }
-}
-
-/* The positions of one dimension whose window element, at first + stride * position, lies on the image. */
-INLINE void on_image(int64_t first, int64_t stride, int64_t size, int64_t count, int64_t *from, int64_t *to)
-{
-    *from = first >= 0 ? 0 : (stride - 1 - first) / stride;
-    *to = first >= size ? 0 : (size - first + stride - 1) / stride;
-    if (*to > count)
-        *to = count;
 }
 
 /* All kernel offsets of a tile. */

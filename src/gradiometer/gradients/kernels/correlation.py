@@ -1,4 +1,4 @@
-"""Statistics of the weight gradients of convolutions, by the kernel in `correlation.c`."""
+"""Statistics of the weight gradients of convolutions, by the kernels in `correlation.c` and `depthwise.c`."""
 
 from __future__ import annotations
 
@@ -88,28 +88,35 @@ def rows(
     kernels = library.load(inputs.dtype)
     inputs, errors = _channels_fastest(inputs), _channels_fastest(errors)
     batch, outputs = len(errors), errors.shape[1] // window.groups
-    lanes = kernels.lanes()
+    depthwise = inputs.shape[1] == errors.shape[1] == window.groups > 1
+    lanes = 1 if depthwise else kernels.lanes()
     padded = -(-outputs // lanes) * lanes
     found = inputs.new_zeros(1 + magnitudes + totals + (reference is not None), batch, window.groups, padded)
     parts = iter(found)
     given = {"squares": next(parts)}
     given |= {name: next(parts) for name, wanted in (("magnitudes", magnitudes), ("totals", totals)) if wanted}
     if reference is not None:
-        arranged = reference.to(inputs.dtype).unflatten(0, (window.groups, outputs)).permute(0, 3, 4, 2, 1)
-        if padded > outputs:
-            arranged = torch.nn.functional.pad(arranged, (0, padded - outputs))
-        given["reference"] = arranged.contiguous()
+        given["reference"] = _arranged(reference.to(inputs.dtype), window, padded, depthwise=depthwise)
         given["products"] = next(parts)
     if errors.numel():
-        kernels.correlate(
-            ctypes.byref(_task(inputs, errors, window, padded)),
-            ctypes.c_void_p(inputs.data_ptr()),
-            ctypes.c_void_p(errors.data_ptr()),
-            ctypes.c_void_p(errors.data_ptr() + _extent(errors) * errors.element_size()),
-            ctypes.byref(_Results(**{name: tensor.data_ptr() for name, tensor in given.items()})),
-        )
+        task = ctypes.byref(_task(inputs, errors, window, padded))
+        first, then = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (inputs, errors))
+        results = ctypes.byref(_Results(**{name: tensor.data_ptr() for name, tensor in given.items()}))
+        if depthwise:
+            kernels.depthwise(task, first, then, results)
+        else:
+            end = ctypes.c_void_p(errors.data_ptr() + _extent(errors) * errors.element_size())
+            kernels.correlate(task, first, then, end, results)
     given.pop("reference", None)
     return Rows(**{name: tensor[..., :outputs].flatten(1) for name, tensor in given.items()})
+
+
+def _arranged(reference: Tensor, window: Window, padded: int, *, depthwise: bool) -> Tensor:
+    """The reference (O, C / groups, *kernel) in the order in which a kernel reads it."""
+    if depthwise:
+        return reference.permute(2, 3, 1, 0).contiguous()
+    arranged = reference.unflatten(0, (window.groups, -1)).permute(0, 3, 4, 2, 1)
+    return torch.nn.functional.pad(arranged, (0, padded - arranged.shape[-1])).contiguous()
 
 
 def _channels_fastest(images: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ SWITCH = "GRADIOMETER_KERNELS"
 """Environment variable; `off` means that nothing is compiled and no kernel is used."""
 
 _REALS = {torch.float32: "float", torch.float64: "double"}
-_SOURCES, _HEADER = ("correlation.c", "sequence.c"), "vectors.h"
+_SOURCES, _HEADERS = ("correlation.c", "depthwise.c", "sequence.c"), ("vectors.h", "correlation.h")
 
 #: Options for the instructions that this processor has, in the order in which they are tried.
 _TARGETS = (("-march=native",), ("-mcpu=native",), ())
@@ -93,7 +93,7 @@ def _loaded(real: str) -> ctypes.CDLL:
     if os.environ.get(SWITCH, "").lower() == "off":
         raise Unavailable(f"switched off by {SWITCH}=off")
     compiler = _compiler()
-    sources = {name: resources.files(__package__).joinpath(name).read_bytes() for name in (_HEADER, *_SOURCES)}
+    sources = {name: resources.files(__package__).joinpath(name).read_bytes() for name in (*_HEADERS, *_SOURCES)}
     path = _folder() / f"kernels-{real}-{_key(sources, compiler)}.so"
     try:
         return _opened(path)
@@ -108,7 +108,7 @@ def _opened(path: Path) -> ctypes.CDLL:
     kernels = ctypes.CDLL(str(path))
     for number in (kernels.lanes, kernels.side):
         number.restype = ctypes.c_int64
-    for work in (kernels.correlate, kernels.sequence):
+    for work in (kernels.correlate, kernels.depthwise, kernels.sequence):
         work.restype = None
     return kernels
 

@@ -12,8 +12,8 @@ For one sample with C input channels, O output channels, P output positions and 
   The patch Gram matrix is a sum over kernel offsets of shifted blocks of the pixel Gram matrix of the padded input,
   taken one dimension of the kernel after the other, so patches never appear and the cost is P^2 (C + O + K) instead of
   K P O C.
-* `kernel`: statistics of the explicit gradient, of which only a tile exists at a time, by a kernel of our own where
-  there is a compiler for it; see `gradiometer.gradients.kernels`.
+* `kernel`: statistics of the explicit gradient, of which only a tile exists at a time, by kernels of our own (one for
+  depthwise convolutions) where there is a compiler for them; see `gradiometer.gradients.kernels`.
 """
 
 from __future__ import annotations

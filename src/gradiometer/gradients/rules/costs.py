@@ -31,6 +31,8 @@ KERNEL_PRODUCT = 1 / 55e9
 ELEMENT = 5.0
 #: Inputs of a tile there that keep it busy; fewer take as long.
 FEW = 4
+#: How much slower products are in the kernel for depthwise convolutions, which loads a number for each of them.
+LOADED = 2.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def seconds(form: str, task: Task) -> float:
     weights = task.inputs * task.outputs
     if form == "kernel":
         moved = task.copied * (task.pixels * task.inputs + task.positions * task.outputs)
+        if task.inputs == task.outputs == 1 < task.groups:
+            return task.groups * (task.kernel * (task.positions + ELEMENT) * LOADED * KERNEL_PRODUCT + moved * MOVE)
         vectors = -(-task.outputs // VECTOR) * VECTOR
         products = task.kernel * max(task.inputs, FEW) * vectors * (task.positions + ELEMENT)
         return task.groups * (products * KERNEL_PRODUCT + moved * MOVE)
