@@ -100,6 +100,10 @@ LAYERS: tuple[Layer, ...] = (
     Layer("DenseNet-BC-40-12", 120, 48, 8, kernel=1),
     Layer("depthwise", 64, 64, 16, groups=64),
     Layer("depthwise", 256, 256, 8, kernel=5, groups=256),
+    Layer("ConvNeXt-T", 96, 96, 56, kernel=7, groups=96),
+    Layer("ConvNeXt-T", 384, 384, 14, kernel=7, groups=384),
+    Layer("ViT-S/16, as a sequence of 196", 384, 1536, 14, kernel=1),
+    Layer("ViT-S/16, as a sequence of 196", 384, 384, 14, kernel=1),
 )
 
 
@@ -124,12 +128,10 @@ def forms_of(layer: Layer, inputs: Tensor, errors: Tensor) -> Forms:
     with _asked() as asked:
         factor = convolution.correlation(*samples)
     if isinstance(factor, Reshaped):
-        calls: dict[str, Callable[[], Tensor]] = {
-            form: _forced(convolution.correlation(*samples), force) for form, force in _PIXELS.items()
-        }
+        forces = _PIXELS if kernels.missing() else {**_PIXELS, "pixels, kernel": _inner("kernel")}
     else:
         forces = _CORRELATION if kernels.missing() else {**_CORRELATION, "kernel": _closed("kernel")}
-        calls = {form: _forced(convolution.correlation(*samples), force) for form, force in forces.items()}
+    calls = {form: _forced(convolution.correlation(*samples), force) for form, force in forces.items()}
     return Forms(calls, factor.form, dict(asked))
 
 
