@@ -136,7 +136,7 @@ def _guard(gradients: bool, without: str = "") -> Callable[[Fit], Score]:
     """The members of Guard on the shared readings, or all but one."""
 
     def make(fit: Fit) -> Score:
-        members = [member for member in guard_members(fit.neighbours) if member.name != without]
+        members = [member for member in guard_members(fit.neighbours, stability=True) if member.name != without]
         fusion = Fusion(members, fit.seed)
         fusion.fit(_views(fit.evidence, gradients), class_labels(fit), fit.groups)
         return lambda evidence: fusion.surprises(_views(evidence, gradients)).sum(1)
@@ -164,7 +164,7 @@ ENTRIES: tuple[Entry, ...] = (
 
 ABLATION: tuple[Entry, ...] = tuple(
     Entry(f"Guard without {member.name}", _guard(gradients=False, without=member.name), control=True)
-    for member in guard_members(1)
+    for member in guard_members(1, stability=True)
 )
 """Guard without one of its members; shown where they are asked for by name."""
 
@@ -219,7 +219,8 @@ def pooled(evidence: Evidence) -> tuple[Floats, ...]:
 
 
 def _views(evidence: Evidence, gradients: bool) -> Views:
-    return Views(evidence.logits.astype(np.float64), pooled(evidence), _norms(evidence, gradients))
+    logits = evidence.logits.astype(np.float64)
+    return Views(logits, pooled(evidence), _norms(evidence, gradients), evidence.changes)
 
 
 def class_labels(fit: Fit) -> Indices:
