@@ -82,7 +82,7 @@ def arrange_families(records: Sequence[Record]) -> list[Table]:
         for title, value in zip(titles, [every, *means, float(np.mean(means))], strict=True):
             rows.setdefault(title, []).append(value)
     counts = {MEAN: len(families), **{mean_of(n): list(families.values()).count(n) for n in names}}
-    counted = {title: f"{title} ({counts[title]} kinds)" if title in counts else title for title in rows}
+    counted = {title: f"{title} ({_kinds(counts[title])})" if title in counts else title for title in rows}
     means_table = Table(
         "Mean AUROC in percent: over all kinds, each counted once; over each family; over the means of the families",
         "mean",
@@ -109,6 +109,10 @@ def _shortfall_table(found: Sequence[Shortfall]) -> Table:
     heads = ("family", "Guard", "best baseline", "which", "Guard is behind by")
     title = "AUROC of Guard in percent beside the best known-only baseline of each kind, the largest shortfall first"
     return Table(title, "challenge", tuple(Head(name) for name in heads), rows)
+
+
+def _kinds(count: int) -> str:
+    return "1 kind" if count == 1 else f"{count} kinds"
 
 
 def _families(records: Sequence[Record]) -> dict[str, str]:

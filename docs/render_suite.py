@@ -1,0 +1,116 @@
+"""Write the page of the whole suite from the records and paired differences of each network.
+
+    python docs/render_suite.py
+
+Reads every folder of `docs/results/suite`; writes `docs/results/suite/README.md`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gradiometer.benchmarks import differences, records
+from gradiometer.benchmarks.differences import BALANCED, MEAN, Difference, mean_of
+from gradiometer.benchmarks.families import JUDGE, Shortfall, shortfalls
+from gradiometer.benchmarks.suite import ATTACKS, CORRUPTED, SETS
+
+FOLDER = Path(__file__).resolve().parent / "results" / "suite"
+
+NINE = ("MSP", "Energy", "ODIN", "Mahalanobis", "Mahalanobis (layers)", "KNN", "ViM", "ReAct", "GradNorm")
+"""The baselines that Guard is to be six points ahead of."""
+
+NORMALISED = "Normalised Mahalanobis"
+"""The baseline that it is to be three points ahead of."""
+
+_MEANS = (MEAN, mean_of(SETS), mean_of(ATTACKS), mean_of(CORRUPTED), BALANCED)
+_WORST = 6
+
+_ABOUT = """# The whole suite
+
+Rendered by `python docs/render_suite.py` from the records of `gradiometer benchmark suite`: known-only detectors on
+seven data sets, seven attacks and the nineteen corruptions of CIFAR-10-C at level 3, 300 images of each kind, half of
+them tested. Every kind counts once in the *mean*, so that corruptions weigh more than half; in the *mean of families*
+the three families weigh the same. Differences are in points of AUROC, with 95 % bootstrap intervals over images,
+resampled within kinds; an interval is that of one training. The networks' cards are in [models](../models). `tables.md`
+in each folder has all cells.
+"""
+
+
+def rendered() -> str:
+    """The page."""
+    folders = {path.parent.name: path.parent for path in sorted(FOLDER.glob("*/records.jsonl.gz"))}
+    found = {name: _differences(folder) for name, folder in folders.items()}
+    behind = {name: shortfalls(records.read(folder / "records.jsonl.gz")) for name, folder in folders.items()}
+    parts = [_ABOUT, _asked(found, behind)]
+    parts += [f"## Guard minus others: {title}\n\n{_table(found, title)}" for title in _MEANS]
+    parts.append("## Where the best baseline is furthest ahead")
+    parts += [f"### {name}\n\n{_shortfalls(entries[:_WORST])}" for name, entries in behind.items()]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+Found = dict[str, dict[tuple[str, str], Difference]]
+"""Network -> other column and row -> Guard minus that column."""
+
+
+def _asked(found: Found, behind: dict[str, list[Shortfall]]) -> str:
+    """What was asked of Guard, and what it reaches on each network."""
+    head = f"| asked of the mean over all kinds | {' | '.join(found)} |\n|---|{'---:|' * len(found)}"
+    nine, normalised, worst = [], [], []
+    for name, each in found.items():
+        lead = min((each[other, MEAN] for other in NINE), key=lambda entry: entry.auroc.value)
+        nine.append(f"{_interval(lead)}, {lead.second.removesuffix(' (known-only)')}: {_met(lead.auroc.value, 0.06)}")
+        own = each[NORMALISED, MEAN]
+        normalised.append(f"{_interval(own)}: {_met(own.auroc.value, 0.03)}")
+        largest = behind[name][0]
+        worst.append(f"{100 * largest.gap:.1f}, {largest.challenge}: {_met(-largest.gap, -0.06)}")
+    rows = {
+        "6 points ahead of the best of nine baselines": nine,
+        "3 points ahead of normalised Mahalanobis": normalised,
+        "at most 6 points behind the best baseline on any kind": worst,
+    }
+    lines = [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
+    return "\n".join(["## What was asked, and what is reached", "", head, *lines])
+
+
+def _table(found: Found, title: str) -> str:
+    others = list(dict.fromkeys(other for each in found.values() for other, _ in each))
+    head = f"| Guard − | {' | '.join(found)} |\n|---|{'---:|' * len(found)}"
+    lines = [
+        f"| {other} | {' | '.join(_interval(each[other, title]) for each in found.values())} |" for other in others
+    ]
+    return "\n".join([head, *lines])
+
+
+def _shortfalls(entries: list[Shortfall]) -> str:
+    lines = [
+        f"| {entry.challenge} | {entry.family} | {100 * entry.guard:.1f} | {100 * entry.best:.1f} "
+        f"({entry.baseline.removesuffix(' (known-only)')}) | {100 * entry.gap:+.1f} |"
+        for entry in entries
+    ]
+    return "\n".join(["| kind | family | Guard | best baseline | behind by |\n|---|---|---:|---:|---:|", *lines])
+
+
+def _differences(folder: Path) -> dict[tuple[str, str], Difference]:
+    return {
+        (entry.second.removesuffix(" (known-only)"), entry.challenge): entry
+        for entry in differences.read(folder / "differences.jsonl.gz")
+        if entry.first == JUDGE
+    }
+
+
+def _met(value: float, asked: float) -> str:
+    return "met" if value >= asked else "**missed**"
+
+
+def _interval(entry: Difference) -> str:
+    value, low, high = (100 * figure for figure in (entry.auroc.value, entry.auroc.low, entry.auroc.high))
+    return f"{value:+.2f} ({low:.2f} to {high:.2f})"
+
+
+def main() -> None:
+    """Write the page."""
+    (FOLDER / "README.md").write_text(rendered(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
