@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from gradiometer.benchmarks import differences, records
 from gradiometer.benchmarks.differences import BALANCED, MEAN, Difference, mean_of
 from gradiometer.benchmarks.families import JUDGE, Shortfall, shortfalls
@@ -42,14 +44,14 @@ def rendered() -> str:
     found = {name: _differences(folder) for name, folder in folders.items()}
     behind = {name: shortfalls(records.read(folder / "records.jsonl.gz")) for name, folder in folders.items()}
     parts = [_ABOUT, _asked(found, behind)]
-    parts += [f"## Guard minus others: {title}\n\n{_table(found, title)}" for title in _MEANS]
+    parts += [f"## Differences: {title}\n\n{_table(found, title)}" for title in _MEANS]
     parts.append("## Where the best baseline is furthest ahead")
     parts += [f"### {name}\n\n{_shortfalls(entries[:_WORST])}" for name, entries in behind.items()]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-Found = dict[str, dict[tuple[str, str], Difference]]
-"""Network -> other column and row -> Guard minus that column."""
+Found = dict[str, dict[tuple[str, str, str], Difference]]
+"""Network -> first column, second column and row -> their difference."""
 
 
 def _asked(found: Found, behind: dict[str, list[Shortfall]]) -> str:
@@ -57,9 +59,9 @@ def _asked(found: Found, behind: dict[str, list[Shortfall]]) -> str:
     head = f"| asked of the mean over all kinds | {' | '.join(found)} |\n|---|{'---:|' * len(found)}"
     nine, normalised, worst = [], [], []
     for name, each in found.items():
-        lead = min((each[other, MEAN] for other in NINE), key=lambda entry: entry.auroc.value)
+        lead = min((each[JUDGE, f"{other} (known-only)", MEAN] for other in NINE), key=lambda e: e.auroc.value)
         nine.append(f"{_interval(lead)}, {lead.second.removesuffix(' (known-only)')}: {_met(lead.auroc.value, 0.06)}")
-        own = each[NORMALISED, MEAN]
+        own = each[JUDGE, f"{NORMALISED} (known-only)", MEAN]
         normalised.append(f"{_interval(own)}: {_met(own.auroc.value, 0.03)}")
         largest = behind[name][0]
         worst.append(f"{100 * largest.gap:.1f}, {largest.challenge}: {_met(-largest.gap, -0.06)}")
@@ -73,11 +75,14 @@ def _asked(found: Found, behind: dict[str, list[Shortfall]]) -> str:
 
 
 def _table(found: Found, title: str) -> str:
-    others = list(dict.fromkeys(other for each in found.values() for other, _ in each))
-    head = f"| Guard − | {' | '.join(found)} |\n|---|{'---:|' * len(found)}"
-    lines = [
-        f"| {other} | {' | '.join(_interval(each[other, title]) for each in found.values())} |" for other in others
-    ]
+    pairs = list(dict.fromkeys((first, second) for each in found.values() for first, second, _ in each))
+    head = f"| first − second | {' | '.join(found)} | mean |\n|---|{'---:|' * (len(found) + 1)}"
+    lines = []
+    for first, second in pairs:
+        entries = [each[first, second, title] for each in found.values()]
+        average = 100 * np.mean([entry.auroc.value for entry in entries])
+        name = " − ".join(part.removesuffix(" (known-only)") for part in (first, second))
+        lines.append(f"| {name} | {' | '.join(map(_interval, entries))} | {average:+.2f} |")
     return "\n".join([head, *lines])
 
 
@@ -90,12 +95,9 @@ def _shortfalls(entries: list[Shortfall]) -> str:
     return "\n".join(["| kind | family | Guard | best baseline | behind by |\n|---|---|---:|---:|---:|", *lines])
 
 
-def _differences(folder: Path) -> dict[tuple[str, str], Difference]:
-    return {
-        (entry.second.removesuffix(" (known-only)"), entry.challenge): entry
-        for entry in differences.read(folder / "differences.jsonl.gz")
-        if entry.first == JUDGE
-    }
+def _differences(folder: Path) -> dict[tuple[str, str, str], Difference]:
+    every = differences.read(folder / "differences.jsonl.gz")
+    return {(entry.first, entry.second, entry.challenge): entry for entry in every}
 
 
 def _met(value: float, asked: float) -> str:
