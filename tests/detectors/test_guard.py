@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from gradiometer.detectors import Fusion, Guard, Opinions, storage
 from gradiometer.detectors.gaussians import ClassGaussians
-from gradiometer.detectors.guard import spread
+from gradiometer.detectors.guard import STEP, spread
 from gradiometer.detectors.members import FeatureDistance, Views
 from gradiometer.detectors.stability import ChangeDistance, shaken
 from gradiometer.detectors.tails import Tail
@@ -70,7 +70,7 @@ def minus_log_p(calibration: np.ndarray, scores: np.ndarray) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize(("gradients", "step"), [(True, 2 / 255), (False, 2 / 255), (False, 0.1), (False, 0)])
+@pytest.mark.parametrize(("gradients", "step"), [(True, STEP), (False, STEP), (False, 0.1), (False, 0), (True, 0)])
 def test_the_score_is_the_sum_over_the_members(gradients, step, model, digits):
     images, labels = digits.fit[0][:240], digits.fit[1][:240].numpy()
     detector = Guard(model, gradients, neighbours=4, step=step).fit((images, labels))
@@ -121,7 +121,7 @@ def test_without_a_step_there_is_one_pass_and_the_guard_of_files_from_before_it(
     passes = []
     handle = model.register_forward_hook(lambda *_: passes.append(1))
     images = digits.test[0][:40]
-    five, six = (Guard(model, step=step).fit(digits.fit) for step in (0, 2 / 255))
+    five, six = (Guard(model, step=step).fit(digits.fit) for step in (0, STEP))
     counts = []
     for detector in (five, six):
         passes.clear()
@@ -130,6 +130,7 @@ def test_without_a_step_there_is_one_pass_and_the_guard_of_files_from_before_it(
     handle.remove()
     assert counts[1] == 2 * counts[0]
     assert not torch.equal(five.predict(images), six.predict(images))
+    assert torch.equal(Guard(model).fit(digits.fit).predict(images), five.predict(images))
 
     header, arrays = five.contents()
     del header["parameters"]["step"]  # as version 0.1 wrote it
@@ -147,7 +148,7 @@ def test_without_a_step_there_is_one_pass_and_the_guard_of_files_from_before_it(
 
 
 def test_the_step_is_the_same_for_every_image_in_any_batch(model, digits):
-    detector = Guard(model).fit(digits.fit)
+    detector = Guard(model, step=STEP).fit(digits.fit)
     images = digits.test[0][:60]
     together = detector.predict(images)
     order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
@@ -180,7 +181,7 @@ def test_tokens_have_no_step_and_no_member_for_it(tmp_path):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(30, 12), nn.Flatten(), nn.Linear(48, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
     tokens = torch.randint(30, (160, 4), generator=torch.Generator().manual_seed(0))
-    detector = Guard(model).fit(tokens[:120])
+    detector = Guard(model, step=STEP).fit(tokens[:120])
     verdict = detector.calibrate(tokens[120:]).judge(tokens[:5])
     assert verdict.opinions.names == ("features", "logits", "energy", "layers", "norms")
     detector.save(tmp_path / "tokens.safetensors")
@@ -198,15 +199,16 @@ def test_the_twin_reads_no_gradients_and_is_otherwise_the_same(model, digits):
     assert twin == (
         "logits",
         *(f"inputs of {layer}" for layer in ("3", "8", "10")),
-        "changes under a step",
         *(f"activation into {layer}" for layer in ("0", "3", "8", "10")),
     )
+    stepped = Guard(model, step=STEP).fit(digits.fit).explain(digits.test[0][:2]).names
+    assert stepped == (*twin[:4], "changes under a step", *twin[4:])
 
 
 def test_an_objective_of_several_labels_has_a_column_for_each(model, digits):
     detector = Guard(model, True, ContrastClasses([0, 3])).fit((digits.fit[0][:90], digits.fit[1][:90]))
     profile = detector.explain(digits.test[0][:3])
-    assert profile.z.shape == (3, len(profile.names)) == (3, 1 + 3 + 1 + 4 + 2 * 12)
+    assert profile.z.shape == (3, len(profile.names)) == (3, 1 + 3 + 4 + 2 * 12)
     assert profile.names[-1] == "gradient of 10.bias for contrast 1"
 
 

@@ -158,8 +158,8 @@ def _challenges(
     facts = _facts(every, deviation)
     enough = every.counts["kept"] >= _FEWEST
     if enough:
-        kept = attacked_set(kit.model, kit.held_out, images, deviation=deviation, seed=settings.seed)
-        yield Challenge(title, kept.attacked, True, _beside(kept.clean, kept.noisy), facts)
+        clean, noisy, kept = (part.select(every.passed) for part in (every.clean, every.noisy, every.attacked))
+        yield Challenge(title, kept, True, _beside(clean, noisy), facts)
     if settings.unfiltered or not enough:
         yield Challenge(f"{title}{UNFILTERED}", images, True, None, facts)
 

@@ -25,6 +25,7 @@ BALANCED = "mean of families"
 
 CONTROLLED: tuple[tuple[str, str], ...] = (
     ("Guard with gradients (known-only)", "Guard (known-only)"),
+    ("Guard with a step (known-only)", "Guard (known-only)"),
     ("Purview (known-only)", "Control (known-only)"),
     ("Purview (matched)", "Control (matched)"),
     ("Purview (matched)", "Control (features) (matched)"),
@@ -32,7 +33,7 @@ CONTROLLED: tuple[tuple[str, str], ...] = (
     ("Purview (matched)", "Mahalanobis FE (matched)"),
     ("Purview (matched)", "LID (matched)"),
 )
-"""Columns with gradients, and the forward-only columns that they are compared with."""
+"""Columns with gradients or a second pass, and those without that they are compared with."""
 
 _JUDGE = "Guard (known-only)"
 _RIVALS = "known-only"
@@ -89,7 +90,7 @@ class Difference:
 
 
 def pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
-    """Which of some columns are compared: Guard with every other known-only one, and gradients with their controls.
+    """Which of some columns are compared: Guard with the other known-only ones, and with controls.
 
     Args:
         columns: The columns that are there, such as `MSP (known-only)`.

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gradiometer.benchmarks.records import hash_images
 from gradiometer.data import Images
 from gradiometer.detectors import ODIN, Detector, Guard, Purview
+from gradiometer.detectors.guard import STEP
 from gradiometer.detectors.layers import spread
 from gradiometer.detectors.reading import LastLayer
 from gradiometer.detectors.stability import changes, shaken
@@ -208,7 +209,7 @@ class Reader:
 
     def _changes(self, batch: Tensor, readings: Readings) -> Floats:
         """What the small step of `Guard` changes, with the signs of its default seed, (B, C + layers)."""
-        moved = shaken(batch, self._guard.step, self._guard.seed)
+        moved = shaken(batch, STEP, self._guard.seed)
         if moved is None:
             raise ModelError("a step needs images in floating point")
         there = self._meter.activation_norms(moved, means=self._layers)

@@ -42,19 +42,20 @@ class Shortfall:
         return self.best - self.guard
 
 
-def shortfalls(records: Sequence[Record]) -> list[Shortfall]:
+def shortfalls(records: Sequence[Record], column: str = JUDGE) -> list[Shortfall]:
     """Guard beside the best baseline of every kind, the largest shortfall first.
 
     Args:
         records: Records of one table on one model.
+        column: Which Guard.
     """
     found = []
     for challenge, family in _families(records).items():
         areas = _areas(records, challenge)
         baselines = {name: value for name, value in areas.items() if not name.startswith(OURS)}
-        if JUDGE in areas and baselines:
+        if column in areas and baselines:
             best = max(baselines, key=lambda name: baselines[name])
-            found.append(Shortfall(challenge, family, areas[JUDGE], best, baselines[best]))
+            found.append(Shortfall(challenge, family, areas[column], best, baselines[best]))
     return sorted(found, key=lambda entry: -entry.gap)
 
 

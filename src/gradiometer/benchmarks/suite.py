@@ -8,7 +8,6 @@ from pathlib import Path
 
 from gradiometer.benchmarks import attacks
 from gradiometer.benchmarks.attacks import AttackSettings
-from gradiometer.benchmarks.columns import ABLATION, ENTRIES
 from gradiometer.benchmarks.corruptions import READINGS
 from gradiometer.benchmarks.evidence import Progress
 from gradiometer.benchmarks.loading import Kit
@@ -24,9 +23,6 @@ SETS, ATTACKS, CORRUPTED = "data sets", "attacks", "corruptions"
 
 TYPES = tuple(name for name, recipe in CORRUPTIONS.items() if recipe.source == READINGS["cifar10c"])
 """The nineteen corruptions of CIFAR-10-C."""
-
-DETECTORS = (*(entry.name for entry in ENTRIES), *(e.name for e in ABLATION if e.name == "Guard without stability"))
-"""The known-only detectors of this table: all, and `Guard` for one forward pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +86,6 @@ def run(
         title=f"What does {Path(settings.model).name} notice of all that can go wrong with its inputs?",
         challenges=[challenge for name, members in families.items() for challenge in _of(name, members)],
         transferred=settings.challenges,
-        detectors=DETECTORS,
         input_step=settings.input_step,
         notes=tuple((f"attack {entry.name}", entry.description) for entry in chosen),
         said=tuple(dict.fromkeys(map(attacks.said, attacked))),

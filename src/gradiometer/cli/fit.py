@@ -68,8 +68,8 @@ class Options(Reading):
     activations: bool = option("read activation norms as well", True, group=_PURVIEW)
     gradients: bool = option("let guard read gradient norms beside activation norms", False, group=_GUARD)
     step: float = option(
-        "by how much every pixel moves for the member stability of guard; 0 does without, in half of the time",
-        2 / 255,
+        "by how much every pixel moves, such as 0.008, for one more member of guard and twice the time; 0 does without",
+        0.0,
         group=_GUARD,
     )
     neighbours: int = option("k of the density of known images", 10, group=_GUARD)

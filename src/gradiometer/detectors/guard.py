@@ -40,23 +40,24 @@ Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
 
 STEP = 2 / 255
-"""How far an input moves for the member `stability`: two grey levels of an image in [0, 1]."""
+"""How far an input moves for the member `stability` where it was measured: two grey levels of an image in [0, 1]."""
 
 _SHAKEN = "changes under a step"
 
 
 @register
 class Guard(Detector):
-    """Known-only detector that asks six members, from two forward passes, and one backward pass if wanted.
+    """Known-only detector that asks five members, from one forward pass, and one backward pass if wanted.
 
     The members look at the penultimate features, at the logits (how usual they are, and their energy), at the pooled
-    inputs of several layers, at what a small step of the input in a random direction changes, and at the norms of
-    activations (and gradients). Each gives a p-value among held-out known images, and the score is the sum of their
-    -log p (see `Fusion`); `judge` and `explain` say which members found an input strange. The confidence of a verdict,
-    the largest softmax probability, stays the better guide to wrong predictions on known images.
+    inputs of several layers, and at the norms of activations (and gradients). With a step, a sixth looks at what a
+    small move of the input in a random direction changes. Each gives a p-value among held-out known images, and the
+    score is the sum of their -log p (see `Fusion`); `judge` and `explain` say which members found an input strange. The
+    confidence of a verdict, the largest softmax probability, stays the better guide to wrong predictions on known
+    images.
 
     Seen: known images only. Their labels are the classes whose means are learnt; without labels, the predictions are
-    taken for them. Cost: two forward passes, or one with `step=0`, and one backward pass with gradients.
+    taken for them. Cost: one forward pass, a second one with a step, and one backward pass with gradients.
 
     Args:
         model: Classifier in eval mode that maps inputs to logits (B, C).
@@ -72,9 +73,9 @@ class Guard(Detector):
         output: Where the logits are in what the model returns: a key, a position or a function; None for the thing
             itself.
         step: By how much every floating point number of an input moves, up or down at random (the same signs for every
-            input), for the member `stability`. In units of the inputs: the default is two grey levels of images in
-            [0, 1]; images that are normalised outside of the model need the step divided by the deviation. 0 leaves the
-            member and its forward pass out; so do inputs of integers alone, such as tokens.
+            input), for the member `stability`. In units of the inputs: `STEP` is two grey levels of images in [0, 1];
+            images that are normalised outside of the model need it divided by the deviation. 0 leaves the member and
+            its forward pass out; so do inputs of integers alone, such as tokens.
         memory: Working memory that the gradients may take, such as `"512MiB"`; None for no limit of ours.
         batch_size: Samples that go through the model at once.
 
@@ -89,7 +90,7 @@ class Guard(Detector):
         >>> detector = Guard(model).fit(known).calibrate(held_out, false_alarm_rate=0.1)
         >>> verdict = detector.judge(torch.full((1, 4), 50.0))
         >>> verdict.trustworthy.tolist(), verdict.opinions.names
-        ([False], ('features', 'logits', 'energy', 'layers', 'stability', 'norms'))
+        ([False], ('features', 'logits', 'energy', 'layers', 'norms'))
     """
 
     info: ClassVar[DetectorInfo] = DetectorInfo(tasks={Task.CLASSIFICATION})
@@ -105,7 +106,7 @@ class Guard(Detector):
         seed: int = 0,
         output: Output = None,
         *,
-        step: float = STEP,
+        step: float = 0.0,
         memory: str | int | None = None,
         batch_size: int = 128,
     ) -> None:
@@ -205,7 +206,7 @@ class Guard(Detector):
     @classmethod
     def _arguments(cls, described: Mapping[str, Any]) -> Mapping[str, Any]:
         # Files from before there was a step hold five members.
-        return {"step": 0, **described}
+        return {"step": 0.0, **described}
 
     def _views(self, statistics: Floats) -> Views:
         """The columns of the statistics as what the members look at."""
