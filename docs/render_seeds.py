@@ -23,8 +23,7 @@ _ABOUT = """# Several trainings of one network
 Rendered by `python docs/render_seeds.py`: paired differences of known-only detectors in points of AUROC, on average
 over seven data sets, with 95 % bootstrap intervals over images. `shipped` is in [protocols](../protocols) (1,000
 images of each set, 5,000 to fit), the others have 500 and 3,000; their cards are in [models](../models). An interval is
-that of one training; the spread of a row says what another training changes. `Guard` is that of five members, which is
-`Guard(step=0)` now; with six, and on more than data sets, the trainings are compared in [suite](../suite).
+that of one training; the spread of a row says what another training changes.
 """
 
 
