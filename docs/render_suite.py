@@ -35,9 +35,9 @@ _ABOUT = """# The whole suite
 Rendered by `python docs/render_suite.py` from the records of `gradiometer benchmark suite`: known-only detectors on
 seven data sets, seven attacks and corruptions of CIFAR-10-C at level 3 (all nineteen, or the eight of the lecture), 300
 images of each kind, half of them tested. Every kind counts once in the *mean*, so that corruptions weigh most; in the
-*mean of families* the three families weigh the same. Differences are in points of AUROC, with 95 % bootstrap intervals over images,
-resampled within kinds; an interval is that of one training. The networks' cards are in [models](../models). `tables.md`
-in each folder has all cells.
+*mean of families* the three families weigh the same. Differences are in points of AUROC, with 95 % bootstrap intervals
+over images, resampled within kinds; an interval is that of one training. The networks' cards are in
+[models](../models). `tables.md` in each folder has all cells.
 """
 
 
