@@ -43,6 +43,11 @@ def test_the_table_of_trainings_is_rendered_from_differences() -> None:
     assert (RESULTS / "seeds" / "README.md").read_text(encoding="utf-8") == script["rendered"]()
 
 
+def test_the_page_of_the_suite_is_rendered_from_records() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "render_suite.py"))
+    assert (RESULTS / "suite" / "README.md").read_text(encoding="utf-8") == script["rendered"]()
+
+
 def test_the_tables_of_gradcon_are_rendered_from_records() -> None:
     folder = RESULTS / "gradcon"
     found = records.read(folder / "records.jsonl")

@@ -31,6 +31,7 @@ from gradiometer.detectors import (
     ViM,
 )
 from gradiometer.detectors import Control as ControlDetector
+from gradiometer.detectors.guard import STEP
 from gradiometer.errors import InputError, ModelError
 
 
@@ -50,6 +51,7 @@ def test_every_detector_and_protocol_has_a_record(filled):
         ("Purview", "known-only", False),
         ("Control", "known-only", True),
         ("Guard", "known-only", True),
+        ("Guard with a step", "known-only", True),
         ("Guard with gradients", "known-only", False),
         ("Purview", "matched", False),
         ("Gradient norms", "matched", False),
@@ -78,6 +80,7 @@ def test_every_detector_and_protocol_has_a_record(filled):
         ("Purview", Purview),
         ("Control", ControlDetector),
         ("Guard", Guard),
+        ("Guard with a step", partial(Guard, step=STEP)),
         ("Guard with gradients", partial(Guard, gradients=True)),
     ],
 )
@@ -105,7 +108,7 @@ def test_a_matched_detector_is_purview_fitted_with_the_seen_half(filled, model):
     numbered = Images(filled.challenge.images.images, None, filled.challenge.images.names, groups, (), ())
     tested = comparison.tested(filled.challenge)
     seen = np.setdiff1d(np.arange(len(numbered)), tested)
-    parts = filled.scores[14]
+    parts = filled.scores[15]
     detector = Purview(model).fit(
         filled.held_out.select(np.sort(comparison.split.seen)), challenges=numbered.select(seen)
     )
@@ -116,7 +119,7 @@ def test_a_matched_detector_is_purview_fitted_with_the_seen_half(filled, model):
     )
     # Rows come in another order and with other group numbers, so the early stop differs; the task is the same.
     assert parts.protocol == "matched"
-    assert filled.records[14].metrics.auroc.value == pytest.approx(expected.auroc.value, abs=0.05)
+    assert filled.records[15].metrics.auroc.value == pytest.approx(expected.auroc.value, abs=0.05)
 
 
 def test_the_detectors_of_a_table_can_be_chosen(model, digits):

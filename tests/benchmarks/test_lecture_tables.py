@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from gradiometer.benchmarks import attacks, corruptions, matched, null, records
+from gradiometer.benchmarks import attacks, corruptions, matched, null, records, suite
 from gradiometer.benchmarks.comparison import Comparison
 from gradiometer.benchmarks.evidence import Reader
+from gradiometer.benchmarks.families import arrange_families, shortfalls
 from gradiometer.benchmarks.loading import Loader, TableSettings
 from gradiometer.benchmarks.settings import Settings
 from gradiometer.data import Images
@@ -122,6 +123,71 @@ def test_corruptions_at_every_level(given):
     for wrong, words in (({"reading": "imagenet"}, "no reading"), ({"types": ("Rain",)}, "no corruption 'Rain'")):
         with pytest.raises(InputError, match=words):
             corruptions.run(corruptions.CorruptionSettings(**given, **wrong))
+
+
+@needs_foolbox
+def test_the_suite_counts_every_kind_once_and_every_family_once(given):
+    given["model"] = str(given["model"]).replace(":net", ":trained")
+    del given["seeds"]
+    detectors = ("MSP", "Mahalanobis", "Control", "Guard", "Guard with a step")
+    outcome = suite.run(
+        suite.SuiteSettings(
+            **given,
+            challenges=("turned",),
+            attacks=("negative",),
+            types=("gaussian_noise", "contrast"),
+            levels=(1, 5),
+            detectors=detectors,
+        )
+    )
+    kinds = {
+        "turned": "data sets",
+        "Semantic (negative)": "attacks",
+        **{f"{name} {level}": "corruptions" for name in ("gaussian_noise", "contrast") for level in (1, 5)},
+    }
+    tested = [record for record in outcome.records if record.kind == "detection"]
+    assert {record.challenge: record.settings["family"] for record in tested} == kinds
+    assert {record.column for record in tested} == {f"{name} (known-only)" for name in detectors}
+    area = {(record.detector, record.challenge): record.metrics.auroc.value for record in tested}
+
+    def mean(name: str, *names: str) -> float:
+        return float(np.mean([area[name, kind] for kind in kinds if kinds[kind] in names]))
+
+    families = ("data sets", "attacks", "corruptions")
+    found = {(entry.second, entry.challenge): entry for entry in outcome.differences}
+    for second in ("MSP", "Mahalanobis"):
+        rows = {name: entry for (column, name), entry in found.items() if column == f"{second} (known-only)"}
+        assert list(rows)[:6] == list(kinds)
+        expected = {
+            "mean": mean("Guard", *families) - mean(second, *families),
+            **{f"mean of {name}": mean("Guard", name) - mean(second, name) for name in families},
+            "mean of families": np.mean([mean("Guard", name) - mean(second, name) for name in families]),
+        }
+        assert {name: rows[name].auroc.value for name in list(rows)[6:]} == pytest.approx(expected)
+        assert all(entry.auroc.low <= entry.auroc.value <= entry.auroc.high for entry in rows.values())
+        assert [rows[name].challenges for name in expected] == [6, 1, 1, 4, 6]
+
+    behind = shortfalls(outcome.records)
+    assert [entry.challenge for entry in behind] == sorted(kinds, key=lambda kind: -gap(area, kind))
+    for entry in behind:
+        assert entry.gap == pytest.approx(gap(area, entry.challenge))
+        assert entry.baseline in ("MSP (known-only)", "Mahalanobis (known-only)")
+    means, shorts = arrange_families(outcome.records)
+    assert [name for name, _ in means.rows] == [
+        "mean (6 kinds)",
+        "mean of data sets (1 kind)",
+        "mean of attacks (1 kind)",
+        "mean of corruptions (4 kinds)",
+        "mean of families",
+    ]
+    assert means.rows[0][1][3].text == f"{100 * mean('Guard', *families):.1f}"
+    assert len(shorts.rows) == 6
+    assert arrange_families([record for record in outcome.records if record.kind == "null"]) == []
+
+
+def gap(area: dict[tuple[str, str], float], kind: str) -> float:
+    """How far the best of the two baselines is ahead of Guard."""
+    return max(area["MSP", kind], area["Mahalanobis", kind]) - area["Guard", kind]
 
 
 def test_the_null_test_of_every_set_passes_where_nothing_leaks(given):

@@ -20,6 +20,7 @@ from gradiometer.benchmarks.gradcon.settings import GradConSettings
 from gradiometer.benchmarks.null import NullSettings
 from gradiometer.benchmarks.ood import OodSettings
 from gradiometer.benchmarks.severity import SeveritySettings
+from gradiometer.benchmarks.suite import SuiteSettings
 from gradiometer.cli import COMMANDS, benchmark, demo, train, train_gradcon
 from gradiometer.cli.command import Command, chosen, make_parser
 from gradiometer.models import Recipe, architectures
@@ -43,7 +44,7 @@ def test_the_commands_are_those_of_the_design() -> None:
         *("severity train", "severity score", "severity label", "severity pretrain", "severity probe"),
         *("severity run", "severity report", "challenge", "plan"),
         *("dial", "benchmark ood", "benchmark attacks", "benchmark corruptions", "benchmark null", "benchmark all"),
-        *("benchmark gradcon", "benchmark severity"),
+        *("benchmark suite", "benchmark gradcon", "benchmark severity"),
     ]
 
 
@@ -84,6 +85,7 @@ def test_every_example_parses(name: str) -> None:
         (benchmark.tables.OodOptions, OodSettings, {"out", "data_root"}),
         (benchmark.tables.AttackOptions, AttackSettings, {"out", "data_root"}),
         (benchmark.tables.CorruptionOptions, CorruptionSettings, {"out", "data_root"}),
+        (benchmark.suite.SuiteOptions, SuiteSettings, {"out", "data_root"}),
         (benchmark.tables.NullOptions, NullSettings, {"out", "data_root"}),
         (benchmark.gradcon.GradConOptions, GradConSettings, {"out", "data_root"}),
         (benchmark.severity.SeverityOptions, SeveritySettings, {"out", "data_root"}),

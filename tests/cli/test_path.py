@@ -119,6 +119,15 @@ def test_the_artefact_notes_where_it_comes_from(workshop: Workshop) -> None:
     loaded = detectors.load(workshop.detector, models.load(str(workshop.model)))
     assert isinstance(loaded, Guard)
     assert loaded.calibration is not None
+    assert loaded.step == 0
+
+
+def test_fit_with_a_step(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    words = ("fit", "--model", workshop.model, "--known", "digits@0-40", "--step", 0.01)
+    assert run(*words, "--out", tmp_path / "six.safetensors").code == 0
+    six = detectors.load(tmp_path / "six.safetensors", models.load(str(workshop.model)))
+    assert isinstance(six, Guard)
+    assert six.step == 0.01
 
 
 def test_calibrate_in_place_and_at_another_rate(workshop: Workshop, run: Run, tmp_path: Path) -> None:

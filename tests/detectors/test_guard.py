@@ -13,10 +13,11 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional as F
 
-from gradiometer.detectors import Fusion, Guard, Opinions
+from gradiometer.detectors import Fusion, Guard, Opinions, storage
 from gradiometer.detectors.gaussians import ClassGaussians
-from gradiometer.detectors.guard import spread
+from gradiometer.detectors.guard import STEP, spread
 from gradiometer.detectors.members import FeatureDistance, Views
+from gradiometer.detectors.stability import ChangeDistance, shaken
 from gradiometer.detectors.tails import Tail
 from gradiometer.errors import InputError
 from gradiometer.gradients import ContrastClasses
@@ -42,6 +43,14 @@ def by_hand(model: nn.Module, images: torch.Tensor) -> SimpleNamespace:
     return SimpleNamespace(logits=np.array(logits), pooled=[np.array(p) for p in pooled], norms=np.array(norms))
 
 
+def changes_by_hand(here: SimpleNamespace, there: SimpleNamespace) -> np.ndarray:
+    """Changes of the logits from the first to the last class, and logs of how far each pooled layer turned."""
+    ranks = [sorted(range(len(row)), key=lambda k, row=row: -row[k]) for row in here.logits]
+    logits = [[b[k] - a[k] for k in order] for a, b, order in zip(here.logits, there.logits, ranks, strict=True)]
+    turned = [np.log(np.square(unit(a) - unit(b)).sum(1)) for a, b in zip(here.pooled, there.pooled, strict=True)]
+    return np.concatenate([logits, np.stack(turned, axis=1)], axis=1)
+
+
 def mahalanobis(known: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
     means = np.stack([known[labels == k].mean(0) for k in range(10)])
     inverse = np.linalg.inv(ledoit_wolf(known - means[labels], assume_centered=True)[0])
@@ -61,13 +70,16 @@ def minus_log_p(calibration: np.ndarray, scores: np.ndarray) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("gradients", [True, False])
-def test_the_score_is_the_sum_over_the_members(gradients, model, digits):
+@pytest.mark.parametrize(("gradients", "step"), [(True, STEP), (False, STEP), (False, 0.1), (False, 0), (True, 0)])
+def test_the_score_is_the_sum_over_the_members(gradients, step, model, digits):
     images, labels = digits.fit[0][:240], digits.fit[1][:240].numpy()
-    detector = Guard(model, gradients, neighbours=4).fit((images, labels))
+    detector = Guard(model, gradients, neighbours=4, step=step).fit((images, labels))
     apart = Fusion(()).apart(np.arange(240))
     assert apart.sum() == 60
+    signs = torch.randint(2, images.shape[1:], generator=torch.Generator().manual_seed(0)) * 2 - 1
     known, queries = by_hand(model, images), by_hand(model, digits.test[0][:20])
+    for seen, pixels in ((known, images), (queries, digits.test[0][:20])):
+        seen.changes = changes_by_hand(seen, by_hand(model, pixels + step * signs)) if step else None
     activations = len(known.pooled) + 1
     fit, held_out = ~apart, apart
 
@@ -88,7 +100,11 @@ def test_the_score_is_the_sum_over_the_members(gradients, model, digits):
         mean, deviation = reference.mean(0), reference.std(0)
         apart_from = ((logs - mean) / deviation)[:, None] - (reference - mean) / deviation
         norms = np.sort(np.linalg.norm(apart_from, axis=2), axis=1)[:, 3]
-        return [features, logits, energy, layers, norms]
+        if not step:
+            return [features, logits, energy, layers, norms]
+        stability = mahalanobis(known.changes[fit], labels[fit], of.changes[rows])
+        stability = stability[np.arange(len(stability)), of.logits[rows].argmax(1)]
+        return [features, logits, energy, layers, stability, norms]
 
     held, new = scores(known, held_out), scores(queries)
     mean, deviation = held[3].mean(0), held[3].std(0)
@@ -97,7 +113,81 @@ def test_the_score_is_the_sum_over_the_members(gradients, model, digits):
     np.testing.assert_allclose(detector.predict(digits.test[0][:20]), expected.sum(1), rtol=2e-3)
     opinions = detector.explain(digits.test[0][:20]).opinions
     np.testing.assert_allclose(opinions.p_values, np.exp(-expected), rtol=2e-2)
-    assert opinions.names == ("features", "logits", "energy", "layers", "norms")
+    named = ("features", "logits", "energy", "layers", *(("stability",) if step else ()), "norms")
+    assert opinions.names == named
+
+
+def test_without_a_step_there_is_one_pass_and_the_guard_of_files_from_before_it(model, digits, tmp_path):
+    passes = []
+    handle = model.register_forward_hook(lambda *_: passes.append(1))
+    images = digits.test[0][:40]
+    five, six = (Guard(model, step=step).fit(digits.fit) for step in (0, STEP))
+    counts = []
+    for detector in (five, six):
+        passes.clear()
+        detector.predict(images)
+        counts.append(len(passes))
+    handle.remove()
+    assert counts[1] == 2 * counts[0]
+    assert not torch.equal(five.predict(images), six.predict(images))
+    assert torch.equal(Guard(model).fit(digits.fit).predict(images), five.predict(images))
+
+    header, arrays = five.contents()
+    del header["parameters"]["step"]  # as version 0.1 wrote it
+    storage.write(tmp_path / "old.safetensors", header, arrays)
+    old = Guard.load(tmp_path / "old.safetensors", model)
+    assert old.step == 0
+    assert torch.equal(old.predict(images), five.predict(images))
+    assert old.explain(images[:1]).opinions.names == ("features", "logits", "energy", "layers", "norms")
+    for detector in (five, six):
+        detector.save(tmp_path / "new.safetensors")
+        again = Guard.load(tmp_path / "new.safetensors", model)
+        assert again.step == detector.step
+        assert torch.equal(again.predict(images), detector.predict(images))
+        assert np.array_equal(again.explain(images).opinions.p_values, detector.explain(images).opinions.p_values)
+
+
+def test_the_step_is_the_same_for_every_image_in_any_batch(model, digits):
+    detector = Guard(model, step=STEP).fit(digits.fit)
+    images = digits.test[0][:60]
+    together = detector.predict(images)
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(detector.predict(images[order]), together[order], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        torch.cat([detector.predict(image[None]) for image in images[:8]]), together[:8], rtol=1e-4, atol=1e-4
+    )
+    state = torch.random.get_rng_state()
+    assert torch.equal(detector.predict(images), together)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    moved = shaken(images, 0.25, seed=3) - images
+    torch.testing.assert_close(moved, moved[:1].expand_as(moved))
+    torch.testing.assert_close(moved.abs(), torch.full_like(moved, 0.25))
+    assert 0.3 < (moved[0] > 0).float().mean() < 0.7
+    assert not torch.equal(shaken(images, 0.25, seed=3), shaken(images, 0.25, seed=4))
+
+
+def test_only_floating_point_inputs_are_moved():
+    numbers, tokens = torch.zeros(2, 5), torch.ones(2, 5, dtype=torch.long)
+    moved = shaken({"x": numbers, "ids": tokens, "y": numbers.double()}, 0.5, seed=0)
+    assert torch.equal(moved["ids"], tokens)
+    assert moved["x"].abs().eq(0.5).all()
+    assert moved["y"].dtype == torch.float64
+    assert not torch.equal(moved["x"].double(), moved["y"])
+    assert isinstance(shaken((numbers, tokens), 0.5, seed=0), tuple)
+    assert shaken(tokens, 0.5, seed=0) is None
+
+
+def test_tokens_have_no_step_and_no_member_for_it(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(30, 12), nn.Flatten(), nn.Linear(48, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    tokens = torch.randint(30, (160, 4), generator=torch.Generator().manual_seed(0))
+    detector = Guard(model, step=STEP).fit(tokens[:120])
+    verdict = detector.calibrate(tokens[120:]).judge(tokens[:5])
+    assert verdict.opinions.names == ("features", "logits", "energy", "layers", "norms")
+    detector.save(tmp_path / "tokens.safetensors")
+    assert torch.equal(
+        Guard.load(tmp_path / "tokens.safetensors", model).predict(tokens[:5]), torch.from_numpy(verdict.scores)
+    )
 
 
 def test_the_twin_reads_no_gradients_and_is_otherwise_the_same(model, digits):
@@ -111,6 +201,8 @@ def test_the_twin_reads_no_gradients_and_is_otherwise_the_same(model, digits):
         *(f"inputs of {layer}" for layer in ("3", "8", "10")),
         *(f"activation into {layer}" for layer in ("0", "3", "8", "10")),
     )
+    stepped = Guard(model, step=STEP).fit(digits.fit).explain(digits.test[0][:2]).names
+    assert stepped == (*twin[:4], "changes under a step", *twin[4:])
 
 
 def test_an_objective_of_several_labels_has_a_column_for_each(model, digits):
@@ -180,6 +272,9 @@ def test_too_few_known_images_are_refused(model, digits):
     assert Guard(model).fit((digits.fit[0][:60], digits.fit[1][:60])).predict(digits.test[0][:3]).shape == (3,)
     with pytest.raises(InputError, match="label 10 is outside 0 to 9"):
         Guard(model).fit((digits.fit[0], digits.fit[1] + 1))
+    for step in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="step is "):
+            Guard(model, step=step)
     with pytest.raises(InputError, match="neighbours is 0"):
         Guard(model, neighbours=0)
     for layers in (0, []):
@@ -267,6 +362,12 @@ def test_a_column_that_never_varies_gives_finite_distances():
     member = FeatureDistance()
     member.fit(views, np.arange(40) % 2)
     assert np.isfinite(member.score(Views(np.zeros((1, 2)), (np.ones((1, 3)),), np.zeros((1, 1))))).all()
+
+
+def test_what_was_not_read_is_no_opinion():
+    views = Views(np.zeros((40, 2)), (np.zeros((40, 3)),), np.zeros((40, 1)))
+    with pytest.raises(InputError, match="hold no changes under a step"):
+        ChangeDistance().fit(views, np.arange(40) % 2)
 
 
 def test_opinions_in_words():

@@ -92,11 +92,9 @@ def run(
         InputError: If there is no such attack, the known images have no labels, or the null test fails.
         DependencyError: If Foolbox is missing.
     """
-    chosen = [_named(name, settings) for name in settings.attacks]
+    chosen = named(settings)
     kit = Kit.of(settings)
-    if kit.held_out.labels is None:
-        raise InputError(f"{settings.known} has no labels, and whether an attack succeeds cannot be said without them")
-    challenges = [made for entry in chosen for made in _challenges(entry, settings, kit, progress)]
+    challenges = attacked(chosen, settings, kit, progress)
     table = Contents(
         name="attacks",
         title=f"Does {Path(settings.model).name} notice that it is attacked?",
@@ -104,22 +102,49 @@ def run(
         transferred=tuple(title_of(name) for name in settings.attacks),
         input_step=settings.input_step,
         notes=tuple((f"attack {entry.name}", entry.description) for entry in chosen),
-        said=tuple(dict.fromkeys(map(_said, challenges))),
+        said=tuple(dict.fromkeys(map(said, challenges))),
     )
     return fill(settings, kit, table, progress=progress, finished=finished)
 
 
-def _named(name: str, settings: AttackSettings) -> NamedAttack:
-    if name == "carlini_wagner":
-        return attack(name, confidence=settings.confidence)
-    return attack(name, trials=settings.trials) if name == "colour_shift" else attack(name)
+def named(settings: AttackSettings) -> list[NamedAttack]:
+    """The attacks of some settings.
+
+    Raises:
+        InputError: If there is no such attack.
+    """
+    own: dict[str, dict[str, float]] = {
+        "carlini_wagner": {"confidence": settings.confidence},
+        "colour_shift": {"trials": settings.trials},
+    }
+    return [attack(name, **own.get(name, {})) for name in settings.attacks]
+
+
+def attacked(
+    chosen: Sequence[NamedAttack], settings: AttackSettings, kit: Kit, progress: Progress | None = None
+) -> list[Challenge]:
+    """Attack the held-out images, and put originals and equally noisy images beside them.
+
+    Args:
+        chosen: The attacks.
+        settings: How they are filtered; attacked images are kept in `out/attacked`.
+        kit: Model and known images.
+        progress: Told about attacks.
+
+    Raises:
+        InputError: If the known images have no labels.
+        DependencyError: If Foolbox is missing.
+    """
+    if kit.held_out.labels is None:
+        raise InputError(f"{settings.known} has no labels, and whether an attack succeeds cannot be said without them")
+    return [made for entry in chosen for made in _challenges(entry, settings, kit, progress)]
 
 
 def _challenges(
     chosen: NamedAttack, settings: AttackSettings, kit: Kit, progress: Progress | None
 ) -> Iterator[Challenge]:
     title = title_of(chosen.name)
-    attacked = attack_images(
+    images = attack_images(
         chosen,
         kit.model,
         kit.held_out,
@@ -128,15 +153,15 @@ def _challenges(
         cache=settings.out / "attacked",
         progress=None if progress is None else lambda done, total: progress(f"attacking: {title}", done, total),
     )
-    deviation = min(matched_deviation(kit.held_out, attacked), MOST_NOISE)
-    every = attacked_set(kit.model, kit.held_out, attacked, deviation=deviation, keep_all=True, seed=settings.seed)
+    deviation = min(matched_deviation(kit.held_out, images), MOST_NOISE)
+    every = attacked_set(kit.model, kit.held_out, images, deviation=deviation, keep_all=True, seed=settings.seed)
     facts = _facts(every, deviation)
     enough = every.counts["kept"] >= _FEWEST
     if enough:
-        kept = attacked_set(kit.model, kit.held_out, attacked, deviation=deviation, seed=settings.seed)
-        yield Challenge(title, kept.attacked, True, _beside(kept.clean, kept.noisy), facts)
+        clean, noisy, kept = (part.select(every.passed) for part in (every.clean, every.noisy, every.attacked))
+        yield Challenge(title, kept, True, _beside(clean, noisy), facts)
     if settings.unfiltered or not enough:
-        yield Challenge(f"{title}{UNFILTERED}", attacked, True, None, facts)
+        yield Challenge(f"{title}{UNFILTERED}", images, True, None, facts)
 
 
 def _beside(clean: Images, noisy: Images) -> Images:
@@ -160,7 +185,8 @@ def _facts(kept: AttackedSet, deviation: float) -> tuple[tuple[str, float | str]
     )
 
 
-def _said(challenge: Challenge) -> str:
+def said(challenge: Challenge) -> str:
+    """What an attack did, in one sentence."""
     facts = {name: float(value) for name, value in challenge.facts}
     return (
         f"{challenge.name.removesuffix(UNFILTERED)}: wrong on {100 * facts['success rate']:.1f} % of attacked images; "

@@ -16,7 +16,7 @@ from gradiometer.benchmarks.outcome import Scores
 from gradiometer.benchmarks.records import Record
 from gradiometer.errors import ArtefactError
 
-_SCHEMA = 1
+_SCHEMA = 2
 """Raised whenever a detector gives other scores than before for the same readings."""
 
 Results = list[tuple[Record, Scores]]

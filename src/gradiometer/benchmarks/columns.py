@@ -132,11 +132,11 @@ def _layers(fit: Fit) -> Score:
     return score
 
 
-def _guard(gradients: bool, without: str = "") -> Callable[[Fit], Score]:
-    """The members of Guard on the shared readings, or all but one."""
+def _guard(gradients: bool, without: str = "", *, step: bool = False) -> Callable[[Fit], Score]:
+    """The members of Guard on the shared readings, or all but one; with a step one more."""
 
     def make(fit: Fit) -> Score:
-        members = [member for member in guard_members(fit.neighbours) if member.name != without]
+        members = [member for member in guard_members(fit.neighbours, stability=step) if member.name != without]
         fusion = Fusion(members, fit.seed)
         fusion.fit(_views(fit.evidence, gradients), class_labels(fit), fit.groups)
         return lambda evidence: fusion.surprises(_views(evidence, gradients)).sum(1)
@@ -158,13 +158,14 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Purview", _density(gradients=True)),
     Entry("Control", _density(gradients=False), control=True),
     Entry("Guard", _guard(gradients=False), control=True),
+    Entry("Guard with a step", _guard(gradients=False, step=True), control=True),
     Entry("Guard with gradients", _guard(gradients=True)),
 )
 """All known-only detectors, in the order of a table. One more is one entry."""
 
 ABLATION: tuple[Entry, ...] = tuple(
     Entry(f"Guard without {member.name}", _guard(gradients=False, without=member.name), control=True)
-    for member in guard_members(1)
+    for member in guard_members(1, stability=False)
 )
 """Guard without one of its members; shown where they are asked for by name."""
 
@@ -219,7 +220,8 @@ def pooled(evidence: Evidence) -> tuple[Floats, ...]:
 
 
 def _views(evidence: Evidence, gradients: bool) -> Views:
-    return Views(evidence.logits.astype(np.float64), pooled(evidence), _norms(evidence, gradients))
+    logits = evidence.logits.astype(np.float64)
+    return Views(logits, pooled(evidence), _norms(evidence, gradients), evidence.changes)
 
 
 def class_labels(fit: Fit) -> Indices:

@@ -28,6 +28,7 @@ DETECTORS = (
     "Purview",
     "Control",
     "Guard",
+    "Guard with a step",
     "Guard with gradients",
 )
 """The known-only detectors of this table, which has forty challenges."""

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 MEAN = "mean"
 """Name of the row over all challenges."""
 
+BALANCED = "mean of families"
+"""Name of the row over the means of families, each of which counts once however many challenges it has."""
+
 CONTROLLED: tuple[tuple[str, str], ...] = (
     ("Guard with gradients (known-only)", "Guard (known-only)"),
+    ("Guard with a step (known-only)", "Guard (known-only)"),
     ("Purview (known-only)", "Control (known-only)"),
     ("Purview (matched)", "Control (matched)"),
     ("Purview (matched)", "Control (features) (matched)"),
@@ -29,7 +33,7 @@ CONTROLLED: tuple[tuple[str, str], ...] = (
     ("Purview (matched)", "Mahalanobis FE (matched)"),
     ("Purview (matched)", "LID (matched)"),
 )
-"""Columns with gradients, and the forward-only columns that they are compared with."""
+"""Columns with gradients or a second pass, and those without that they are compared with."""
 
 _JUDGE = "Guard (known-only)"
 _RIVALS = "known-only"
@@ -43,7 +47,7 @@ class Difference:
         benchmark: Name of the table.
         model: Specification of the model.
         known: Name of the known data.
-        challenge: Name of the challenge, or `mean` over all of them.
+        challenge: Name of the challenge, `mean` over all of them, `mean of` those of one family, or `mean of families`.
         challenges: How many it is about.
         first: The column that is in favour when the difference is positive.
         second: The other column.
@@ -86,7 +90,7 @@ class Difference:
 
 
 def pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
-    """Which of some columns are compared: Guard with every other known-only one, and gradients with their controls.
+    """Which of some columns are compared: Guard with the other known-only ones, and with controls.
 
     Args:
         columns: The columns that are there, such as `MSP (known-only)`.
@@ -98,14 +102,26 @@ def pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
     return found
 
 
+def mean_of(family: str) -> str:
+    """Name of the row over the challenges of a family."""
+    return f"{MEAN} of {family}"
+
+
 def differences(
-    scores: Sequence[Scores], about: Mapping[str, str], *, seed: int = 0, draws: int = 1000, confidence: float = 0.95
+    scores: Sequence[Scores],
+    about: Mapping[str, str],
+    *,
+    families: Mapping[str, str] | None = None,
+    seed: int = 0,
+    draws: int = 1000,
+    confidence: float = 0.95,
 ) -> list[Difference]:
     """The differences of a table, for every challenge and on average over those that both columns have scored.
 
     Args:
         scores: Scores of all columns on all challenges; those of the protocol `transfer` are left out.
         about: `benchmark`, `model`, `known` and `weights_sha256`.
+        families: To which family each challenge belongs; there is then a mean over each, and one over these means.
         seed: Seeds the bootstrap.
         draws: Bootstrap resamples.
         confidence: Of the intervals.
@@ -124,13 +140,15 @@ def differences(
         cells = {name: (areas[first][name], areas[second][name]) for name in shared}
         values = {name: one[0] - other[0] for name, (one, other) in cells.items()}
         drawn = {name: one[1] - other[1] for name, (one, other) in cells.items()}
-        if len(shared) > 1:
-            values[MEAN] = float(np.mean([values[name] for name in shared]))
-            drawn[MEAN] = np.mean([drawn[name] for name in shared], axis=0)
+        counts = dict.fromkeys(shared, 1)
+        for title, names in _means(shared, families or {}).items():
+            values[title] = float(np.mean([values[name] for name in names]))
+            drawn[title] = np.mean([drawn[name] for name in names], axis=0)
+            counts[title] = len(shared) if title == BALANCED else len(names)
         made += [
             Difference(
                 challenge=name,
-                challenges=len(shared) if name == MEAN else 1,
+                challenges=counts[name],
                 first=first,
                 second=second,
                 auroc=percentile_interval(value, drawn[name], confidence=confidence),
@@ -145,6 +163,19 @@ def differences(
             for name, value in values.items()
         ]
     return made
+
+
+def _means(challenges: Sequence[str], families: Mapping[str, str]) -> dict[str, list[str]]:
+    """Rows that are means of other rows, in the order in which they can be made."""
+    if len(challenges) < 2:
+        return {}
+    rows = {MEAN: list(challenges)}
+    there = [name for name in dict.fromkeys(families.values()) if any(families.get(c) == name for c in challenges)]
+    for family in there:
+        rows[mean_of(family)] = [name for name in challenges if families.get(name) == family]
+    if len(there) > 1:
+        rows[BALANCED] = [mean_of(family) for family in there]
+    return rows
 
 
 def write(path: Path, found: Iterable[Difference]) -> None:

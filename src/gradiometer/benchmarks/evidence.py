@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from gradiometer.benchmarks.records import hash_images
 from gradiometer.data import Images
 from gradiometer.detectors import ODIN, Detector, Guard, Purview
+from gradiometer.detectors.guard import STEP
 from gradiometer.detectors.layers import spread
 from gradiometer.detectors.reading import LastLayer
+from gradiometer.detectors.stability import changes, shaken
 from gradiometer.errors import ModelError
-from gradiometer.gradients import Gradiometer, Loss, Objective
+from gradiometer.gradients import Gradiometer, Loss, Objective, Readings
 from gradiometer.models import weights_hash
 
 Floats = npt.NDArray[np.float64]
@@ -35,7 +37,7 @@ Direct = Callable[[Tensor], Tensor]
 INPUT_STEP = "Mahalanobis with input step"
 """Name of the direct reading of distances (N, L) after an input step for each layer."""
 
-_SCHEMA = 2
+_SCHEMA = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +50,7 @@ class Evidence:
             last one is the last linear layer, and its input are the penultimate features.
         norms: Squared gradient norms (N, T), one column for each parameter tensor.
         activations: Squared norms (N, L) of the input of each linear and convolution layer, from the same pass.
+        changes: What the small step of `Guard` changes (N, C + layers): logits, and layers.
         parameters: Names of the T tensors.
         images_sha256: Hash of the pixels.
         seconds: Time that reading took.
@@ -58,6 +61,7 @@ class Evidence:
     layers: tuple[npt.NDArray[np.float32], ...]
     norms: Floats
     activations: Floats
+    changes: Floats
     parameters: tuple[str, ...]
     images_sha256: str
     seconds: float
@@ -75,6 +79,7 @@ class Evidence:
             layers=tuple(values[rows] for values in self.layers),
             norms=self.norms[rows],
             activations=self.activations[rows],
+            changes=self.changes[rows],
             direct={name: scores[rows] for name, scores in self.direct.items()},
         )
 
@@ -102,6 +107,7 @@ def join(parts: Sequence[Evidence]) -> Evidence:
         layers=tuple(np.concatenate(values) for values in zip(*(part.layers for part in parts), strict=True)),
         norms=np.concatenate([part.norms for part in parts]),
         activations=np.concatenate([part.activations for part in parts]),
+        changes=np.concatenate([part.changes for part in parts]),
         images_sha256=hashlib.sha256("".join(part.images_sha256 for part in parts).encode()).hexdigest(),
         seconds=sum(part.seconds for part in parts),
         direct={name: np.concatenate([part.direct[name] for part in parts]) for name in first.direct},
@@ -138,6 +144,7 @@ class Reader:
         self.cache = cache
         self.objective: Objective | Loss = Purview(model).objective if objective is None else objective
         self._meter = Gradiometer(model, self.objective, memory=memory)
+        self._guard = Guard(model)
         chosen = {"ODIN": ODIN(model, batch_size=batch_size)} if direct is None else direct
         self.direct = {name: d.predict if isinstance(d, Detector) else d for name, d in chosen.items()}
         self.basis = basis
@@ -188,7 +195,8 @@ class Reader:
             part = {"logits": readings.outputs.float(), "norms": readings.values, "activations": readings.activations}
             part |= {f"layer.{place}": readings.means[layer].float() for place, layer in enumerate(self._layers)}
             part |= {f"direct.{name}": score(batch) for name, score in self.direct.items()}
-            parts.append({name: tensor.cpu().numpy() for name, tensor in part.items()})
+            arrays = {name: tensor.cpu().numpy() for name, tensor in part.items()}
+            parts.append(arrays | {"changes": self._changes(batch, readings)})
             parameters = readings.parameters
             done += len(batch)
             if progress is not None:
@@ -199,13 +207,24 @@ class Reader:
             _save(path, arrays, parameters, seconds)
         return _evidence(arrays, parameters, digest, seconds)
 
+    def _changes(self, batch: Tensor, readings: Readings) -> Floats:
+        """What the small step of `Guard` changes, with the signs of its default seed, (B, C + layers)."""
+        moved = shaken(batch, STEP, self._guard.seed)
+        if moved is None:
+            raise ModelError("a step needs images in floating point")
+        there = self._meter.activation_norms(moved, means=self._layers)
+        before, after = (
+            [found.means[layer].cpu().double().numpy() for layer in self._layers] for found in (readings, there)
+        )
+        return changes(readings.outputs, before, there.outputs, after)
+
     def _find_layers(self, images: Images) -> None:
         """Choose the layers that Guard looks at, and make sure that the last of them gives the logits."""
         if self._layers:
             return
         sample = next(images.batches(min(4, len(images)))).to(next(self.model.parameters()).device)
         _, _, name = self._last(sample)
-        layers = spread(self._meter.layers(sample), Guard(self.model).layers)
+        layers = spread(self._meter.layers(sample), self._guard.layers)
         if layers[-1] != ("weight" if name == "the model" else f"{name}.weight"):
             raise ModelError(f"the layer {layers[-1]} is used after the last linear layer ({name}); wrap the model")
         self._layers = layers
@@ -229,6 +248,7 @@ def _evidence(
         layers=tuple(arrays[f"layer.{place}"] for place in range(count)),
         norms=arrays["norms"],
         activations=arrays["activations"],
+        changes=arrays["changes"],
         parameters=parameters,
         images_sha256=digest,
         seconds=seconds,

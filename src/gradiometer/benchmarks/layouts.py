@@ -85,15 +85,14 @@ def transfers(records: Sequence[Record]) -> list[Table]:
 
 
 def arrange_differences(differences: Sequence[Difference]) -> Table:
-    """Paired differences of AUROC, in points; the mean over all challenges comes first.
+    """Paired differences of AUROC, in points; means come first, and alone where there are many challenges.
 
     Args:
         differences: Differences of one benchmark.
     """
     names = list(dict.fromkeys(entry.challenge for entry in differences))
-    names = [MEAN, *(name for name in names if name != MEAN)] if MEAN in names else names
-    if len(names) > _MOST:
-        names = names[:1]
+    means = [name for name in names if name.split(" of ")[0] == MEAN]
+    names = means if means and len(names) > _MOST else [*means, *(name for name in names if name not in means)]
     found = {(entry.first, entry.second, entry.challenge): entry for entry in differences}
     rows = [
         (f"{first} minus {second}", tuple(_points(found.get((first, second, name))) for name in names))

@@ -9,6 +9,9 @@ from gradiometer.benchmarks.evidence import Evidence
 from gradiometer.benchmarks.protocols import Indices, Split
 from gradiometer.data import Images
 
+FAMILY = "family"
+"""Name of the fact that says to which family a challenge belongs, where a table has several."""
+
 
 @dataclass(frozen=True, eq=False)
 class Challenge:

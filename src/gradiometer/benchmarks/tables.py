@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import rich.console
 
-from gradiometer.benchmarks import layouts
+from gradiometer.benchmarks import families, layouts
 from gradiometer.benchmarks.differences import Difference
 from gradiometer.benchmarks.metrics import FIGURES, Interval
 from gradiometer.benchmarks.records import Kind, Record
@@ -100,7 +100,7 @@ def arrange_false_alarms(records: Sequence[Record]) -> Table:
 
 
 def all_tables(records: Sequence[Record], *, all_figures: bool = True) -> list[Table]:
-    """The tables beside published figures and of all figures, of transfer, false-alarm rates, and the null test.
+    """The tables beside published figures, of families, of all figures, of transfer, false alarms, and the null test.
 
     Those come that there are records for.
 
@@ -108,7 +108,7 @@ def all_tables(records: Sequence[Record], *, all_figures: bool = True) -> list[T
         records: Records of one benchmark.
         all_figures: Whether all five figures have a table, or the AUROC alone.
     """
-    found = layouts.beside_published(records)
+    found = [*layouts.beside_published(records), *families.arrange_families(records)]
     if any(record.kind == "detection" for record in records):
         found += [arrange(records, figure) for figure in (FIGURES if all_figures else ("auroc",))]
     found += layouts.transfers(records) + layouts.attack_facts(records)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from gradiometer.benchmarks.loading import Kit, TableSettings
 from gradiometer.benchmarks.outcome import Outcome, Scores
 from gradiometer.benchmarks.records import Record, hash_images
 from gradiometer.benchmarks.settings import Settings
-from gradiometer.benchmarks.sides import Challenge
+from gradiometer.benchmarks.sides import FAMILY, Challenge
 from gradiometer.benchmarks.transfer import transfer
 from gradiometer.challenges import synthetic
 from gradiometer.detectors import ODIN, Detector, Mahalanobis
@@ -139,7 +139,9 @@ def fill(
             sides = [comparison.sides(challenge) for challenge in chosen]
             for results in transfer(comparison, sides, comparison.sides(made)):
                 keep([record for record, _ in results], [entry for _, entry in results])
-    found = _differences(comparison, [entry for entry in scores if entry.challenge not in handled])
+    families = {challenge.name: str(dict(challenge.facts).get(FAMILY, "")) for challenge in table.challenges}
+    families = {name: family for name, family in families.items() if family}
+    found = _differences(comparison, [entry for entry in scores if entry.challenge not in handled], families)
     differences.write(settings.out / "differences.jsonl", found)
     return Outcome(
         title=table.title,
@@ -154,12 +156,13 @@ def fill(
     )
 
 
-def _differences(comparison: Comparison, scores: Sequence[Scores]) -> list[Difference]:
+def _differences(comparison: Comparison, scores: Sequence[Scores], families: Mapping[str, str]) -> list[Difference]:
     settings = comparison.settings
     about = {"benchmark": settings.benchmark, "model": settings.model, "known": settings.known}
     return differences.differences(
         scores,
         {**about, "weights_sha256": comparison.reader.weights_sha256},
+        families=families,
         seed=settings.seed,
         draws=settings.draws,
     )

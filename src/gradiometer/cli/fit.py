@@ -67,6 +67,11 @@ class Options(Reading):
     parameters: tuple[str, ...] = option("names of the parameters to read, * and ? allowed", ("*",), group=_PURVIEW)
     activations: bool = option("read activation norms as well", True, group=_PURVIEW)
     gradients: bool = option("let guard read gradient norms beside activation norms", False, group=_GUARD)
+    step: float = option(
+        "by how much every pixel moves, such as 0.008, for one more member of guard and twice the time; 0 does without",
+        0.0,
+        group=_GUARD,
+    )
     neighbours: int = option("k of the density of known images", 10, group=_GUARD)
     seed: int = option("of the division of known images, or of the decision network", 0, group=_GUARD)
     memory: str | None = option("working memory of the gradients, such as 512MiB", None, group=_GUARD)
@@ -168,6 +173,7 @@ def _make(kind: str, options: Options, model: nn.Module) -> Detector:
             options.gradients,
             neighbours=options.neighbours,
             seed=options.seed,
+            step=options.step,
             memory=options.memory,
             batch_size=options.batch_size,
         )

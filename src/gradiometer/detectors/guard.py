@@ -31,6 +31,7 @@ from gradiometer.detectors.norms import activation_norms, gradient_norms
 from gradiometer.detectors.opinions import Opinions
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement, Samples
+from gradiometer.detectors.stability import ChangeDistance, changes, shaken
 from gradiometer.errors import InputError, NotFittedError
 from gradiometer.gradients import ConfoundingLabel, Gradiometer, Loss, Objective
 from gradiometer.models.hashing import weights_hash
@@ -38,19 +39,25 @@ from gradiometer.models.hashing import weights_hash
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
 
+STEP = 2 / 255
+"""How far an input moves for the member `stability` where it was measured: two grey levels of an image in [0, 1]."""
+
+_SHAKEN = "changes under a step"
+
 
 @register
 class Guard(Detector):
     """Known-only detector that asks five members, from one forward pass, and one backward pass if wanted.
 
     The members look at the penultimate features, at the logits (how usual they are, and their energy), at the pooled
-    inputs of several layers, and at the norms of activations (and gradients). Each gives a p-value among held-out known
-    images, and the score is the sum of their -log p (see `Fusion`); `judge` and `explain` say which members found an
-    input strange. The confidence of a verdict, the largest softmax probability, stays the better guide to wrong
-    predictions on known images.
+    inputs of several layers, and at the norms of activations (and gradients). With a step, a sixth looks at what a
+    small move of the input in a random direction changes. Each gives a p-value among held-out known images, and the
+    score is the sum of their -log p (see `Fusion`); `judge` and `explain` say which members found an input strange. The
+    confidence of a verdict, the largest softmax probability, stays the better guide to wrong predictions on known
+    images.
 
     Seen: known images only. Their labels are the classes whose means are learnt; without labels, the predictions are
-    taken for them. Cost: one forward pass, and one backward pass with gradients.
+    taken for them. Cost: one forward pass, a second one with a step, and one backward pass with gradients.
 
     Args:
         model: Classifier in eval mode that maps inputs to logits (B, C).
@@ -62,9 +69,13 @@ class Guard(Detector):
             evenly over the linear and convolution layers in the order in which the network uses them, without the very
             first, whose input is the image, and always with the last, whose input are the features.
         neighbours: k of the density of the norms.
-        seed: Of the division of the known images.
+        seed: Of the division of the known images, and of the signs of the step.
         output: Where the logits are in what the model returns: a key, a position or a function; None for the thing
             itself.
+        step: By how much every floating point number of an input moves, up or down at random (the same signs for every
+            input), for the member `stability`. In units of the inputs: `STEP` is two grey levels of images in [0, 1];
+            images that are normalised outside of the model need it divided by the deviation. 0 leaves the member and
+            its forward pass out; so do inputs of integers alone, such as tokens.
         memory: Working memory that the gradients may take, such as `"512MiB"`; None for no limit of ours.
         batch_size: Samples that go through the model at once.
 
@@ -95,10 +106,13 @@ class Guard(Detector):
         seed: int = 0,
         output: Output = None,
         *,
+        step: float = 0.0,
         memory: str | int | None = None,
         batch_size: int = 128,
     ) -> None:
         super().__init__(model, batch_size=batch_size)
+        if not 0 <= step < np.inf:
+            raise InputError(f"step is {step}; give a size in units of the inputs, or 0 to do without")
         if neighbours < 1:
             raise InputError(f"neighbours is {neighbours}; give 1 or more")
         if not layers or (isinstance(layers, int) and layers < 1):
@@ -109,10 +123,12 @@ class Guard(Detector):
         self.neighbours = neighbours
         self.seed = seed
         self.output = output
+        self.step = step
         self.memory = memory
         self._meter = Gradiometer(model, self.objective, memory=memory, output=output)
         self._chosen: tuple[str, ...] = ()
         self._widths: tuple[int, ...] = ()
+        self._shakes = False
         self._fusion: Fusion | None = None
 
     def _measure(self, inputs: Inputs) -> Measurement:
@@ -126,10 +142,17 @@ class Guard(Detector):
             norms, names = activation_norms(readings)
         outputs = check_outputs(readings.outputs, inputs, self.model)
         blocks = [value.cpu().double().numpy() for value in (outputs, *(readings.means[n] for n in self._chosen))]
+        said = ["logits", *(f"inputs of {layer_of(name)}" for name in self._chosen)]
+        moved = shaken(inputs, self.step, self.seed) if self.step else None
+        if moved is not None:
+            there = self._meter.activation_norms(moved, means=self._chosen)
+            layers = [there.means[name].cpu().double().numpy() for name in self._chosen]
+            blocks.append(changes(outputs, blocks[1:], there.outputs, layers))
+            said.append(_SHAKEN)
         return Measurement(
             outputs,
             np.concatenate([*blocks, norms], axis=1),
-            ("logits", *(f"inputs of {layer_of(name)}" for name in self._chosen), *names),
+            (*said, *names),
             tuple(block.shape[1] for block in blocks),
         )
 
@@ -138,7 +161,8 @@ class Guard(Detector):
         if labels.max() >= known.classes:
             raise InputError(f"label {labels.max()} is outside 0 to {known.classes - 1}, the classes of the model")
         self._widths = known.widths
-        fusion = Fusion(guard_members(self.neighbours), self.seed)
+        self._shakes = _SHAKEN in known.names
+        fusion = Fusion(guard_members(self.neighbours, stability=self._shakes), self.seed)
         self._fusion = fusion.fit(self._views(known.statistics), labels, known.groups)
 
     def _score(self, statistics: Floats) -> Floats:
@@ -169,19 +193,26 @@ class Guard(Detector):
 
     def _restore(self, state: Mapping[str, Array]) -> None:
         self._widths = tuple(int(width) for width in state["widths"])
-        self._fusion = Fusion(guard_members(self.neighbours), self.seed)
+        self._shakes = f"{ChangeDistance.name}.tail" in state
+        self._fusion = Fusion(guard_members(self.neighbours, stability=self._shakes), self.seed)
         self._fusion.restore(state)
 
     def _parameters(self) -> dict[str, Any]:
         return super()._parameters() | {
             name: encode(getattr(self, name))
-            for name in ("gradients", "objective", "layers", "neighbours", "seed", "output", "memory")
+            for name in ("gradients", "objective", "layers", "neighbours", "seed", "output", "step", "memory")
         }
+
+    @classmethod
+    def _arguments(cls, described: Mapping[str, Any]) -> Mapping[str, Any]:
+        # Files from before there was a step hold five members.
+        return {"step": 0.0, **described}
 
     def _views(self, statistics: Floats) -> Views:
         """The columns of the statistics as what the members look at."""
         logits, *layers = (statistics[:, start:end] for start, end in pairwise((0, *np.cumsum(self._widths))))
-        return Views(logits, tuple(layers), statistics[:, sum(self._widths) :])
+        changed = layers.pop() if self._shakes else None
+        return Views(logits, tuple(layers), statistics[:, sum(self._widths) :], changed)
 
     def _fitted(self) -> Fusion:
         if self._fusion is None:
@@ -189,6 +220,12 @@ class Guard(Detector):
         return self._fusion
 
 
-def guard_members(neighbours: int) -> tuple[Member, ...]:
-    """The members of Guard, with the k of the density of the norms."""
-    return FeatureDistance(), LogitDistance(), LogitEnergy(), LayerDistance(), NormDistance(neighbours)
+def guard_members(neighbours: int, *, stability: bool) -> tuple[Member, ...]:
+    """The members of Guard.
+
+    Args:
+        neighbours: k of the density of the norms.
+        stability: Whether the changes under a step of the input are looked at.
+    """
+    step = (ChangeDistance(),) if stability else ()
+    return FeatureDistance(), LogitDistance(), LogitEnergy(), LayerDistance(), *step, NormDistance(neighbours)

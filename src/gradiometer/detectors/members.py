@@ -30,11 +30,13 @@ class Views:
         layers: Mean over positions (N, channels) of the input of some layers, in the order of the network; the last one
             makes the logits, and its input are the penultimate features.
         norms: Squared norms (N, F): of the inputs of all layers, and of gradients where there are any.
+        changes: What a small step of the input changed (N, C + layers), as `stability.changes` gives it, or None.
     """
 
     logits: Floats
     layers: tuple[Floats, ...]
     norms: Floats
+    changes: Floats | None = None
 
     def __len__(self) -> int:
         """Number of inputs N."""
@@ -48,7 +50,8 @@ class Views:
     def select(self, rows: npt.NDArray[np.bool_]) -> Views:
         """The views of some rows."""
         layers = tuple(values[rows] for values in self.layers)
-        return Views(self.logits[rows], layers, self.norms[rows])
+        changes = None if self.changes is None else self.changes[rows]
+        return Views(self.logits[rows], layers, self.norms[rows], changes)
 
 
 class Member(Protocol):

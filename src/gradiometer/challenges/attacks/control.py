@@ -36,6 +36,7 @@ class AttackedSet:
         attacked: N attacked ones, the challenge.
         deviation: Standard deviation of the noise of each channel (K,), in units of the pixel range.
         counts: Rows that passed each condition: `all`, `clean right`, `noisy right`, `attacked wrong`, `kept`.
+        passed: Which of the N rows (N,) passed all of them.
     """
 
     clean: Images
@@ -43,6 +44,7 @@ class AttackedSet:
     attacked: Images
     deviation: tuple[float, ...]
     counts: dict[str, int]
+    passed: Tensor
 
 
 def noise_control(images: Images, deviation: float | Sequence[float], *, seed: int = 0) -> Images:
@@ -177,7 +179,7 @@ def attacked_set(
             "noise, or pass keep_all=True"
         )
     rows = torch.ones_like(kept) if keep_all else kept
-    return AttackedSet(clean.select(rows), noisy.select(rows), attacked.select(rows), each, counts)
+    return AttackedSet(clean.select(rows), noisy.select(rows), attacked.select(rows), each, counts, kept[rows])
 
 
 def _each_channel(deviation: float | Sequence[float], images: Images) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradiometer.cli.benchmark import gradcon, severity, tables
+from gradiometer.cli.benchmark import gradcon, severity, suite, tables
 from gradiometer.cli.command import Command
 
 COMMAND = Command(
@@ -12,9 +12,10 @@ COMMAND = Command(
     examples="""
         gradiometer benchmark ood --data-root data
         gradiometer benchmark attacks --data-root data --limit 2000
+        gradiometer benchmark suite --data-root data --limit 500
         gradiometer benchmark all --data-root data --limit 2000 --out tables
         gradiometer benchmark gradcon --data-root data --parts tiles
         gradiometer benchmark severity --data-root data
     """,
-    children=(*tables.COMMANDS, gradcon.COMMAND, severity.COMMAND),
+    children=(*tables.COMMANDS, suite.COMMAND, gradcon.COMMAND, severity.COMMAND),
 )

@@ -15,11 +15,11 @@ from gradiometer.cli.terminal import Terminal
 if TYPE_CHECKING:
     from gradiometer.benchmarks.outcome import Outcome
 
-_OUT = "folder for records, readings, finished cells, tables, figures and the page"
-_OOD = ("street_chars", "tiny_imagenet", "scenes", "gtsrb", "mnist", "fashion_mnist", "cifar100")
+OUT = "folder for records, readings, finished cells, tables, figures and the page"
+SETS = ("street_chars", "tiny_imagenet", "scenes", "gtsrb", "mnist", "fashion_mnist", "cifar100")
 _ATTACKS = ("fgsm", "bim", "pgd", "carlini_wagner", "least_likely", "negative", "colour_shift")
 _TYPES = ("Noise", "LensBlur", "GaussianBlur", "DirtyLens", "Exposure", "Snow", "Haze", "Decolor")
-_CONTINUES = "readings and finished cells are kept in the folder, run the same command again to continue"
+CONTINUES = "readings and finished cells are kept in the folder, run the same command again to continue"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +54,9 @@ class TableOptions:
 class OodOptions(TableOptions):
     """Settings of the command: those of `gradiometer.benchmarks.ood.OodSettings`."""
 
-    challenges: tuple[str, ...] = option("data sets that it was not trained for", _OOD)
+    challenges: tuple[str, ...] = option("data sets that it was not trained for", SETS)
     jpeg: int | None = option("quality at which known images are compressed, as a control for JPEG; none if absent", 75)
-    out: str = option(_OUT, "ood")
+    out: str = option(OUT, "ood")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class AttackOptions(TableOptions):
     unfiltered: bool = option("a second row for each attack, with all images (true or false)", True)
     input_step: bool = option("Mahalanobis with an input step too, fifteen passes an image (true or false)", True)
     attack_batch: int = option("images that are attacked at once", 100)
-    out: str = option(_OUT, "attacks")
+    out: str = option(OUT, "attacks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +80,15 @@ class CorruptionOptions(TableOptions):
     types: tuple[str, ...] = option("which of the eight", _TYPES)
     levels: tuple[int, ...] = option("which levels from 1 to 5", (1, 2, 3, 4, 5))
     transfer_level: int = option("the level that detectors are trained and tested on for transfer", 3)
-    out: str = option(_OUT, "corruptions")
+    out: str = option(OUT, "corruptions")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NullOptions(TableOptions):
     """Settings of the command: those of `gradiometer.benchmarks.null.NullSettings`."""
 
-    challenges: tuple[str, ...] = option("data sets to test besides the known one", _OOD)
-    out: str = option(_OUT, "null")
+    challenges: tuple[str, ...] = option("data sets to test besides the known one", SETS)
+    out: str = option(OUT, "null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,30 +102,30 @@ def run_ood(options: OodOptions, terminal: Terminal) -> None:
     """Run the comparison, print the tables, write the page."""
     from gradiometer.benchmarks import ood
 
-    settings = ood.OodSettings(**_given(options))
+    settings = ood.OodSettings(**given(options))
     with terminal.progress() as progress:
         outcome = ood.run(settings, progress=progress)
-    _write(outcome, settings.out, terminal)
+    write(outcome, settings.out, terminal)
 
 
 def run_attacks(options: AttackOptions, terminal: Terminal) -> None:
     """Attack and compare, print the tables, write the page."""
     from gradiometer.benchmarks import attacks
 
-    settings = attacks.AttackSettings(**_given(options))
+    settings = attacks.AttackSettings(**given(options))
     with terminal.progress() as progress:
         outcome = attacks.run(settings, progress=progress)
-    _write(outcome, settings.out, terminal)
+    write(outcome, settings.out, terminal)
 
 
 def run_corruptions(options: CorruptionOptions, terminal: Terminal) -> None:
     """Corrupt and compare, print the tables, write the page."""
     from gradiometer.benchmarks import corruptions
 
-    settings = corruptions.CorruptionSettings(**_given(options))
+    settings = corruptions.CorruptionSettings(**given(options))
     with terminal.progress() as progress:
         outcome = corruptions.run(settings, progress=progress)
-    _write(outcome, settings.out, terminal)
+    write(outcome, settings.out, terminal)
 
 
 def run_null(options: NullOptions, terminal: Terminal) -> None:
@@ -133,7 +133,7 @@ def run_null(options: NullOptions, terminal: Terminal) -> None:
     from gradiometer.benchmarks import null, tables
     from gradiometer.reports import files
 
-    settings = null.NullSettings(**_given(options))
+    settings = null.NullSettings(**given(options))
     with terminal.progress() as progress:
         found = null.run(settings, progress=progress)
     tables.show(found, terminal.out)
@@ -153,14 +153,14 @@ def run_all(options: AllOptions, terminal: Terminal) -> None:
         run_corruptions(CorruptionOptions(**shared, reading=reading, out=folder), terminal)
 
 
-def _given(options: TableOptions) -> dict[str, Any]:
+def given(options: TableOptions) -> dict[str, Any]:
     """The options as settings of Python."""
-    given = asdict(options)
-    places = {"data_root": Path(root_of(options.data_root)), "out": Path(given["out"])}
-    return given | places
+    settings = asdict(options)
+    places = {"data_root": Path(root_of(options.data_root)), "out": Path(settings["out"])}
+    return settings | places
 
 
-def _write(outcome: Outcome, out: Path, terminal: Terminal) -> None:
+def write(outcome: Outcome, out: Path, terminal: Terminal) -> None:
     """Print the tables, write them in all forms, and the page."""
     from gradiometer.reports import files
 
@@ -190,7 +190,7 @@ COMMANDS = (
         """,
         options=OodOptions,
         run=run_ood,
-        interrupted=_CONTINUES,
+        interrupted=CONTINUES,
     ),
     Command(
         name="attacks",
@@ -210,7 +210,7 @@ COMMANDS = (
         """,
         options=AttackOptions,
         run=run_attacks,
-        interrupted=_CONTINUES,
+        interrupted=CONTINUES,
     ),
     Command(
         name="corruptions",
@@ -229,7 +229,7 @@ COMMANDS = (
         """,
         options=CorruptionOptions,
         run=run_corruptions,
-        interrupted=_CONTINUES,
+        interrupted=CONTINUES,
     ),
     Command(
         name="null",
@@ -247,7 +247,7 @@ COMMANDS = (
         """,
         options=NullOptions,
         run=run_null,
-        interrupted=_CONTINUES,
+        interrupted=CONTINUES,
     ),
     Command(
         name="all",
@@ -264,6 +264,6 @@ COMMANDS = (
         """,
         options=AllOptions,
         run=run_all,
-        interrupted=_CONTINUES,
+        interrupted=CONTINUES,
     ),
 )

@@ -1,0 +1,128 @@
+"""Guard beside all baselines on a table of several families of challenges: means, and where it falls short."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradiometer.benchmarks.differences import BALANCED, MEAN, mean_of
+from gradiometer.benchmarks.records import Record
+from gradiometer.benchmarks.rendering import Cell, Head, Table, ranked
+from gradiometer.benchmarks.sides import FAMILY
+
+JUDGE = "Guard (known-only)"
+
+OURS = ("Guard", "Purview", "Control")
+"""How the names of detectors begin that are no baselines."""
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """A kind of challenge with the best baseline on it.
+
+    Attributes:
+        challenge: Name of the kind.
+        family: Its family.
+        guard: AUROC of Guard.
+        baseline: The known-only baseline with the highest AUROC.
+        best: Its AUROC.
+    """
+
+    challenge: str
+    family: str
+    guard: float
+    baseline: str
+    best: float
+
+    @property
+    def gap(self) -> float:
+        """How far Guard is behind; below zero where it is ahead."""
+        return self.best - self.guard
+
+
+def shortfalls(records: Sequence[Record], column: str = JUDGE) -> list[Shortfall]:
+    """Guard beside the best baseline of every kind, the largest shortfall first.
+
+    Args:
+        records: Records of one table on one model.
+        column: Which Guard.
+    """
+    found = []
+    for challenge, family in _families(records).items():
+        areas = _areas(records, challenge)
+        baselines = {name: value for name, value in areas.items() if not name.startswith(OURS)}
+        if column in areas and baselines:
+            best = max(baselines, key=lambda name: baselines[name])
+            found.append(Shortfall(challenge, family, areas[column], best, baselines[best]))
+    return sorted(found, key=lambda entry: -entry.gap)
+
+
+def arrange_families(records: Sequence[Record]) -> list[Table]:
+    """Means of every known-only detector over all kinds and over each family, and the shortfalls of Guard.
+
+    Args:
+        records: Records of one table on one model.
+
+    Returns:
+        Two tables; none where challenges have no families.
+    """
+    families = _families(records)
+    if not families:
+        return []
+    areas = {challenge: _areas(records, challenge) for challenge in families}
+    columns = list(dict.fromkeys(name for found in areas.values() for name in found))
+    heads = [Head(name.removesuffix(" (known-only)"), ("known-only",)) for name in columns]
+    names = list(dict.fromkeys(families.values()))
+    rows: dict[str, list[float]] = {}
+    for name in columns:
+        means = [float(np.mean([areas[c][name] for c, f in families.items() if f == family])) for family in names]
+        every = float(np.mean([areas[challenge][name] for challenge in families]))
+        titles = [MEAN, *(mean_of(family) for family in names), BALANCED]
+        for title, value in zip(titles, [every, *means, float(np.mean(means))], strict=True):
+            rows.setdefault(title, []).append(value)
+    counts = {MEAN: len(families), **{mean_of(n): list(families.values()).count(n) for n in names}}
+    counted = {title: f"{title} ({_kinds(counts[title])})" if title in counts else title for title in rows}
+    means_table = Table(
+        "Mean AUROC in percent: over all kinds, each counted once; over each family; over the means of the families",
+        "mean",
+        tuple(heads),
+        tuple((counted[title], ranked(values, heads)) for title, values in rows.items()),
+    )
+    return [means_table, _shortfall_table(shortfalls(records))]
+
+
+def _shortfall_table(found: Sequence[Shortfall]) -> Table:
+    rows = tuple(
+        (
+            entry.challenge,
+            (
+                Cell(entry.family),
+                Cell(f"{100 * entry.guard:.1f}"),
+                Cell(f"{100 * entry.best:.1f}"),
+                Cell(entry.baseline.removesuffix(" (known-only)")),
+                Cell(f"{100 * entry.gap:+.1f}"),
+            ),
+        )
+        for entry in found
+    )
+    heads = ("family", "Guard", "best baseline", "which", "Guard is behind by")
+    title = "AUROC of Guard in percent beside the best known-only baseline of each kind, the largest shortfall first"
+    return Table(title, "challenge", tuple(Head(name) for name in heads), rows)
+
+
+def _kinds(count: int) -> str:
+    return "1 kind" if count == 1 else f"{count} kinds"
+
+
+def _families(records: Sequence[Record]) -> dict[str, str]:
+    return {r.challenge: r.settings[FAMILY] for r in records if r.kind == "detection" and FAMILY in r.settings}
+
+
+def _areas(records: Sequence[Record], challenge: str) -> Mapping[str, float]:
+    return {
+        record.column: record.metrics.auroc.value
+        for record in records
+        if record.challenge == challenge and record.kind == "detection" and record.protocol == "known-only"
+    }

@@ -1,0 +1,123 @@
+"""How far an input moves in the network when each of its numbers moves by a small amount, up or down at random."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gradiometer.detectors.gaussians import ClassGaussians, unit
+from gradiometer.detectors.inputs import Inputs, leaves
+from gradiometer.detectors.members import Views
+from gradiometer.errors import InputError
+
+Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+_STILL = 1e-12
+"""Squared distance between unit vectors below which a layer did not move: that of rounding in float32."""
+
+_FLOOR = 1e-9
+"""Squared distance below which none is told apart; its log is the smallest there is."""
+
+
+def shaken(inputs: Inputs, step: float, seed: int) -> Inputs | None:
+    """Move every floating point number of an input by a step, with one random sign for each place.
+
+    The signs are the same for all samples of a shape, so that a sample moves alike in whatever batch it comes.
+
+    Args:
+        inputs: B samples.
+        step: Size of the step, in units of the inputs.
+        seed: Of the signs.
+
+    Returns:
+        The moved inputs; integer tensors, such as tokens, stay. None when nothing is floating point.
+
+    Example:
+        >>> shaken(torch.zeros(2, 4), 0.5, seed=0)
+        tensor([[-0.5000,  0.5000,  0.5000, -0.5000],
+                [-0.5000,  0.5000,  0.5000, -0.5000]])
+    """
+    if not any(tensor.is_floating_point() for _, tensor in leaves(inputs)):
+        return None
+    generator = torch.Generator().manual_seed(seed)
+
+    def moved(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        signs = torch.randint(2, tensor.shape[1:], generator=generator) * 2 - 1
+        return tensor + step * signs.to(tensor)
+
+    if isinstance(inputs, Tensor):
+        return moved(inputs)
+    if isinstance(inputs, dict):
+        return {name: moved(tensor) for name, tensor in inputs.items()}
+    return tuple(moved(tensor) for tensor in inputs)
+
+
+def changes(
+    outputs: Tensor, layers: Sequence[npt.ArrayLike], moved_outputs: Tensor, moved_layers: Sequence[npt.ArrayLike]
+) -> Floats:
+    """What a step of the inputs changed.
+
+    Args:
+        outputs: Logits (B, C).
+        layers: Pooled inputs (B, channels) of L layers.
+        moved_outputs: Logits after the step.
+        moved_layers: Pooled inputs after the step.
+
+    Returns:
+        (B, C + L) float64: the change of the logits, from the class with the largest logit before the step to the one
+        with the smallest, and for each layer the squared distance between the pooled inputs, each divided by its norm.
+    """
+    before, after = (values.detach().cpu().double().numpy() for values in (outputs, moved_outputs))
+    order = np.argsort(-before, axis=1, kind="stable")
+    distances = [np.square(unit(a) - unit(b)).sum(1) for a, b in zip(layers, moved_layers, strict=True)]
+    return np.concatenate([np.take_along_axis(after - before, order, axis=1), np.stack(distances, axis=1)], axis=1)
+
+
+class ChangeDistance:
+    """Squared Mahalanobis distance of what a small step of the input changes, to the mean of the predicted class.
+
+    Two-sided: an input that hardly moves, as one that an attack has taken far behind a boundary, is as strange as one
+    that moves much. The changes of the logits count as they are, those of the layers by their logs.
+    """
+
+    name: ClassVar[str] = "stability"
+
+    def fit(self, known: Views, labels: Integers) -> None:
+        """Learn the means of the classes."""
+        self.gaussians = ClassGaussians.fit(self._values(known), labels)
+
+    def settle(self, held_out: Views) -> None:
+        """Nothing to adjust."""
+
+    def score(self, views: Views) -> Floats:
+        """Squared distance (N,)."""
+        return self.gaussians.to(self._values(views), views.logits.argmax(1))
+
+    def details(self, views: Views) -> Floats:
+        """Natural log of the squared distance (N, 1)."""
+        logs: Floats = np.log(np.maximum(self.score(views), _FLOOR))[:, None]
+        return logs
+
+    def state(self) -> dict[str, Array]:
+        """The Gaussians."""
+        return self.gaussians.state()
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take back the Gaussians."""
+        self.gaussians = ClassGaussians.restore(state)
+
+    @staticmethod
+    def _values(views: Views) -> Floats:
+        if views.changes is None:
+            raise InputError("the views hold no changes under a step of the input; read them after one too")
+        logits, layers = np.split(views.changes, [views.logits.shape[1]], axis=1)
+        return np.concatenate([logits, np.log(np.maximum(layers, _STILL))], axis=1)
