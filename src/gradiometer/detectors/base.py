@@ -93,11 +93,6 @@ class Detector(pytorch_ood.api.Detector):
         """Arguments of the constructor besides the model, as JSON values."""
         return {"batch_size": self.batch_size}
 
-    @classmethod
-    def _arguments(cls, described: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What `_parameters` gave, from the file of any earlier version, as this version takes it."""
-        return described
-
     def _describe(self) -> dict[str, Any]:
         """What else the header of the file says, as JSON values."""
         return {}
@@ -346,7 +341,7 @@ class Detector(pytorch_ood.api.Detector):
                 f"{path} was fitted on a model with other weights (SHA-256 {artefact.get('weights')[:12]}..., this one "
                 f"has {weights[:12]}...); load the right weights, or fit and calibrate again"
             )
-        detector = cls(model, **decode(cls._arguments(artefact.get("parameters")), given))
+        detector = cls(model, **decode(artefact.get("parameters"), given))
         state = {name.removeprefix("state."): a for name, a in artefact.tensors.items() if name.startswith("state.")}
         try:
             detector._restore(state)

@@ -203,11 +203,6 @@ class Guard(Detector):
             for name in ("gradients", "objective", "layers", "neighbours", "seed", "output", "step", "memory")
         }
 
-    @classmethod
-    def _arguments(cls, described: Mapping[str, Any]) -> Mapping[str, Any]:
-        # Files from before there was a step hold five members.
-        return {"step": 0.0, **described}
-
     def _views(self, statistics: Floats) -> Views:
         """The columns of the statistics as what the members look at."""
         logits, *layers = (statistics[:, start:end] for start, end in pairwise((0, *np.cumsum(self._widths))))
