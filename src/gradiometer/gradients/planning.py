@@ -26,9 +26,9 @@ from gradiometer.gradients.tape import Operation, Tape, describes, tensors_of
 #: Samples in a probing batch. Not one (every layout fits) and not two (a common size of other dimensions).
 SAMPLES = 3
 
-#: Numbers in the weights of convolutions, for each in the images, up to which another memory format of the images is
+#: Numbers in the weights of convolutions, for each in an image, up to which another memory format of the images is
 #: worth it: each pass brings the weights into that format too.
-_REARRANGED = 32
+_REARRANGED = 1024
 
 _DATA = "_gradiometer_data"
 

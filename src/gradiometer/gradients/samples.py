@@ -99,11 +99,11 @@ def channels_last(inputs: Inputs, least: int) -> Inputs:
 
     Args:
         inputs: The batch.
-        least: Numbers that images have to have; smaller batches stay as they are.
+        least: Numbers that an image has to have; smaller ones stay as they are, however many there are.
     """
 
     def changed(tensor: Tensor) -> Tensor:
-        large = tensor.ndim == 4 and tensor.numel() >= least
+        large = tensor.ndim == 4 and tensor.shape[1:].numel() >= least
         return tensor.contiguous(memory_format=torch.channels_last) if large else tensor
 
     return _mapped(inputs, changed)
