@@ -67,12 +67,12 @@ def test_the_table_from_files_to_records(settings):
     assert ("fitting Purview to turned", 1, 1) in steps
     kept = records.read(settings.out / "records.jsonl")
     assert tuple(kept) == outcome.records
-    assert [record.kind for record in kept] == ["null"] * 20 + ["detection"] * 40 + ["handling"] * 20 + [
+    assert [record.kind for record in kept] == ["null"] * 21 + ["detection"] * 42 + ["handling"] * 21 + [
         "detection"
     ] * 24
-    assert {record.challenge for record in kept[20:]} == {"turned", "speckles", ood.JPEG_CONTROL}
+    assert {record.challenge for record in kept[21:]} == {"turned", "speckles", ood.JPEG_CONTROL}
     assert {record.counts["fit"] for record in kept if record.protocol == "known-only"} == {120}
-    assert {record.metrics.challenge for record in kept[20:40]} == {40}
+    assert {record.metrics.challenge for record in kept[21:42]} == {40}
     assert len({len(record.by_seed) for record in kept if record.column == "Purview (matched)"}) == 2
     moved = [record for record in kept if record.protocol == "transfer"]
     assert {record.trained_on for record in moved} == {"turned", "speckles", "synthetic", "all others"}
