@@ -33,8 +33,8 @@ def rendered() -> str:
     found = {name: _means(folder) for name, folder in folders.items()}
     pairs = [pair for pair in found["shipped"] if all(pair in each for each in found.values())]
     lines = [
-        f"| {' − '.join(part.removesuffix(' (known-only)') for part in pair)} | "
-        + " | ".join(_interval(each[pair]) for each in found.values())
+        f"| {found['shipped'][pair].title} | "
+        + " | ".join(each[pair].in_points for each in found.values())
         + f" | {100 * np.mean([each[pair].auroc.value for each in found.values()]):+.2f} |"
         for pair in pairs
     ]
@@ -50,11 +50,6 @@ def _means(folder: Path) -> dict[tuple[str, str], Difference]:
         for entry in every
         if entry.challenge == MEAN and all("known-only" in name for name in (entry.first, entry.second))
     }
-
-
-def _interval(entry: Difference) -> str:
-    value, low, high = (100 * figure for figure in (entry.auroc.value, entry.auroc.low, entry.auroc.high))
-    return f"{value:+.2f} ({low:.2f} to {high:.2f})"
 
 
 def main() -> None:

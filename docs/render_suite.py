@@ -66,9 +66,9 @@ def _asked(found: Found, behind: dict[str, dict[str, list[Shortfall]]]) -> str:
     nine, normalised, worst, stepped = [], [], [], []
     for name, each in found.items():
         lead = min((each[JUDGE, f"{other} (known-only)", MEAN] for other in NINE), key=lambda e: e.auroc.value)
-        nine.append(f"{_interval(lead)}, {lead.second.removesuffix(' (known-only)')}: {_met(lead.auroc.value, 0.06)}")
+        nine.append(f"{lead.in_points}, {lead.second.removesuffix(' (known-only)')}: {_met(lead.auroc.value, 0.06)}")
         own = each[JUDGE, f"{NORMALISED} (known-only)", MEAN]
-        normalised.append(f"{_interval(own)}: {_met(own.auroc.value, 0.03)}")
+        normalised.append(f"{own.in_points}: {_met(own.auroc.value, 0.03)}")
         for cells, column in ((worst, JUDGE), (stepped, STEPPED)):
             largest = behind[column][name][0]
             cells.append(f"{100 * largest.gap:.1f}, {largest.challenge}: {_met(-largest.gap, -0.06)}")
@@ -90,8 +90,8 @@ def _table(found: Found, title: str) -> str:
     for first, second in pairs:
         entries = [each[first, second, title] for each in found.values()]
         average = 100 * np.mean([entry.auroc.value for entry in entries])
-        name = " − ".join(part.removesuffix(" (known-only)") for part in (first, second))
-        lines.append(f"| {name} | {' | '.join(map(_interval, entries))} | {average:+.2f} |")
+        cells = " | ".join(entry.in_points for entry in entries)
+        lines.append(f"| {entries[0].title} | {cells} | {average:+.2f} |")
     return "\n".join([head, *lines])
 
 
@@ -111,11 +111,6 @@ def _differences(folder: Path) -> dict[tuple[str, str, str], Difference]:
 
 def _met(value: float, asked: float) -> str:
     return "met" if value >= asked else "**missed**"
-
-
-def _interval(entry: Difference) -> str:
-    value, low, high = (100 * figure for figure in (entry.auroc.value, entry.auroc.low, entry.auroc.high))
-    return f"{value:+.2f} ({low:.2f} to {high:.2f})"
 
 
 def main() -> None:

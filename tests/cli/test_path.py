@@ -186,7 +186,7 @@ def test_explain_takes_files(workshop: Workshop, run: Run) -> None:
     said = run("explain", "--detector", workshop.detector, "--images", *files, "--top", 1)
     assert said.code == 0, said.err
     assert [line.split(": ")[0] for line in said.out.splitlines() if ".png: " in line] == [str(file) for file in files]
-    same = run("explain", "--detector", workshop.detector, "--images", workshop.archive, "--limit", 2, "--top", 1)
+    same = run("explain", "--detector", workshop.detector, "--images", workshop.archive, "--limit", 40, "--top", 1)
     assert said.out.split("00.png: ")[1].splitlines()[0] == same.out.split("scans.npz#0: ")[1].splitlines()[0]
     said = run("explain", "--detector", workshop.detector, "--images", workshop.photos / "07.png")
     assert said.code == 1
@@ -260,6 +260,7 @@ def test_dial_compares_subsets_and_writes_the_curve(workshop: Workshop, run: Run
     assert curve["control"]["tensors"] == 0
     assert curve["chosen"]["auroc"] >= curve["settings"][-1]["auroc"] - 0.2
     assert " ".join(curve["chosen"]["parameters"]) in said.out
+    assert "gaussian_noise 3" in said.out
     said = run("dial", "--model", workshop.model, *words, "--loss", 2)
     assert said.code == 1
     assert "between 0 and 1" in said.err

@@ -71,6 +71,17 @@ class Difference:
     confidence: float
     weights_sha256: str
 
+    @property
+    def title(self) -> str:
+        """The two columns, for a page of known-only ones."""
+        return " − ".join(column.removesuffix(f" ({_RIVALS})") for column in (self.first, self.second))
+
+    @property
+    def in_points(self) -> str:
+        """The difference with its interval in points, for a page."""
+        value, low, high = (100 * figure for figure in (self.auroc.value, self.auroc.low, self.auroc.high))
+        return f"{value:+.2f} ({low:.2f} to {high:.2f})"
+
     def to_json(self) -> str:
         """One line of JSON."""
         return json.dumps(asdict(self), sort_keys=True, allow_nan=False)

@@ -78,25 +78,20 @@ class Member(Protocol):
         """Take back what state gave."""
 
 
-class FeatureDistance:
-    """Squared Mahalanobis distance of the penultimate features, divided by their norm, to the nearest class mean."""
+class GaussianMember:
+    """Base of the members that learn the class means of some values, and how these vary around them."""
 
-    name: ClassVar[str] = "features"
+    @staticmethod
+    def _values(views: Views) -> Floats:
+        """The values (N, D)."""
+        raise NotImplementedError
 
     def fit(self, known: Views, labels: Integers) -> None:
         """Learn the means of the classes."""
-        self.gaussians = ClassGaussians.fit(unit(known.features), labels)
+        self.gaussians = ClassGaussians.fit(self._values(known), labels)
 
     def settle(self, held_out: Views) -> None:
         """Nothing to adjust."""
-
-    def score(self, views: Views) -> Floats:
-        """Squared distance (N,)."""
-        return self.gaussians.nearest(unit(views.features))
-
-    def details(self, views: Views) -> Floats:
-        """Nothing (N, 0): this distance is among those of the layers."""
-        return np.empty((len(views), 0))
 
     def state(self) -> dict[str, Array]:
         """The Gaussians."""
@@ -107,7 +102,41 @@ class FeatureDistance:
         self.gaussians = ClassGaussians.restore(state)
 
 
-class LogitDistance:
+class FeatureDistance(GaussianMember):
+    """Squared Mahalanobis distance of the penultimate features, divided by their norm, to the nearest class mean."""
+
+    name: ClassVar[str] = "features"
+
+    def score(self, views: Views) -> Floats:
+        """Squared distance (N,)."""
+        return self.gaussians.nearest(self._values(views))
+
+    def details(self, views: Views) -> Floats:
+        """Nothing (N, 0): this distance is among those of the layers."""
+        return np.empty((len(views), 0))
+
+    @staticmethod
+    def _values(views: Views) -> Floats:
+        return unit(views.features)
+
+
+class PredictedDistance(GaussianMember):
+    """Base of the members that take the squared Mahalanobis distance to the mean of the class that is predicted.
+
+    They are two-sided: values that are off the mean in one direction are as strange as in the other.
+    """
+
+    def score(self, views: Views) -> Floats:
+        """Squared distance (N,)."""
+        return self.gaussians.to(self._values(views), views.logits.argmax(1))
+
+    def details(self, views: Views) -> Floats:
+        """Natural log of the squared distance (N, 1)."""
+        logs: Floats = np.log(np.maximum(self.score(views), _FLOOR))[:, None]
+        return logs
+
+
+class LogitDistance(PredictedDistance):
     """Squared Mahalanobis distance of the logits to the mean of the class that they predict.
 
     Two-sided: logits that are more certain than those of known images are as strange as less certain ones.
@@ -115,29 +144,9 @@ class LogitDistance:
 
     name: ClassVar[str] = "logits"
 
-    def fit(self, known: Views, labels: Integers) -> None:
-        """Learn the means of the classes."""
-        self.gaussians = ClassGaussians.fit(known.logits, labels)
-
-    def settle(self, held_out: Views) -> None:
-        """Nothing to adjust."""
-
-    def score(self, views: Views) -> Floats:
-        """Squared distance (N,)."""
-        return self.gaussians.to(views.logits, views.logits.argmax(1))
-
-    def details(self, views: Views) -> Floats:
-        """Natural log of the squared distance (N, 1)."""
-        logs: Floats = np.log(np.maximum(self.score(views), _FLOOR))[:, None]
-        return logs
-
-    def state(self) -> dict[str, Array]:
-        """The Gaussians."""
-        return self.gaussians.state()
-
-    def restore(self, state: Mapping[str, Array]) -> None:
-        """Take back the Gaussians."""
-        self.gaussians = ClassGaussians.restore(state)
+    @staticmethod
+    def _values(views: Views) -> Floats:
+        return views.logits
 
 
 class LogitEnergy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -10,20 +10,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gradiometer.detectors.gaussians import ClassGaussians, unit
+from gradiometer.detectors.gaussians import unit
 from gradiometer.detectors.inputs import Inputs, leaves
-from gradiometer.detectors.members import Views
+from gradiometer.detectors.members import PredictedDistance, Views
 from gradiometer.errors import InputError
 
-Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 _STILL = 1e-12
 """Squared distance between unit vectors below which a layer did not move: that of rounding in float32."""
-
-_FLOOR = 1e-9
-"""Squared distance below which none is told apart; its log is the smallest there is."""
 
 
 def shaken(inputs: Inputs, step: float, seed: int) -> Inputs | None:
@@ -82,7 +77,7 @@ def changes(
     return np.concatenate([np.take_along_axis(after - before, order, axis=1), np.stack(distances, axis=1)], axis=1)
 
 
-class ChangeDistance:
+class ChangeDistance(PredictedDistance):
     """Squared Mahalanobis distance of what a small step of the input changes, to the mean of the predicted class.
 
     Two-sided: an input that hardly moves, as one that an attack has taken far behind a boundary, is as strange as one
@@ -90,30 +85,6 @@ class ChangeDistance:
     """
 
     name: ClassVar[str] = "stability"
-
-    def fit(self, known: Views, labels: Integers) -> None:
-        """Learn the means of the classes."""
-        self.gaussians = ClassGaussians.fit(self._values(known), labels)
-
-    def settle(self, held_out: Views) -> None:
-        """Nothing to adjust."""
-
-    def score(self, views: Views) -> Floats:
-        """Squared distance (N,)."""
-        return self.gaussians.to(self._values(views), views.logits.argmax(1))
-
-    def details(self, views: Views) -> Floats:
-        """Natural log of the squared distance (N, 1)."""
-        logs: Floats = np.log(np.maximum(self.score(views), _FLOOR))[:, None]
-        return logs
-
-    def state(self) -> dict[str, Array]:
-        """The Gaussians."""
-        return self.gaussians.state()
-
-    def restore(self, state: Mapping[str, Array]) -> None:
-        """Take back the Gaussians."""
-        self.gaussians = ClassGaussians.restore(state)
 
     @staticmethod
     def _values(views: Views) -> Floats:

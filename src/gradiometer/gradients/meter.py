@@ -21,7 +21,7 @@ from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective
 from gradiometer.gradients.passes import Found, Power, Subject
 from gradiometer.gradients.peak import FEW, MORE, Need
 from gradiometer.gradients.plan import Plan, make_plan
-from gradiometer.gradients.planning import check_finite, check_mode
+from gradiometer.gradients.planning import Program, check_finite, check_mode
 from gradiometer.gradients.reader import Reader, Reduce
 from gradiometer.gradients.readings import Readings
 from gradiometer.gradients.samples import Inputs
@@ -244,13 +244,13 @@ class Gradiometer:
         outputs, kept = [], []
         for start, stop in self._ranges(x, size):
             part = samples.on(samples.take(x, start, stop), self._device)
-            program = replace(self._plan(part).program, looped=set(self._parameters), folds=False)
+            program = Program(self._plan(part).program.steps, set(self._parameters))
             with left_as_found(self.model, self._parameters.values()):
                 found = LayerInputs(means)
                 reader = Reader(self._parameters, program, stop - start, activations=found)
                 try:
                     with closing(reader), reader:
-                        raw = self._forward(program.arranged(part))
+                        raw = self._forward(part)
                 except ProgramMismatch:
                     raw = self._forward(part)
                     found = one_by_one(self._parameters, self._forward, part, stop - start, means)
