@@ -30,7 +30,7 @@ class Objective(Protocol):
             inputs: What went into the model.
 
         Returns:
-            float64 (N, *outputs.shape), one entry for each of the N labels.
+            float64 (N, *outputs.shape), one entry for each of the N labels; or float32 where that is as good.
         """
         ...
 
@@ -197,8 +197,7 @@ class Reconstruction:
                 f"Reconstruction compares outputs {tuple(outputs.shape)} with inputs {shape}: they must agree; "
                 "give output= to select the reconstruction"
             )
-        difference = exact(wide(outputs) - wide(inputs))  # rounded once, as one of float32 numbers is
-        return difference.mul_(2 / outputs[0].numel()).unsqueeze(0)
+        return (wide(outputs) - wide(inputs)).mul_(2 / outputs[0].numel()).unsqueeze(0)
 
 
 def logits_of(outputs: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gradiometer.errors import ModelError
 from gradiometer.gradients.factors import all_finite
-from gradiometer.gradients.folding import Readers, foldable
+from gradiometer.gradients.folding import FORGETFUL, Readers, foldable
 from gradiometer.gradients.layout import Layout, find_layout, same_values
 from gradiometer.gradients.samples import channels_last, join, swap_first, take
 from gradiometer.gradients.state import modules_of
@@ -67,7 +67,7 @@ class Program:
         steps: What to do with each.
         looped: The parameters left to the loop.
         channels_last: Whether images pass through the model with channels as the fastest dimension in memory.
-        folds: Whether batch norms are folded into the convolutions before them.
+        folds: Whether batch norms are folded into the convolutions before them, and rectifiers overwrite what they read.
         deferred: Whether it is looked at once, at the end of a pass, if statistics may have left the range of float32:
             to look at each takes time, and would make the processor wait for another device.
         kernels: Numbers in the weights of all convolutions of the model.
@@ -185,11 +185,14 @@ def probe(parameters: Mapping[str, Tensor], run: Callable[[Any], Any], samples: 
 
 
 def _find_folds(steps: Sequence[Step], watched: Sequence[_Seen], readers: Readers) -> None:
-    """Mark convolutions of which nothing but the batch norm behind them reads the result."""
+    """Mark convolutions whose result nothing reads but the batch norm behind them, and what nothing but a rectifier."""
     for step, following, seen, norm in zip(steps, steps[1:], watched, watched[1:], strict=False):
         alone = step.kind == following.kind == "use" and readers.only_one(seen.result)
         if alone and step.output == following.output and foldable(seen.operation, norm.operation, seen.result):
             step.slice, following.rectified = seen.result.shape[1:], readers.only_rectified(norm.result)
+    for step, seen in zip(steps, watched, strict=True):
+        if step.kind == "use" and seen.operation.function in FORGETFUL:
+            step.rectified = readers.only_rectified(seen.result)
 
 
 def _step(first: _Seen, changed: _Seen, larger: _Seen) -> Step:

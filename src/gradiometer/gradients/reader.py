@@ -24,7 +24,7 @@ Reduce = Callable[[str, Factor], Tensor]
 
 #: What a tensor was computed from that stands in for a result that is still to come.
 _NOT_YET = frozenset({""})
-#: The attribute of the output of a pair that nothing but a rectifier reads.
+#: The attribute of an output that nothing but a rectifier reads: where it comes from.
 _RECTIFIED = "_gradiometer_rectified"
 
 #: Squared norms below it may have lost squares to underflow.
@@ -77,18 +77,18 @@ class Reader(Tape):
 
     def plain(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An operation without parameters, which must not read what is not there yet."""
-        if not self._deferring or describes(function):
+        if not self._folds or describes(function):
             return function(*args, **kwargs)
-        pair: Pair | None = None
+        source: Use | Pair | None = None
         for tensor in tensors_of([*args, *kwargs.values()]):
             if self.roots(tensor) == _NOT_YET:
                 raise ProgramMismatch(getattr(function, "__name__", ""))
-            pair = tensor.__dict__.pop(_RECTIFIED, pair)
-        if pair is None or function not in RECTIFIERS or not isinstance(args[0], Tensor):
+            source = tensor.__dict__.pop(_RECTIFIED, source)
+        if source is None or function not in RECTIFIERS or not isinstance(args[0], Tensor):
             return function(*args, **kwargs)
         # Where the output is below zero, its gradient is zero, so that the rectified output says as much.
         rectified = torch.relu_(args[0])
-        pair.overwritten()
+        source.overwritten()
         return rectified
 
     def operation(self, operation: Operation) -> Any:
@@ -166,6 +166,8 @@ class Reader(Tape):
         output: Tensor = operation.leaves[0] if result is None else result
         if use.targets:
             output = self._watched(output, use)
+            if step.rectified and self._folds:
+                self.note(output, _RECTIFIED, use)
         return result if result is None else output
 
     def _prepared(self, operation: Operation, step: Step) -> Use:

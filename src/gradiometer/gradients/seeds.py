@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from gradiometer.errors import InputError, ModelError
-from gradiometer.gradients.factors import all_finite, exact
+from gradiometer.gradients.factors import all_finite, exact, wide
 from gradiometer.gradients.objectives import Loss, Objective
+
+#: Largest exponent by which seeds in float32 are scaled: that power of two and its inverse are normal numbers of it.
+_REACH = 100
 
 
 def seeds_of(objective: Objective | Loss, outputs: Tensor, inputs: Any) -> Tensor:
@@ -40,12 +43,16 @@ def scaled(seeds: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
     Gradients are linear in the seed. So a gradient of 1e-30 passes through float16 or float32 without underflow, and
     its square is put together again in float64.
     """
-    flat = seeds.flatten(2)
-    largest = flat.abs().amax(2)
+    seeds = wide(seeds)
+    others = tuple(range(2, seeds.ndim))
+    largest = seeds.abs().amax(others) if others else seeds.abs()  # not flattened, which could cost the memory format
     _, exponents = torch.frexp(largest)
     exponents = torch.where(largest > 0, exponents, 0)
-    scaled = flat * torch.exp2(-exact(exponents)).unsqueeze(2)
-    return scaled.view(len(seeds), *outputs.shape).to(outputs.dtype).to(outputs.device), exponents
+    if seeds.dtype != torch.float64:
+        exponents = exponents.clamp(-_REACH, _REACH)
+    powers = torch.exp2(-exponents.to(seeds.dtype))
+    scaled = seeds * powers.view(*powers.shape, *(1,) * (seeds.ndim - 2))
+    return scaled.to(outputs.dtype).to(outputs.device), exponents
 
 
 def check_outputs(outputs: Tensor) -> None:

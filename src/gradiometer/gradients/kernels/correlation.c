@@ -38,52 +38,60 @@ INLINE void add_row(const int inputs, const int vectors, Vector sum[NARROW][2], 
 INLINE void add_row_within(const int inputs, const int vectors, Vector sum[NARROW][2], const REAL *x, int64_t x_step,
                            const REAL *e, int64_t e_step, int64_t n, const REAL *end)
 {
-    int64_t room = end - e - vectors * LANES;
-    int64_t inside = room < 0 ? 0 : room / e_step + 1;
-    if (inside > n)
-        inside = n;
-    add_row(inputs, vectors, sum, x, x_step, e, e_step, inside);
-    for (int64_t p = inside; p < n; p++) {
+    for (int64_t p = 0; p < n; p++, x += x_step, e += e_step) {
         REAL last[2 * BYTES / sizeof(REAL)] = {0};
-        const REAL *from = e + p * e_step;
-        memcpy(last, from, (size_t)(end - from) * sizeof(REAL));
-        add_row(inputs, vectors, sum, x + p * x_step, 0, last, 0, 1);
+        int whole = end - e >= vectors * LANES;
+        if (!whole)
+            memcpy(last, e, (size_t)(end - e) * sizeof(REAL));
+        add_row(inputs, vectors, sum, x, 0, whole ? e : last, 0, 1);
     }
 }
 
-/* All kernel offsets of a tile. */
-INLINE void tile(const int inputs, const int vectors, const Correlation *t, const REAL *x, const REAL *e, const REAL *end,
-                 const REAL *reference, REAL *squares, REAL *magnitudes, REAL *products)
+/* Where the window element of a kernel offset lies on the image: rows and columns of outputs, and their first input. */
+typedef struct {
+    int64_t first_row, last_row, from, to;
+    const REAL *x;
+} Part;
+
+INLINE Part part_of(const Correlation *t, const REAL *x, int64_t i, int64_t j)
 {
-    for (int64_t i = 0; i < t->kernel_high; i++) {
-        int64_t top = i * t->dilation_down - t->padding_top, first_row, last_row;
-        on_image(top, t->stride_down, t->height, t->rows, &first_row, &last_row);
-        for (int64_t j = 0; j < t->kernel_wide; j++) {
-            int64_t left = j * t->dilation_right - t->padding_left, from, to;
-            on_image(left, t->stride_right, t->width, t->columns, &from, &to);
-            Vector sum[NARROW][2];
+    Part part;
+    int64_t top = i * t->dilation_down - t->padding_top, left = j * t->dilation_right - t->padding_left;
+    on_image(top, t->stride_down, t->height, t->rows, &part.first_row, &part.last_row);
+    on_image(left, t->stride_right, t->width, t->columns, &part.from, &part.to);
+    part.x = x + (top + part.first_row * t->stride_down) * t->input_row + (left + part.from * t->stride_right) * t->input_pixel;
+    return part;
+}
+
+/* One kernel offset of a tile. `within` says whether vectors may reach beyond the end. */
+INLINE void tile(const int inputs, const int vectors, const Correlation *t, const Part *part, const REAL *x, const REAL *e,
+                 const REAL *end, const int within, const REAL *reference, REAL *squares, REAL *magnitudes, REAL *products)
+{
+    int64_t x_step = t->stride_right * t->input_pixel, n = part->to - part->from;
+    Vector sum[NARROW][2];
+    for (int c = 0; c < inputs; c++)
+        for (int v = 0; v < vectors; v++)
+            sum[c][v] = (Vector){0};
+    e += part->first_row * t->error_row + part->from * t->error_pixel;
+    for (int64_t row = part->first_row; row < part->last_row; row++) {
+        if (within)
+            add_row_within(inputs, vectors, sum, x, x_step, e, t->error_pixel, n, end);
+        else
+            add_row(inputs, vectors, sum, x, x_step, e, t->error_pixel, n);
+        x += t->stride_down * t->input_row;
+        e += t->error_row;
+    }
+    for (int v = 0; v < vectors; v++) {
+        int64_t at = v * LANES;
+        if (squares)
             for (int c = 0; c < inputs; c++)
-                for (int v = 0; v < vectors; v++)
-                    sum[c][v] = (Vector){0};
-            for (int64_t row = first_row; row < last_row; row++)
-                add_row_within(inputs, vectors, sum,
-                               x + (top + row * t->stride_down) * t->input_row + (left + from * t->stride_right) * t->input_pixel,
-                               t->stride_right * t->input_pixel,
-                               e + row * t->error_row + from * t->error_pixel, t->error_pixel, to - from, end);
-            for (int v = 0; v < vectors; v++) {
-                int64_t at = v * LANES;
-                if (squares)
-                    for (int c = 0; c < inputs; c++)
-                        *(Vector *)(squares + at) += sum[c][v] * sum[c][v];
-                if (magnitudes)
-                    for (int c = 0; c < inputs; c++)
-                        *(Vector *)(magnitudes + at) += magnitude(sum[c][v]);
-                if (products)
-                    for (int c = 0; c < inputs; c++)
-                        *(Vector *)(products + at) += sum[c][v] * *(const Vector *)(reference + c * t->padded + at);
-            }
-            reference += products ? t->inputs * t->padded : 0;
-        }
+                *(Vector *)(squares + at) += sum[c][v] * sum[c][v];
+        if (magnitudes)
+            for (int c = 0; c < inputs; c++)
+                *(Vector *)(magnitudes + at) += magnitude(sum[c][v]);
+        if (products)
+            for (int c = 0; c < inputs; c++)
+                *(Vector *)(products + at) += sum[c][v] * *(const Vector *)(reference + c * t->padded + at);
     }
 }
 
@@ -101,42 +109,45 @@ INLINE void add_errors(const int vectors, const Correlation *t, const REAL *e, c
 INLINE REAL *shifted(REAL *result, int64_t by) { return result ? result + by : 0; }
 
 /* All inputs, some outputs: `vectors` of them, from number `output` of group `group` on. */
-INLINE void block(const int vectors, const int most, const Correlation *t, const Results *r, const REAL *x, const REAL *e,
-                  const REAL *end, int64_t sample, int64_t group, int64_t output)
+INLINE void block(const int vectors, const int most, const int within, const Correlation *t, const Results *r, const REAL *x,
+                  const REAL *e, const REAL *end, int64_t at, int64_t group, int64_t output)
 {
-    int64_t at = (sample * t->groups + group) * t->padded + output;
-    x += sample * t->input_sample + group * t->inputs;
-    e += sample * t->error_sample + group * t->outputs + output;
     if (r->totals)
         add_errors(vectors, t, e, end, r->totals + at);
     const REAL *reference = r->reference;
     if (reference)
         reference += group * t->kernel_high * t->kernel_wide * t->inputs * t->padded + output;
 #define TILE(size)                                                                                                     \
-    tile(size, vectors, t, x + c, e, end, reference ? reference + c * t->padded : 0, shifted(r->squares, at),          \
-         shifted(r->magnitudes, at), shifted(r->products, at))
-    for (int64_t c = 0; c < t->inputs;) {
-        int64_t left = t->inputs - c;
-        if (left >= most) {
-            TILE(most);
-            c += most;
-        } else if (left >= 8 && most > 8) {
-            TILE(8);
-            c += 8;
-        } else if (left >= 4) {
-            TILE(4);
-            c += 4;
-        } else if (left == 3) {
-            TILE(3);
-            c += 3;
-        } else if (left == 2) {
-            TILE(2);
-            c += 2;
-        } else {
-            TILE(1);
-            c += 1;
+    tile(size, vectors, t, &part, part.x + c, e, end, within, reference ? reference + c * t->padded : 0,               \
+         shifted(r->squares, at), shifted(r->magnitudes, at), shifted(r->products, at))
+    for (int64_t i = 0; i < t->kernel_high; i++)
+        for (int64_t j = 0; j < t->kernel_wide; j++) {
+            Part part = part_of(t, x, i, j);
+            for (int64_t c = 0; c < t->inputs;) {
+                int64_t left = t->inputs - c;
+                if (left >= most) {
+                    TILE(most);
+                    c += most;
+                } else if (left >= 8 && most > 8) {
+                    TILE(8);
+                    c += 8;
+                } else if (left >= 4) {
+                    TILE(4);
+                    c += 4;
+                } else if (left == 3) {
+                    TILE(3);
+                    c += 3;
+                } else if (left == 2) {
+                    TILE(2);
+                    c += 2;
+                } else {
+                    TILE(1);
+                    c += 1;
+                }
+            }
+            if (reference)
+                reference += t->inputs * t->padded;
         }
-    }
 #undef TILE
 }
 
@@ -144,13 +155,22 @@ INLINE void block(const int vectors, const int most, const Correlation *t, const
 void correlate(const Correlation *task, const REAL *inputs, const REAL *errors, const REAL *end, const Results *results)
 {
     int64_t blocks = (task->padded + 2 * LANES - 1) / (2 * LANES), each = task->groups * blocks;
+    int64_t last = (task->rows - 1) * task->error_row + (task->columns - 1) * task->error_pixel;
 #pragma omp parallel for num_threads(task->threads) schedule(static)
     for (int64_t n = 0; n < task->batch * each; n++) {
         int64_t sample = n / each, group = n % each / blocks, output = n % blocks * 2 * LANES;
-        if (output + 2 * LANES <= task->padded)
-            block(2, BROAD, task, results, inputs, errors, end, sample, group, output);
+        const REAL *x = inputs + sample * task->input_sample + group * task->inputs;
+        const REAL *e = errors + sample * task->error_sample + group * task->outputs + output;
+        int64_t at = (sample * task->groups + group) * task->padded + output;
+        int vectors = output + 2 * LANES <= task->padded ? 2 : 1, within = end - e < last + vectors * LANES;
+        if (vectors == 2 && within)
+            block(2, BROAD, 1, task, results, x, e, end, at, group, output);
+        else if (vectors == 2)
+            block(2, BROAD, 0, task, results, x, e, end, at, group, output);
+        else if (within)
+            block(1, NARROW, 1, task, results, x, e, end, at, group, output);
         else
-            block(1, NARROW, task, results, inputs, errors, end, sample, group, output);
+            block(1, NARROW, 0, task, results, x, e, end, at, group, output);
     }
 }
 
