@@ -17,6 +17,7 @@ from gradiometer.anomaly.networks import VariationalAutoEncoder
 from gradiometer.anomaly.whitening import ALL, Whitened
 from gradiometer.detectors import Measurement, Samples
 from gradiometer.gradients import Gradiometer
+from gradiometer.gradients.factors import wide
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
@@ -78,7 +79,7 @@ def read(meter: Gradiometer, reference: Mapping[str, Tensor], inputs: Tensor, le
         learner: What measures something more, when there is one.
     """
     products, squares = meter.alignments(inputs, reference)
-    columns = [reconstruction_loss(inputs.double(), products.outputs.double()).unsqueeze(1)]
+    columns = [reconstruction_loss(wide(inputs), wide(products.outputs)).double().unsqueeze(1)]
     names = ["reconstruction loss"]
     if isinstance(meter.model, VariationalAutoEncoder):
         with torch.no_grad():

@@ -125,7 +125,7 @@ class GradCon(Detector):
         directions: int = DIRECTIONS,
         *,
         memory: str | int | None = None,
-        batch_size: int = 128,
+        batch_size: int = 256,
     ) -> None:
         super().__init__(model, batch_size=batch_size)
         if score not in get_args(Score):

@@ -20,7 +20,7 @@ def reconstruction_loss(images: Tensor, reconstructions: Tensor) -> Tensor:
         >>> reconstruction_loss(torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]))
         tensor([0.2500])
     """
-    return (images - reconstructions).square().flatten(1).mean(1)
+    return (images - reconstructions).square().mean(tuple(range(1, images.ndim)))
 
 
 def latent_loss(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gradiometer.detectors.inputs import Inputs, leaves
 from gradiometer.errors import InputError, ModelError
+from gradiometer.gradients.factors import all_finite
 
 Output = Callable[[Any], Tensor] | str | int | None
 """Where the logits are in what a model returns: a function, a key, a position, or the thing itself."""
@@ -52,7 +53,7 @@ def place_of(model: nn.Module) -> tuple[torch.device | None, torch.dtype | None]
 def broken_weights(model: nn.Module) -> list[str]:
     """Names of the parameters and buffers that hold NaN or infinite values."""
     named = [*model.named_parameters(), *model.named_buffers()]
-    return [n for n, t in named if t.is_floating_point() and not torch.isfinite(t).all()]
+    return [n for n, t in named if t.is_floating_point() and not all_finite(t)]
 
 
 def check_outputs(outputs: Any, inputs: Inputs, model: nn.Module) -> Tensor:
@@ -79,7 +80,7 @@ def check_outputs(outputs: Any, inputs: Inputs, model: nn.Module) -> Tensor:
             f"sample(s) where logits ({count}, C) with C of two or more are needed; {remedy}"
         )
     logits: Tensor = outputs.detach()
-    if not torch.isfinite(logits).all():
+    if not all_finite(logits):
         bad = (~torch.isfinite(logits).all(1)).nonzero().flatten().tolist()
         broken = broken_weights(model)
         cause = f"weight {broken[0]!r} is NaN or infinite" if broken else "its weights are finite, so it overflows"

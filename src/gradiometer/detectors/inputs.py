@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from gradiometer.errors import InputError
+from gradiometer.gradients.factors import all_finite
 
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 """What a model is called with: a tensor, or several as a tuple or a dict, all with the batch first."""
@@ -238,7 +239,7 @@ def _check(inputs: Inputs, first: int, role: str) -> None:
     for name, tensor in leaves(inputs):
         if tensor.ndim == 0 or tensor.shape[0] != count:
             raise InputError(f"{name} of the {role} has shape {tuple(tensor.shape)} where others have {count} rows")
-        if not (tensor.is_floating_point() or tensor.is_complex()) or torch.isfinite(tensor).all():
+        if not (tensor.is_floating_point() or tensor.is_complex()) or all_finite(tensor):
             continue
         bad = first + (~torch.isfinite(tensor.reshape(count, -1)).all(1)).nonzero().flatten().cpu().numpy()
         shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")

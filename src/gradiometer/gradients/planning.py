@@ -67,7 +67,7 @@ class Program:
         steps: What to do with each.
         looped: The parameters left to the loop.
         channels_last: Whether images pass through the model with channels as the fastest dimension in memory.
-        folds: Whether batch norms are folded into the convolutions before them, and rectifiers overwrite what they read.
+        folds: Whether batch norms are folded into the convolutions before them, and rectifiers overwrite their input.
         deferred: Whether it is looked at once, at the end of a pass, if statistics may have left the range of float32:
             to look at each takes time, and would make the processor wait for another device.
         kernels: Numbers in the weights of all convolutions of the model.
