@@ -155,6 +155,46 @@ def test_a_model_that_looks_only_sometimes_is_right_too() -> None:
     assert worst(model, 100.0 * x, "squared_norms", meter) < 1e-10
 
 
+@pytest.mark.parametrize("norm", [False, True])
+def test_what_a_rectifier_has_overwritten_is_not_read(norm: bool) -> None:
+    """Nothing but a rectifier reads the layer when the plan is made; later something else does too."""
+
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.head = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            z = self.norm(self.conv(x)) if norm else self.conv(x)
+            y = functional.relu(z)
+            y = y + z if float(x.detach().abs().max()) > 30.0 else y
+            return self.head(y.flatten(2).mean(2))
+
+    torch.manual_seed(0)
+    model, x = Sometimes().eval().double(), images()
+    meter = Gradiometer(model)
+    for scale in (1.0, 100.0):
+        assert worst(model, scale * x, "squared_norms", meter) < 1e-10
+
+
+def test_layers_without_batch_norm_are_rectified_where_they_are() -> None:
+    class Kept(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            z = self[0](x)
+            y = functional.relu(z)
+            seen[:] = z, y
+            return self[2](y.flatten(2).mean(2))
+
+    torch.manual_seed(0)
+    seen: list[Tensor] = []
+    model, x = Kept(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Linear(8, 4)).eval().double(), images()
+    meter = Gradiometer(model)
+    for statistic in STATISTICS:
+        assert worst(model, x, statistic, meter) < 1e-10, statistic
+    meter.squared_norms(x)
+    assert seen[0].data_ptr() == seen[1].data_ptr()
+
+
 def test_hooks_of_the_owner_see_what_they_would_see() -> None:
     model, x = Block(rectified).eval().double(), images()
     meter = Gradiometer(model)
@@ -166,6 +206,17 @@ def test_hooks_of_the_owner_see_what_they_would_see() -> None:
     handle.remove()
     torch.testing.assert_close(seen[0], model.conv(x))
     torch.testing.assert_close(seen[1], model.norm(model.conv(x)))
+
+
+def test_hooks_see_a_layer_before_it_is_rectified() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(196, 2)).eval().double()
+    meter, x = Gradiometer(model), images()
+    meter.squared_norms(x)
+    seen: list[Tensor] = []
+    model[0].register_forward_hook(lambda module, args, output: seen.append(output.detach()))
+    meter.squared_norms(x)
+    torch.testing.assert_close(seen[-1], nn.functional.conv2d(x, model[0].weight, model[0].bias).detach())
 
 
 def test_the_outputs_are_those_of_the_model() -> None:

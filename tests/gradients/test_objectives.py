@@ -266,6 +266,16 @@ def test_reconstruction_in_closed_form() -> None:
     torch.testing.assert_close(readings["weight"], slope.square().sum(1) * x.square().sum(1), rtol=1e-12, atol=0)
 
 
+def test_outputs_of_one_number_for_each_sample() -> None:
+    """A regression network that returns (B,), as many do."""
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)).double().eval()
+    x = torch.randn(4, 3, dtype=torch.float64)
+    readings = Gradiometer(model, lambda outputs, inputs: 3 * outputs).squared_norms(x)
+    torch.testing.assert_close(readings["0.bias"], torch.full((4,), 9.0, dtype=torch.float64))
+    torch.testing.assert_close(readings["0.weight"], 9 * x.square().sum(1))
+
+
 def test_own_objective_sees_outputs_and_inputs() -> None:
     def objective(outputs: Tensor, inputs: Tensor) -> Tensor:
         return (outputs[:, 0] * inputs[:, 1]).exp()

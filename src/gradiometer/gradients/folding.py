@@ -11,7 +11,7 @@ normalised input, which is (y - β) / γ, or what the gradient of W says of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,12 @@ def foldable(convolution: Operation, norm: Operation, result: Tensor) -> bool:
         and convolution.leaves[first["weight"]].dtype == result.dtype
         and all(isinstance(norm.leaves[then[name]], Tensor) for name in ("running_mean", "running_var"))
     )
+
+
+def overwrites(rectifier: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call of one of `RECTIFIERS` overwrites what it reads."""
+    in_place = rectifier in (torch.relu_, Tensor.relu_)
+    return in_place or bool(kwargs.get("inplace", args[1] if len(args) > 1 else False))
 
 
 Spread = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]

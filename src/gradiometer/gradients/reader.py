@@ -12,7 +12,7 @@ from torch import Tensor
 from gradiometer.gradients.activations import LayerInputs, layer_input
 from gradiometer.gradients.factors import Factor
 from gradiometer.gradients.failures import ProgramMismatch, RuleFailure, Unsure, as_failure_of
-from gradiometer.gradients.folding import RECTIFIERS, Folded, affine, spread
+from gradiometer.gradients.folding import RECTIFIERS, Folded, affine, overwrites, spread
 from gradiometer.gradients.joining import through, total
 from gradiometer.gradients.pair import Pair
 from gradiometer.gradients.planning import Program, Step
@@ -26,6 +26,8 @@ Reduce = Callable[[str, Factor], Tensor]
 _NOT_YET = frozenset({""})
 #: The attribute of an output that nothing but a rectifier reads: where it comes from.
 _RECTIFIED = "_gradiometer_rectified"
+#: The attribute of an output whose values are gone.
+_OVERWRITTEN = "_gradiometer_overwritten"
 
 #: Squared norms below it may have lost squares to underflow.
 _SMALL = 1e-30
@@ -81,7 +83,7 @@ class Reader(Tape):
             return function(*args, **kwargs)
         source: Use | Pair | None = None
         for tensor in tensors_of([*args, *kwargs.values()]):
-            if self.roots(tensor) == _NOT_YET:
+            if self.roots(tensor) == _NOT_YET or hasattr(tensor, _OVERWRITTEN):
                 raise ProgramMismatch(getattr(function, "__name__", ""))
             source = tensor.__dict__.pop(_RECTIFIED, source)
         if source is None or function not in RECTIFIERS or not isinstance(args[0], Tensor):
@@ -89,12 +91,18 @@ class Reader(Tape):
         # Where the output is below zero, its gradient is zero, so that the rectified output says as much.
         rectified = torch.relu_(args[0])
         source.overwritten()
-        return rectified
+        if overwrites(function, args, kwargs):
+            return rectified
+        # For the model it is another tensor, so that whoever reads the old one after all is noticed.
+        self.note(rectified, _OVERWRITTEN, True)
+        return rectified.view_as(rectified)
 
     def operation(self, operation: Operation) -> Any:
         """Carry out the next step of the program."""
         if self._deferring and _NOT_YET in operation.roots.values():
             return operation.run() if describes(operation.function) else self._fold(operation)
+        if any(hasattr(tensor, _OVERWRITTEN) for _, tensor in operation.others()):
+            raise ProgramMismatch(operation.name)
         step = self._next(operation)
         if step is None:
             return self._unplanned(operation)
