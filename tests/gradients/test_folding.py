@@ -177,6 +177,21 @@ def test_what_a_rectifier_has_overwritten_is_not_read(norm: bool) -> None:
         assert worst(model, scale * x, "squared_norms", meter) < 1e-10
 
 
+def test_what_a_rectifier_would_overwrite_may_be_returned() -> None:
+    class Both(nn.Sequential):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            z = self[0](x)
+            return functional.relu(z).mean((2, 3)), z
+
+    torch.manual_seed(0)
+    model, x = Both(nn.Conv2d(3, 4, 3)).eval().double(), images()
+    meter = Gradiometer(model, output=lambda raw: raw[0] + raw[1].amax((2, 3)))
+    readings = meter.squared_norms(x)
+    pooled, z = model(x)
+    torch.testing.assert_close(readings.outputs, (pooled + z.amax((2, 3))).detach())
+    assert {line.path for line in meter.plan(x).lines}.isdisjoint({"loop"})
+
+
 def test_layers_without_batch_norm_are_rectified_where_they_are() -> None:
     class Kept(nn.Sequential):
         def forward(self, x: Tensor) -> Tensor:

@@ -124,7 +124,7 @@ def walk(
             try:
                 with reader:
                     raw = subject.forward(subject.program.arranged(x))
-                outputs = subject.select(raw)
+                outputs = subject.select(reader.returned(raw))
                 looped |= reader.strays(outputs)
             except ProgramMismatch:
                 looped = set(subject.parameters)

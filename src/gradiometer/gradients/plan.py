@@ -158,7 +158,7 @@ def _check(
         reader = Reader(parameters, program, SAMPLES, folds=program.folds)
         try:
             with reader:
-                selected = _selected(forward, select, data, program)
+                selected = _selected(forward, select, data, program, reader)
             if strays := reader.strays(selected):
                 program.looped |= strays
                 continue
@@ -213,10 +213,13 @@ class _OtherFormat(Exception):
     """The model cannot take images in another memory format than its own."""
 
 
-def _selected(forward: Callable[[Any], Any], select: Callable[[Any], Tensor], data: Any, program: Program) -> Tensor:
+def _selected(
+    forward: Callable[[Any], Any], select: Callable[[Any], Tensor], data: Any, program: Program, reader: Reader
+) -> Tensor:
     try:
         # However few they are here: larger batches will be.
-        return select(forward(samples.channels_last(data, 0) if program.channels_last else data))
+        raw = forward(samples.channels_last(data, 0) if program.channels_last else data)
+        return select(reader.returned(raw))
     except RuntimeError as error:
         # `view` on an image, and whatever else speaks of strides.
         if program.channels_last and not isinstance(error, CheckpointError):

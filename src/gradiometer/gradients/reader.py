@@ -140,6 +140,16 @@ class Reader(Tape):
             raise Unsure
         return self.statistics
 
+    def returned(self, raw: Any) -> Any:
+        """What the model returned, which has to be what it would be without this watch.
+
+        Raises:
+            ProgramMismatch: It holds a tensor that was overwritten.
+        """
+        if any(hasattr(tensor, _OVERWRITTEN) for tensor in tensors_of(raw)):
+            raise ProgramMismatch("the result of the model")
+        return raw
+
     def strays(self, outputs: Tensor) -> set[str]:
         """Names of watched parameters whose gradient does not pass through a step of the program."""
         names = {id(parameter): name for name, parameter in self._parameters.items()}
