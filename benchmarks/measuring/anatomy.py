@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from gradiometer import Gradiometer
+from gradiometer.gradients.collector import Collector
 from gradiometer.gradients.factors import Factor
 from gradiometer.gradients.reader import Reader
 from gradiometer.gradients.rules import costs
@@ -110,14 +111,15 @@ def dissect(network: Network, batch: int, seed: int, repeats: int) -> dict[str, 
 
 @contextmanager
 def _listening(batch: int) -> Iterator[Reading]:
-    """Listen to what the reader does, and for how long."""
+    """Listen to what the instrument does, and for how long."""
     reading, began = Reading(), time.perf_counter()
     seconds = costs.seconds
-    originals = {name: getattr(Reader, name) for name in ("_arrived", "_finish", "_keep", "backward")}
+    owners: dict[str, type] = {"arrived": Collector, "_add_up": Collector, "_keep": Collector, "backward": Reader}
+    originals = {name: getattr(owner, name) for name, owner in owners.items()}
     asked: dict[str, float] = {}
 
     def use(name: str) -> Callable[..., None]:
-        def timed(self: Reader, *arguments: Any) -> None:
+        def timed(self: Collector, *arguments: Any) -> None:
             asked.clear()
             reading.uses.append(Spent())
             start = time.perf_counter()
@@ -133,7 +135,7 @@ def _listening(batch: int) -> Iterator[Reading]:
         reading.backward += time.perf_counter() - start
         return found
 
-    def keep(self: Reader, name: str, statistic: Any, factor: Factor) -> None:
+    def keep(self: Collector, name: str, statistic: Any, factor: Factor) -> None:
         spent = reading.uses[-1]
         spent.parameters.append(name)
         spent.shapes.append(tuple(factor.shape))
@@ -146,16 +148,16 @@ def _listening(batch: int) -> Iterator[Reading]:
         asked[form] = seconds(form, task)
         return asked[form]
 
-    patches = {"_arrived": use("_arrived"), "_finish": use("_finish"), "backward": backward, "_keep": keep}
+    patches = {"arrived": use("arrived"), "_add_up": use("_add_up"), "_keep": keep, "backward": backward}
     try:
         costs.seconds = listen
         for name, method in patches.items():
-            setattr(Reader, name, method)
+            setattr(owners[name], name, method)
         yield reading
     finally:
         costs.seconds = seconds
         for name, method in originals.items():
-            setattr(Reader, name, method)
+            setattr(owners[name], name, method)
 
 
 def render(document: Mapping[str, Any], most: int = 40) -> str:

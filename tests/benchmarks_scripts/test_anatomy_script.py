@@ -30,9 +30,10 @@ def test_the_parts_of_a_reading(script, tmp_path):
 
 
 def test_listening_leaves_the_instrument_as_it_was(script):
+    from gradiometer.gradients.collector import Collector
     from gradiometer.gradients.reader import Reader
     from gradiometer.gradients.rules import costs
 
-    before = Reader._keep, Reader.backward, costs.seconds
+    before = Collector._keep, Reader.backward, costs.seconds
     script("anatomy", "--networks", "tiny", "--batch", 2, "--repeats", 1)
-    assert (Reader._keep, Reader.backward, costs.seconds) == before
+    assert (Collector._keep, Reader.backward, costs.seconds) == before

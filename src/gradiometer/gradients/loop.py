@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gradiometer.errors import ModelError
 from gradiometer.gradients import samples
+from gradiometer.gradients.collector import Reduce
 from gradiometer.gradients.factors import Dense, exact
-from gradiometer.gradients.reader import Reduce
 
 
 class Loop:

@@ -15,6 +15,7 @@ from gradiometer.gradients import passes, samples
 from gradiometer.gradients.activations import LayerInputs, gathered, one_by_one
 from gradiometer.gradients.arguments import chosen_parameters, found_at, memory_in_bytes
 from gradiometer.gradients.class_grams import ClassGrams, class_grams
+from gradiometer.gradients.collector import Reduce
 from gradiometer.gradients.factors import Factor, all_finite, exact, wide
 from gradiometer.gradients.failures import ProgramMismatch
 from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective
@@ -22,7 +23,7 @@ from gradiometer.gradients.passes import Found, Power, Subject
 from gradiometer.gradients.peak import FEW, MORE, Need
 from gradiometer.gradients.plan import Plan, make_plan
 from gradiometer.gradients.planning import Program, check_finite, check_mode
-from gradiometer.gradients.reader import Reader, Reduce
+from gradiometer.gradients.reader import Reader
 from gradiometer.gradients.readings import Readings
 from gradiometer.gradients.samples import Inputs
 from gradiometer.gradients.state import left_as_found, uncompiled

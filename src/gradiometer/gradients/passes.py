@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from gradiometer.errors import ModelError
 from gradiometer.gradients.activations import LayerInputs, one_by_one
+from gradiometer.gradients.collector import Reduce
 from gradiometer.gradients.factors import Zero, exact
 from gradiometer.gradients.failures import ProgramMismatch, RuleFailure, Unsure
 from gradiometer.gradients.loop import Loop
 from gradiometer.gradients.objectives import Loss, Objective
 from gradiometer.gradients.planning import Program, check_mode, watched_by_hooks
-from gradiometer.gradients.reader import Reader, Reduce
+from gradiometer.gradients.reader import Reader
 from gradiometer.gradients.seeds import check_outputs, scaled, seeds_of
 from gradiometer.gradients.state import left_as_found
 
@@ -94,7 +95,7 @@ class Walk:
     @property
     def doubtful(self) -> set[str]:
         """Parameters whose statistic may have left the range of float32 on the way."""
-        return self._reader.doubtful
+        return self._reader.collector.doubtful
 
 
 @contextmanager

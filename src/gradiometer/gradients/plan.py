@@ -125,7 +125,7 @@ def make_plan(
         program.looped |= unsure & _different_in_double(model, parameters, program, forward, select, data, seeds)
     program.deferred = True
     lines = tuple(
-        Line(name, tuple(parameter.shape), _path(name, program, reader), len(reader.forms[name]))
+        Line(name, tuple(parameter.shape), _path(name, program, reader), len(reader.collector.forms[name]))
         for name, parameter in parameters.items()
     )
     return Plan(lines, program, 4 * sum(kept.values()), tuple(outputs.shape[1:]))
@@ -177,8 +177,8 @@ def _check(
             unsure: set[str] = set()
             if program.looped < set(parameters):
                 different, unsure = _different(found, expected, seeds.dtype)
-                program.looped |= different - reader.doubtful
-            return reader, kept, unsure - reader.doubtful
+                program.looped |= different - reader.collector.doubtful
+            return reader, kept, unsure - reader.collector.doubtful
         finally:
             reader.close()
 
@@ -234,7 +234,7 @@ def _norms(_: str, factor: Factor) -> Tensor:
 def _path(name: str, program: Program, reader: Reader) -> str:
     if name in program.looped:
         return "loop"
-    return " + ".join(sorted(set(reader.forms[name]))) or "unused"
+    return " + ".join(sorted(set(reader.collector.forms[name]))) or "unused"
 
 
 def _check_separate(together: Tensor, alone: Tensor) -> None:

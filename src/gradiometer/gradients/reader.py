@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradiometer.gradients.activations import LayerInputs, layer_input
-from gradiometer.gradients.factors import Factor
-from gradiometer.gradients.failures import ProgramMismatch, RuleFailure, Unsure, as_failure_of
+from gradiometer.gradients.collector import Collector, Reduce
+from gradiometer.gradients.failures import ProgramMismatch
 from gradiometer.gradients.folding import RECTIFIERS, Folded, affine, overwrites, spread
-from gradiometer.gradients.joining import through, total
 from gradiometer.gradients.pair import Pair
 from gradiometer.gradients.planning import Program, Step
 from gradiometer.gradients.tape import MARK, Operation, Tape, describes, tensors_of
 from gradiometer.gradients.uses import Use
-
-#: A statistic: maps the name of a parameter and its factor to a tensor whose first dimension is the samples.
-Reduce = Callable[[str, Factor], Tensor]
 
 #: What a tensor was computed from that stands in for a result that is still to come.
 _NOT_YET = frozenset({""})
@@ -28,9 +23,6 @@ _NOT_YET = frozenset({""})
 _RECTIFIED = "_gradiometer_rectified"
 #: The attribute of an output whose values are gone.
 _OVERWRITTEN = "_gradiometer_overwritten"
-
-#: Squared norms below it may have lost squares to underflow.
-_SMALL = 1e-30
 
 
 class Reader(Tape):
@@ -63,19 +55,10 @@ class Reader(Tape):
         self._anchor: Tensor | None = None
         self._deferring = False
         self._deferred: tuple[Operation, Step, Tensor] | None = None
-        self._expected: dict[str, int] = dict.fromkeys(parameters, 0)
-        self._indirect: set[str] = set()
-        self._pending: list[tuple[Tensor, Factor]] = []
-        self._reduce: Reduce | None = None
-        self._last = False
-        self._several = several
         self._folds = folds
-        self._unseen: list[Tensor] = []
-        self.statistics: dict[str, Tensor] = {}
-        #: Parameters whose statistic may have left the range of float32 on the way.
-        self.doubtful: set[str] = set()
-        self.forms: dict[str, list[str]] = {name: [] for name in parameters}
         self.activations = activations
+        #: What becomes of the gradients.
+        self.collector = Collector(parameters, program, self.roots, several=several)
 
     def plain(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An operation without parameters, which must not read what is not there yet."""
@@ -130,15 +113,10 @@ class Reader(Tape):
         Returns:
             The statistic by name, without parameters that are left to the loop or have no influence.
         """
-        self.statistics, self._pending, self._reduce, self._last = {}, [], reduce, last
-        self._unseen = []
+        self.collector.start(reduce, last=last)
         if outputs.requires_grad and self._anchor is not None:
             torch.autograd.grad(outputs, self._anchor, seeds, retain_graph=not last, allow_unused=True)
-        self._finish()
-        if self._unseen and not _in_range(torch.stack([each.to(outputs.device) for each in self._unseen])):
-            self._program.deferred = False
-            raise Unsure
-        return self.statistics
+        return self.collector.finish()
 
     def returned(self, raw: Any) -> Any:
         """What the model returned, which has to be what it would be without this watch.
@@ -213,10 +191,9 @@ class Reader(Tape):
 
     def _watched(self, output: Tensor, use: Use | Pair) -> Tensor:
         """Wait for the gradient of an output, from which a use takes its factors."""
-        for target, roots in use.wanted():
-            self._note_target(target, roots)
+        self.collector.expect(use)
         output = self._anchored(output)
-        output.register_hook(lambda gradient: self._arrived(use, gradient))
+        output.register_hook(lambda gradient: self.collector.arrived(use, gradient))
         return output
 
     def _runs(self, operation: Operation, step: Step) -> bool:
@@ -273,12 +250,6 @@ class Reader(Tape):
             self.note(output, _RECTIFIED, pair)
         return output
 
-    def _note_target(self, target: Tensor, roots: frozenset[str]) -> None:
-        if id(target) in self._names:
-            self._expected[next(iter(roots))] += 1
-        else:
-            self._indirect |= roots
-
     def _anchored(self, output: Tensor) -> Tensor:
         """Make an output require gradients without a copy, so that the backward pass reaches it."""
         if output.requires_grad:
@@ -287,77 +258,6 @@ class Reader(Tape):
             self._anchor = torch.zeros((), device=output.device, requires_grad=True)
         anchored: Tensor = _Anchor.apply(output, self._anchor)
         return anchored
-
-    def _arrived(self, use: Use | Pair, gradient: Tensor) -> None:
-        """The gradient of a step's output is there: turn it into factors, and those into statistics."""
-        if self._reduce is None:
-            return  # the model itself takes a gradient on its way forward
-        if use.changed():
-            raise RuleFailure(use.roots)  # an activation was changed in place since; autograd may still know it
-        waiting = len(self._pending)
-        with torch.no_grad(), as_failure_of(lambda: use.roots):
-            for target, roots, factor in use.found(gradient):
-                self._take(target, roots, factor)
-        if self._last and len(self._pending) == waiting:
-            use.release()
-
-    def _take(self, target: Tensor, roots: frozenset[str], factor: Factor) -> None:
-        """Reduce the factor of a parameter that is used once at once; keep the others until all are there.
-
-        A factor that waits may still ask for the operation that it came from.
-        """
-        name = next(iter(roots))
-        if len(roots) == 1 and target is self._parameters[name]:
-            self.forms[name].append(factor.form)
-            if self._reduce is not None and self._expected[name] == 1 and name not in self._indirect:
-                self._keep(name, self._reduce(name, factor), factor)
-                return
-        self._pending.append((target, factor))
-
-    def _keep(self, name: str, statistic: Tensor, factor: Factor) -> None:
-        """Keep a statistic, and note where it cannot be trusted because squares over- or underflowed."""
-        self.statistics[name] = statistic
-        decisive = statistic[..., -1] if self._several else statistic
-        if decisive.ndim > 1:
-            return  # explicit gradients
-        if self._program.deferred:
-            self._unseen.append(decisive)
-            return
-        if _in_range(decisive):
-            return
-        certain = torch.isfinite(decisive) & (decisive.abs() >= _SMALL)
-        if not bool((certain | factor.vanishing().to(certain.device)).all()):
-            self.doubtful.add(name)
-
-    def _finish(self) -> None:
-        """Statistics of parameters that are used more than once, or through tensors computed from them."""
-        assert self._reduce is not None
-        gathered: dict[str, list[Factor]] = {}
-        derived: dict[int, tuple[Tensor, list[Factor]]] = {}
-        for target, factor in self._pending:
-            roots = self.roots(target)
-            assert roots is not None
-            if id(target) in self._names:
-                gathered.setdefault(next(iter(roots)), []).append(factor)
-            else:
-                derived.setdefault(id(target), (target, []))[1].append(factor)
-        for target, factors in derived.values():
-            for name in sorted(self.roots(target) or ()):
-                if name not in self._program.looped:
-                    gathered.setdefault(name, []).append(through(target, total(factors), self._parameters[name]))
-                    self.forms[name].append("through its use")
-        with torch.no_grad():
-            for name, factors in gathered.items():
-                with as_failure_of(functools.partial(frozenset, {name})):
-                    factor = total(factors)
-                    self._keep(name, self._reduce(name, factor), factor)
-        self._pending = []
-
-
-def _in_range(statistics: Tensor) -> bool:
-    """Whether none of these may have lost squares to under- or overflow."""
-    low, high = torch.aminmax(statistics.abs())
-    return bool((low >= _SMALL) & (high < torch.inf))
 
 
 def _arrange(leaves: list[Any], weights: dict[int, Tensor]) -> None:
