@@ -8,11 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from gradiometer.anomaly import AnomalyRecipe, Constraint, GradCon
+from gradiometer.anomaly.detector import Score
 from gradiometer.benchmarks.attacks import AttackSettings
 from gradiometer.benchmarks.corruptions import CorruptionSettings
 from gradiometer.benchmarks.demo import DemoSettings
@@ -21,8 +22,9 @@ from gradiometer.benchmarks.null import NullSettings
 from gradiometer.benchmarks.ood import OodSettings
 from gradiometer.benchmarks.severity import SeveritySettings
 from gradiometer.benchmarks.suite import SuiteSettings
-from gradiometer.cli import COMMANDS, benchmark, demo, train, train_gradcon
+from gradiometer.cli import COMMANDS, benchmark, demo, fit, train, train_gradcon
 from gradiometer.cli.command import Command, chosen, make_parser
+from gradiometer.cli.severity import train as severity_train
 from gradiometer.models import Recipe, architectures
 from tests.cli.conftest import Run
 
@@ -166,3 +168,8 @@ def test_wrong_usage_is_exit_code_2(words: list[str], run: Run) -> None:
     assert "error:" in said.err
     assert "Traceback" not in said.err
     assert said.out == ""
+
+
+@pytest.mark.parametrize("command", [fit, train_gradcon, severity_train], ids=lambda module: module.__name__)
+def test_every_score_of_gradcon_can_be_chosen(command: Any) -> None:
+    assert set(get_args(get_type_hints(command.Options)["score"])) == set(get_args(Score))

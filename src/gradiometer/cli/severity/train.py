@@ -54,9 +54,11 @@ class Options(Reading):
     learning_rate: float = option("of Adam", 1e-3, group=_RECIPE)
     alpha: float = option("weight of the gradient constraint; 0 for none", 0.03, group=_RECIPE)
     seed: int = option("of weights, order and division of the scans", 0, group=_RECIPE)
-    score: Literal["subspace", "gradient", "combined", "fused", "reconstruction", "latent", "density"] = option(
-        "what a scan is scored by: gradients outside of the main directions of healthy ones, their cosine with the "
-        "mean, the published score, ...",
+    score: Literal[
+        "subspace", "whitened", "aligned", "gradient", "combined", "fused", "reconstruction", "latent", "density"
+    ] = option(
+        "what a scan is scored by: gradients outside of the main directions of healthy ones, their whitened cosine "
+        "with the mean, that of image and error too, their cosine, the published score, ...",
         "subspace",
         group=_SCORE,
     )
