@@ -178,7 +178,7 @@ def null_test(
             f"the null test of {what} failed: known images against re-encoded known images give an AUROC of "
             f"{metrics.auroc.value:.3f} ({metrics.auroc.low:.3f} to {metrics.auroc.high:.3f}), which leaves out 0.5. "
             "Both sets must be decoded, resized and scaled the same way, and none may have been fitted on; "
-            "until then no other figure of this run can be trusted. (One such comparison in a thousand fails by chance; "
-            "with another seed the images are divided anew, and a trace of the handling shows again)"
+            "until then no other figure of this run can be trusted. (One such comparison in a thousand fails by "
+            "chance; with another seed the images are divided anew, and a trace of the handling shows again)"
         )
     return metrics

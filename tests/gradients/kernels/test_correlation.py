@@ -37,7 +37,7 @@ def weight_gradients(inputs: Tensor, errors: Tensor, window: Window, shape: tupl
 
 
 def check(inputs: Tensor, errors: Tensor, window: Window, tolerance: float) -> None:
-    """All four statistics of a case."""
+    """All four statistics of a case, and the products alone."""
     shape = (errors.shape[1], inputs.shape[1] // window.groups, *window.kernel)
     reference = torch.randn(shape, dtype=inputs.dtype)
     expected = weight_gradients(inputs.double(), errors.double(), window, shape).flatten(2)
@@ -51,6 +51,7 @@ def check(inputs: Tensor, errors: Tensor, window: Window, tolerance: float) -> N
         ("magnitudes", found.magnitudes, expected.abs().sum(2), expected.abs().sum(2)),
         ("totals", found.totals, errors.double().sum((2, 3)), errors.double().abs().sum((2, 3))),
         ("products", found.products, products.sum(2), products.abs().sum(2)),
+        ("alone", kernels.products(inputs, errors, reference, window), products.sum(2), products.abs().sum(2)),
     ):
         assert ours.shape == theirs.shape == errors.shape[:2], name
         assert ((ours - theirs).abs() <= tolerance * size.amax()).all(), name

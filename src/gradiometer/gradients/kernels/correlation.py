@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -85,19 +86,29 @@ def rows(
         magnitudes: Whether sums of absolute values are wanted.
         totals: Whether sums of the errors are wanted.
     """
+    wanted = {"squares": True, "magnitudes": magnitudes, "totals": totals, "products": reference is not None}
+    return Rows(**_found(inputs, errors, reference, window, [name for name, asked in wanted.items() if asked]))
+
+
+def products(inputs: Tensor, errors: Tensor, reference: Tensor, window: Window) -> Tensor:
+    """Sums (B, O) of products of the gradients with a reference, and nothing else; see `rows`."""
+    return _found(inputs, errors, reference, window, ["products"])["products"]
+
+
+def _found(
+    inputs: Tensor, errors: Tensor, reference: Tensor | None, window: Window, wanted: Sequence[str]
+) -> dict[str, Tensor]:
+    """Some of the fields of `Rows`, by name."""
     kernels = library.load(inputs.dtype)
     inputs, errors = _channels_fastest(inputs), _channels_fastest(errors)
     batch, outputs = len(errors), errors.shape[1] // window.groups
     depthwise = inputs.shape[1] == errors.shape[1] == window.groups > 1
     lanes = 1 if depthwise else kernels.lanes()
     padded = -(-outputs // lanes) * lanes
-    found = inputs.new_zeros(1 + magnitudes + totals + (reference is not None), batch, window.groups, padded)
-    parts = iter(found)
-    given = {"squares": next(parts)}
-    given |= {name: next(parts) for name, wanted in (("magnitudes", magnitudes), ("totals", totals)) if wanted}
+    found = dict(zip(wanted, inputs.new_zeros(len(wanted), batch, window.groups, padded), strict=True))
+    given = found
     if reference is not None:
-        given["reference"] = _arranged(reference.to(inputs.dtype), window, padded, depthwise=depthwise)
-        given["products"] = next(parts)
+        given = found | {"reference": _arranged(reference.to(inputs.dtype), window, padded, depthwise=depthwise)}
     if errors.numel():
         task = ctypes.byref(_task(inputs, errors, window, padded))
         first, then = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (inputs, errors))
@@ -107,8 +118,7 @@ def rows(
         else:
             end = ctypes.c_void_p(errors.data_ptr() + _extent(errors) * errors.element_size())
             kernels.correlate(task, first, then, end, results)
-    given.pop("reference", None)
-    return Rows(**{name: tensor[..., :outputs].flatten(1) for name, tensor in given.items()})
+    return {name: tensor[..., :outputs].flatten(1) for name, tensor in found.items()}
 
 
 def _arranged(reference: Tensor, window: Window, padded: int, *, depthwise: bool) -> Tensor:

@@ -146,9 +146,7 @@ class ScaledRows(ByChannel):
 
     def inner_products(self, reference: Tensor) -> Tensor:
         """Inner products (B,)."""
-        products = self._plain.rows(reference=reference).products
-        assert products is not None
-        return products @ self._scale
+        return self._plain.products(reference) @ self._scale
 
     def sides(self, directions: int) -> Sides | None:
         """Both sides, where they are cheaper, with the scale on that of the errors."""
@@ -160,9 +158,11 @@ class ScaledRows(ByChannel):
 
     def row_products(self, reference: Tensor) -> Tensor:
         """Inner products (B, O) of the gradients that are not multiplied with a reference (O, ...), by channel."""
-        rows = self._rows() if reference is self._weight else self._plain.rows(reference=reference)
-        assert rows.products is not None
-        return rows.products
+        if reference is not self._weight:
+            return self._plain.products(reference)
+        products = self._rows().products
+        assert products is not None
+        return products
 
     def shift_sums(self, errors: Tensor) -> Tensor:
         """Sums (B, O) of the errors, which were read already."""

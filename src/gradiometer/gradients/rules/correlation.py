@@ -121,11 +121,22 @@ class Correlation(Factor):
     def rows(self, *, magnitudes: bool = False, totals: bool = False, reference: Tensor | None = None) -> kernels.Rows:
         """Statistics by output channel, for the form `kernel`; see `kernels.rows`."""
         assert self._window is not None
-        inputs, errors = self.inputs[:, 0], self.errors[:, 0]
-        if len(self._outputs) == 1:  # a line is an image of height 1
-            inputs, errors = inputs.unsqueeze(2), errors.unsqueeze(2)
-            reference = None if reference is None else reference.unsqueeze(2)
+        inputs, errors = self._images()
+        reference = None if reference is None else self._as_image(reference)
         return kernels.rows(inputs, errors, reference, self._window, magnitudes=magnitudes, totals=totals)
+
+    def products(self, reference: Tensor) -> Tensor:
+        """Inner products by output channel (B, O), for the form `kernel`."""
+        assert self._window is not None
+        return kernels.products(*self._images(), self._as_image(reference), self._window)
+
+    def _images(self) -> tuple[Tensor, Tensor]:
+        """Inputs and errors (B, C, height, width)."""
+        return self._as_image(self.inputs[:, 0]), self._as_image(self.errors[:, 0])
+
+    def _as_image(self, lines: Tensor) -> Tensor:
+        """A line is an image of height 1."""
+        return lines.unsqueeze(2) if len(self._outputs) == 1 else lines
 
     def sides(self, directions: int) -> Sides | None:
         """Both sides where that is cheaper: several directions cost as much as one with that many times the outputs."""
@@ -141,12 +152,9 @@ class Correlation(Factor):
         )
 
     def inner_products(self, reference: Tensor) -> Tensor:
-        """Inner products (B,): one more forward pass of the layer with the reference as its weight.
-
-        That is slow with few channels, for which the kernel of our own is the faster way to the same.
-        """
-        if self.form == "kernel" and self._channels[0] < costs.VECTOR:
-            return self.alignments(reference)[0]
+        """Inner products (B,), by our own kernel or one more forward pass of the layer with the reference as weight."""
+        if self.form == "kernel":
+            return self.products(reference).sum(1)
         batch, frames = self.inputs.shape[:2]
         convolve: Any = (
             torch.nn.functional.conv1d,
