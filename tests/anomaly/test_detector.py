@@ -153,6 +153,15 @@ def test_an_auto_encoder_of_the_user_needs_its_weights_beside_the_file(tmp_path:
         GradCon(nn.Linear(2, 2).eval())
 
 
+def test_an_auto_encoder_of_vectors_is_scored_too() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 3), nn.Linear(3, 6)).eval()
+    x = torch.rand(60, 6)
+    detector = GradCon(model, mean_gradient(model, x, "1.weight"), "reconstruction", layers="1.weight").fit(x)
+    losses = (model(x) - x).square().mean(1).detach()
+    torch.testing.assert_close(detector.predict(x), losses.double(), rtol=1e-5, atol=0)
+
+
 def test_the_mean_gradient_is_that_of_autograd() -> None:
     network = make_network("cae", 1, 12, seed=0).eval()
     known = images(11)

@@ -78,8 +78,8 @@ def read(meter: Gradiometer, reference: Mapping[str, Tensor], inputs: Tensor, le
         inputs: Images (B, K, H, W) in [0, 1].
         learner: What measures something more, when there is one.
     """
-    # As the network is run and returns them: to take the difference of images in two formats is slow.
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    if inputs.ndim == 4:  # as the network is run and returns them: the difference of images in two formats is slow
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
     products, squares = meter.alignments(inputs, reference)
     columns = [reconstruction_loss(wide(inputs), wide(products.outputs)).double().unsqueeze(1)]
     names = ["reconstruction loss"]

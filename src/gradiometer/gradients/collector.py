@@ -92,8 +92,8 @@ class Collector:
 
         A factor that waits may still ask for the operation that it came from.
         """
-        name = next(iter(roots))
-        if len(roots) == 1 and target is self._parameters[name]:
+        if self._is_parameter(target):
+            name = next(iter(roots))
             self.forms[name].append(factor.form)
             if self._reduce is not None and self._expected[name] == 1 and name not in self._indirect:
                 self._keep(name, self._reduce(name, factor), factor)

@@ -19,31 +19,22 @@
 #define BROAD 4
 #endif
 
-/* One tile, and a row of n positions more. */
-INLINE void add_row(const int inputs, const int vectors, Vector sum[NARROW][2], const REAL *x, int64_t x_step,
-                    const REAL *e, int64_t e_step, int64_t n)
-{
-    for (int64_t p = 0; p < n; p++, x += x_step, e += e_step) {
-        Vector error[2];
-        for (int v = 0; v < vectors; v++)
-            error[v] = *(const Vector *)(e + v * LANES);
-        for (int c = 0; c < inputs; c++)
-            for (int v = 0; v < vectors; v++)
-                sum[c][v] += x[c] * error[v];
-    }
-}
-
-/* The same where a vector may reach beyond the last error there is, at `end`: what lies there is of no interest, but
-   must not be touched. */
-INLINE void add_row_within(const int inputs, const int vectors, Vector sum[NARROW][2], const REAL *x, int64_t x_step,
-                           const REAL *e, int64_t e_step, int64_t n, const REAL *end)
+/* One tile, and a row of n positions more. `within` says whether a vector may reach beyond the last error there is, at
+   `end`: what lies there is of no interest, but must not be touched. */
+INLINE void add_row(const int inputs, const int vectors, const int within, Vector sum[NARROW][2], const REAL *x, int64_t x_step,
+                    const REAL *e, int64_t e_step, int64_t n, const REAL *end)
 {
     for (int64_t p = 0; p < n; p++, x += x_step, e += e_step) {
         REAL last[2 * BYTES / sizeof(REAL)] = {0};
-        int whole = end - e >= vectors * LANES;
-        if (!whole)
-            memcpy(last, e, (size_t)(end - e) * sizeof(REAL));
-        add_row(inputs, vectors, sum, x, 0, whole ? e : last, 0, 1);
+        const REAL *from = e;
+        if (within && end - e < vectors * LANES)
+            from = memcpy(last, e, (size_t)(end - e) * sizeof(REAL));
+        Vector error[2];
+        for (int v = 0; v < vectors; v++)
+            error[v] = *(const Vector *)(from + v * LANES);
+        for (int c = 0; c < inputs; c++)
+            for (int v = 0; v < vectors; v++)
+                sum[c][v] += x[c] * error[v];
     }
 }
 
@@ -63,7 +54,7 @@ INLINE Part part_of(const Correlation *t, const REAL *x, int64_t i, int64_t j)
     return part;
 }
 
-/* One kernel offset of a tile. `within` says whether vectors may reach beyond the end. */
+/* One kernel offset of a tile. */
 INLINE void tile(const int inputs, const int vectors, const Correlation *t, const Part *part, const REAL *x, const REAL *e,
                  const REAL *end, const int within, const REAL *reference, REAL *squares, REAL *magnitudes, REAL *products)
 {
@@ -74,10 +65,7 @@ INLINE void tile(const int inputs, const int vectors, const Correlation *t, cons
             sum[c][v] = (Vector){0};
     e += part->first_row * t->error_row + part->from * t->error_pixel;
     for (int64_t row = part->first_row; row < part->last_row; row++) {
-        if (within)
-            add_row_within(inputs, vectors, sum, x, x_step, e, t->error_pixel, n, end);
-        else
-            add_row(inputs, vectors, sum, x, x_step, e, t->error_pixel, n);
+        add_row(inputs, vectors, within, sum, x, x_step, e, t->error_pixel, n, end);
         x += t->stride_down * t->input_row;
         e += t->error_row;
     }
@@ -96,12 +84,12 @@ INLINE void tile(const int inputs, const int vectors, const Correlation *t, cons
 }
 
 /* Sums of the errors themselves: the gradients of a shift. */
-INLINE void add_errors(const int vectors, const Correlation *t, const REAL *e, const REAL *end, REAL *totals)
+INLINE void add_errors(const int vectors, const int within, const Correlation *t, const REAL *e, const REAL *end, REAL *totals)
 {
     const REAL one = 1;
     Vector sum[NARROW][2] = {{{0}}};
     for (int64_t row = 0; row < t->rows; row++)
-        add_row_within(1, vectors, sum, &one, 0, e + row * t->error_row, t->error_pixel, t->columns, end);
+        add_row(1, vectors, within, sum, &one, 0, e + row * t->error_row, t->error_pixel, t->columns, end);
     for (int v = 0; v < vectors; v++)
         *(Vector *)(totals + v * LANES) = sum[0][v];
 }
@@ -113,7 +101,7 @@ INLINE void block(const int vectors, const int most, const int within, const Cor
                   const REAL *e, const REAL *end, int64_t at, int64_t group, int64_t output)
 {
     if (r->totals)
-        add_errors(vectors, t, e, end, r->totals + at);
+        add_errors(vectors, within, t, e, end, r->totals + at);
     const REAL *reference = r->reference;
     if (reference)
         reference += group * t->kernel_high * t->kernel_wide * t->inputs * t->padded + output;
