@@ -71,7 +71,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     members = {c.name: [learn(c.density, s, known, labels, apart) for s in (c.gradient, c.control)] for c in CANDIDATES}
     guards = {}
     for gradients in (False, True):
-        guards[gradients] = Fusion(guard_members(10, stability=False), options.seed)
+        guards[gradients] = Fusion(guard_members(10), options.seed)
         guards[gradients].fit(_views(known, gradients), labels, sets.fit.groups.numpy())
 
     halves: dict[str, Any] = {}

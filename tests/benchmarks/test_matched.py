@@ -24,6 +24,7 @@ def make_evidence(count: int, shift: float = 0.0, seed: int = 0) -> Evidence:
     return Evidence(
         logits=layers[-1][:, :3],
         layers=layers,
+        shares=(generator.uniform(size=(count, 6)).astype(np.float32),),
         norms=np.exp(generator.normal(size=(count, 7)) + shift),
         activations=np.exp(generator.normal(size=(count, 2)) + shift),
         changes=np.exp(generator.normal(size=(count, 5)) + shift),

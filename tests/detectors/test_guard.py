@@ -26,7 +26,7 @@ from gradiometer.gradients import ContrastClasses
 def by_hand(model: nn.Module, images: torch.Tensor) -> SimpleNamespace:
     """Logits, pooled inputs of the layers after the first, and squared norms, one image at a time."""
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    logits, pooled, norms = [], [[] for _ in layers[1:]], []
+    logits, pooled, active, norms = [], [[] for _ in layers[1:]], [[] for _ in layers[1:]], []
     seen: list[torch.Tensor] = []
     for image in images:
         seen.clear()
@@ -39,8 +39,12 @@ def by_hand(model: nn.Module, images: torch.Tensor) -> SimpleNamespace:
         logits.append(output.detach().double().numpy()[0])
         for place, value in zip(pooled, seen[1:], strict=True):
             place.append(value.mean((2, 3))[0].numpy() if value.ndim == 4 else value[0].numpy())
+        for place, value in zip(active, seen[1:], strict=True):
+            place.append([float((channel > 0).sum()) / channel.numel() for channel in value[0]])
         norms.append([float(value.square().sum()) for value in (*seen, *(g.double() for g in gradients))])
-    return SimpleNamespace(logits=np.array(logits), pooled=[np.array(p) for p in pooled], norms=np.array(norms))
+    active = [np.array(a) for a, value in zip(active, seen[1:], strict=True) if value.ndim == 4]
+    pooled = [np.array(p) for p in pooled]
+    return SimpleNamespace(logits=np.array(logits), pooled=pooled, active=active, norms=np.array(norms))
 
 
 def changes_by_hand(here: SimpleNamespace, there: SimpleNamespace) -> np.ndarray:
@@ -70,10 +74,11 @@ def minus_log_p(calibration: np.ndarray, scores: np.ndarray) -> np.ndarray:
     )
 
 
+@pytest.mark.parametrize("activity", [False, True])
 @pytest.mark.parametrize(("gradients", "step"), [(True, STEP), (False, STEP), (False, 0.1), (False, 0), (True, 0)])
-def test_the_score_is_the_sum_over_the_members(gradients, step, model, digits):
+def test_the_score_is_the_sum_over_the_members(gradients, step, activity, model, digits):
     images, labels = digits.fit[0][:240], digits.fit[1][:240].numpy()
-    detector = Guard(model, gradients, neighbours=4, step=step).fit((images, labels))
+    detector = Guard(model, gradients, neighbours=4, step=step, activity=activity).fit((images, labels))
     apart = Fusion(()).apart(np.arange(240))
     assert apart.sum() == 60
     signs = torch.randint(2, images.shape[1:], generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -95,25 +100,37 @@ def test_the_score_is_the_sum_over_the_members(gradients, step, model, digits):
             ],
             axis=1,
         )
+        active = np.stack(
+            [
+                np.log(mahalanobis(np.arcsin(k[fit] ** 0.5), labels[fit], np.arcsin(o[rows] ** 0.5)).min(1))
+                for k, o in zip(known.active, of.active, strict=True)
+            ],
+            axis=1,
+        )
         used = slice(None) if gradients else slice(0, activations)
         logs, reference = np.log(of.norms[rows][:, used]), np.log(known.norms[fit][:, used])
         mean, deviation = reference.mean(0), reference.std(0)
         apart_from = ((logs - mean) / deviation)[:, None] - (reference - mean) / deviation
         norms = np.sort(np.linalg.norm(apart_from, axis=2), axis=1)[:, 3]
+        before = [features, logits, energy, layers, *([active] if activity else [])]
         if not step:
-            return [features, logits, energy, layers, norms]
+            return [*before, norms]
         stability = mahalanobis(known.changes[fit], labels[fit], of.changes[rows])
         stability = stability[np.arange(len(stability)), of.logits[rows].argmax(1)]
-        return [features, logits, energy, layers, stability, norms]
+        return [*before, stability, norms]
 
     held, new = scores(known, held_out), scores(queries)
     mean, deviation = held[3].mean(0), held[3].std(0)
     held[3], new[3] = (((values - mean) / deviation).max(1) for values in (held[3], new[3]))
+    if activity:
+        mean, deviation = held[4].mean(0), held[4].std(0)
+        held[4], new[4] = (((values - mean) / deviation).sum(1) for values in (held[4], new[4]))
     expected = np.stack([minus_log_p(h, n) for h, n in zip(held, new, strict=True)], axis=1)
     np.testing.assert_allclose(detector.predict(digits.test[0][:20]), expected.sum(1), rtol=2e-3)
     opinions = detector.explain(digits.test[0][:20]).opinions
     np.testing.assert_allclose(opinions.p_values, np.exp(-expected), rtol=2e-2)
-    named = ("features", "logits", "energy", "layers", *(("stability",) if step else ()), "norms")
+    more = (*(("activity",) if activity else ()), *(("stability",) if step else ()))
+    named = ("features", "logits", "energy", "layers", *more, "norms")
     assert opinions.names == named
 
 
@@ -122,6 +139,7 @@ def test_without_a_step_there_is_one_pass_and_the_guard_of_files_from_before_it(
     handle = model.register_forward_hook(lambda *_: passes.append(1))
     images = digits.test[0][:40]
     five, six = (Guard(model, step=step).fit(digits.fit) for step in (0, STEP))
+    active = Guard(model, activity=True).fit(digits.fit)
     counts = []
     for detector in (five, six):
         passes.clear()
@@ -133,16 +151,16 @@ def test_without_a_step_there_is_one_pass_and_the_guard_of_files_from_before_it(
     assert torch.equal(Guard(model).fit(digits.fit).predict(images), five.predict(images))
 
     header, arrays = five.contents()
-    del header["parameters"]["step"]  # as version 0.1 wrote it
+    del header["parameters"]["step"], header["parameters"]["activity"]  # as version 0.1 wrote it
     storage.write(tmp_path / "old.safetensors", header, arrays)
     old = Guard.load(tmp_path / "old.safetensors", model)
     assert old.step == 0
     assert torch.equal(old.predict(images), five.predict(images))
     assert old.explain(images[:1]).opinions.names == ("features", "logits", "energy", "layers", "norms")
-    for detector in (five, six):
+    for detector in (five, six, active):
         detector.save(tmp_path / "new.safetensors")
         again = Guard.load(tmp_path / "new.safetensors", model)
-        assert again.step == detector.step
+        assert (again.step, again.activity) == (detector.step, detector.activity)
         assert torch.equal(again.predict(images), detector.predict(images))
         assert np.array_equal(again.explain(images).opinions.p_values, detector.explain(images).opinions.p_values)
 
@@ -203,6 +221,8 @@ def test_the_twin_reads_no_gradients_and_is_otherwise_the_same(model, digits):
     )
     stepped = Guard(model, step=STEP).fit(digits.fit).explain(digits.test[0][:2]).names
     assert stepped == (*twin[:4], "changes under a step", *twin[4:])
+    active = Guard(model, step=STEP, activity=True).fit(digits.fit).explain(digits.test[0][:2]).names
+    assert active == (*twin[:4], "active channels into 3", "changes under a step", *twin[4:])
 
 
 def test_an_objective_of_several_labels_has_a_column_for_each(model, digits):
@@ -322,6 +342,10 @@ def test_any_network_will_do(name, gradients):
     assert torch.isfinite(detector.predict(images[:5])).all()
     assert not detector.judge(1 - 9 * images[:5]).trustworthy.all()
     assert "inputs of" in detector.explain(images[:1]).names[1]
+    active = Guard(network, gradients, layers=4, activity=True).fit(images[:70])
+    assert torch.isfinite(active.predict(images[:5])).all()
+    positions = name in ("transformer", "fully convolutional", "resnet")
+    assert ("activity" in active.explain(images[:1]).opinions.names) == positions
 
 
 def test_tails_go_on_where_ranks_end():

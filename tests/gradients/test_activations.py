@@ -93,16 +93,20 @@ def test_awkward_layers_have_activations_too(name: str) -> None:
     assert torch.isfinite(readings.activations).all()
 
 
-def means_by_hooks(name: str) -> dict[str, Tensor]:
-    """Mean over positions of the input of every linear and convolution layer, one sample at a time."""
+def pooled_by_hooks(name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Mean over positions, and share of positions above zero, of the input of every layer, one sample at a time."""
     chosen = specimen(name)
     model, inputs = chosen.build(torch.float64), chosen.inputs(3, torch.float64)
-    found: dict[str, list[Tensor]] = {}
+    means: dict[str, list[Tensor]] = {}
+    shares: dict[str, list[Tensor]] = {}
 
     def note(label: str, spatial: int):
         def hook(module, arguments):
             channels_last = arguments[0].movedim(-1 - spatial, -1)
-            found.setdefault(label, []).append(channels_last.reshape(-1, channels_last.shape[-1]).mean(0))
+            rows = channels_last.reshape(-1, channels_last.shape[-1])
+            means.setdefault(label, []).append(rows.mean(0))
+            if spatial or len(rows) > 1:
+                shares.setdefault(label, []).append((rows > 0).double().mean(0))
 
         return hook
 
@@ -112,23 +116,32 @@ def means_by_hooks(name: str) -> dict[str, Tensor]:
     with torch.no_grad():
         for position in range(3):
             call(model, inputs[position : position + 1])
-    return {label: torch.stack(values) for label, values in found.items()}
+    first, then = ({label: torch.stack(values) for label, values in found.items()} for found in (means, shares))
+    return first, then
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_means_equal_hooks(name: str) -> None:
-    chosen, wanted = specimen(name), means_by_hooks(name)
+def test_means_and_shares_equal_hooks(name: str) -> None:
+    chosen = specimen(name)
+    wanted, active = pooled_by_hooks(name)
     meter = Gradiometer(chosen.build(torch.float64), output=chosen.output)
     inputs = chosen.inputs(3, torch.float64)
-    alone = meter.activation_norms(inputs, means=tuple(wanted))
-    together = meter.squared_norms(inputs, means=tuple(wanted))
+    alone = meter.activation_norms(inputs, means=tuple(wanted), shares=tuple(wanted))
+    together = meter.squared_norms(inputs, means=tuple(wanted), shares=tuple(wanted))
     assert set(alone.means) == set(together.means) == set(wanted)
+    assert set(alone.shares) == set(together.shares) == set(active)
+    for label, expected in active.items():
+        torch.testing.assert_close(alone.shares[label], expected)
+        torch.testing.assert_close(together.shares[label], expected)
     for label, expected in wanted.items():
         torch.testing.assert_close(alone.means[label], expected)
         torch.testing.assert_close(together.means[label], expected)
     in_parts = Gradiometer(chosen.build(torch.float64), output=chosen.output, memory=1)
-    for label, expected in in_parts.squared_norms(inputs, means=tuple(wanted)).means.items():
+    parts = in_parts.squared_norms(inputs, means=tuple(wanted), shares=tuple(active))
+    for label, expected in parts.means.items():
         torch.testing.assert_close(expected, wanted[label])
+    for label, expected in parts.shares.items():
+        torch.testing.assert_close(expected, active[label])
 
 
 def test_layers_come_in_the_order_of_their_use() -> None:
@@ -142,7 +155,7 @@ def test_layers_come_in_the_order_of_their_use() -> None:
 
     meter = Gradiometer(Backwards().eval())
     assert meter.layers(torch.randn(4, 3)) == ("first.weight", "middle.weight", "last.weight")
-    with pytest.raises(InputError, match=r"no layer 'head.weight' to take means of; there are: last.weight, middle"):
+    with pytest.raises(InputError, match=r"no layer 'head.weight' to look into; there are: last.weight, middle"):
         meter.squared_norms(torch.randn(4, 3), means=["head.weight"])
 
 

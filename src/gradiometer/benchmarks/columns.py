@@ -132,12 +132,14 @@ def _layers(fit: Fit) -> Score:
     return score
 
 
-def _guard(gradients: bool, without: str = "", *, step: bool = False) -> Callable[[Fit], Score]:
-    """The members of Guard on the shared readings, or all but one; with a step one more."""
+def _guard(
+    *, gradients: bool = False, without: str = "", step: bool = False, activity: bool = False
+) -> Callable[[Fit], Score]:
+    """The members of Guard on the shared readings, or all but one; with a step, with activity: one more each."""
 
     def make(fit: Fit) -> Score:
-        members = [member for member in guard_members(fit.neighbours, stability=step) if member.name != without]
-        fusion = Fusion(members, fit.seed)
+        members = guard_members(fit.neighbours, stability=step, activity=activity)
+        fusion = Fusion([member for member in members if member.name != without], fit.seed)
         fusion.fit(_views(fit.evidence, gradients), class_labels(fit), fit.groups)
         return lambda evidence: fusion.surprises(_views(evidence, gradients)).sum(1)
 
@@ -157,15 +159,15 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("GradNorm", on_head(GradNorm)),
     Entry("Purview", _density(gradients=True)),
     Entry("Control", _density(gradients=False), control=True),
-    Entry("Guard", _guard(gradients=False), control=True),
-    Entry("Guard with a step", _guard(gradients=False, step=True), control=True),
+    Entry("Guard", _guard(), control=True),
+    Entry("Guard with activity", _guard(activity=True), control=True),
+    Entry("Guard with a step", _guard(step=True), control=True),
     Entry("Guard with gradients", _guard(gradients=True)),
 )
 """All known-only detectors, in the order of a table. One more is one entry."""
 
 ABLATION: tuple[Entry, ...] = tuple(
-    Entry(f"Guard without {member.name}", _guard(gradients=False, without=member.name), control=True)
-    for member in guard_members(1, stability=False)
+    Entry(f"Guard without {member.name}", _guard(without=member.name), control=True) for member in guard_members(1)
 )
 """Guard without one of its members; shown where they are asked for by name."""
 
@@ -220,8 +222,8 @@ def pooled(evidence: Evidence) -> tuple[Floats, ...]:
 
 
 def _views(evidence: Evidence, gradients: bool) -> Views:
-    logits = evidence.logits.astype(np.float64)
-    return Views(logits, pooled(evidence), _norms(evidence, gradients), evidence.changes)
+    logits, shares = evidence.logits.astype(np.float64), tuple(values.astype(np.float64) for values in evidence.shares)
+    return Views(logits, pooled(evidence), _norms(evidence, gradients), shares, evidence.changes)
 
 
 def class_labels(fit: Fit) -> Indices:

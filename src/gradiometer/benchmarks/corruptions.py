@@ -28,6 +28,7 @@ DETECTORS = (
     "Purview",
     "Control",
     "Guard",
+    "Guard with activity",
     "Guard with a step",
     "Guard with gradients",
 )

@@ -25,6 +25,7 @@ BALANCED = "mean of families"
 
 CONTROLLED: tuple[tuple[str, str], ...] = (
     ("Guard with gradients (known-only)", "Guard (known-only)"),
+    ("Guard with activity (known-only)", "Guard (known-only)"),
     ("Guard with a step (known-only)", "Guard (known-only)"),
     ("Purview (known-only)", "Control (known-only)"),
     ("Purview (matched)", "Control (matched)"),

@@ -37,7 +37,7 @@ Direct = Callable[[Tensor], Tensor]
 INPUT_STEP = "Mahalanobis with input step"
 """Name of the direct reading of distances (N, L) after an input step for each layer."""
 
-_SCHEMA = 3
+_SCHEMA = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +48,8 @@ class Evidence:
         logits: (N, C) float32.
         layers: Mean over positions (N, channels) float32 of the input of some layers, in the order of the network; the
             last one is the last linear layer, and its input are the penultimate features.
+        shares: Share of positions (N, channels) float32 at which each channel is above zero, of those of these layers
+            whose input has positions.
         norms: Squared gradient norms (N, T), one column for each parameter tensor.
         activations: Squared norms (N, L) of the input of each linear and convolution layer, from the same pass.
         changes: What the small step of `Guard` changes (N, C + layers): logits, and layers.
@@ -59,6 +61,7 @@ class Evidence:
 
     logits: npt.NDArray[np.float32]
     layers: tuple[npt.NDArray[np.float32], ...]
+    shares: tuple[npt.NDArray[np.float32], ...]
     norms: Floats
     activations: Floats
     changes: Floats
@@ -77,6 +80,7 @@ class Evidence:
             self,
             logits=self.logits[rows],
             layers=tuple(values[rows] for values in self.layers),
+            shares=tuple(values[rows] for values in self.shares),
             norms=self.norms[rows],
             activations=self.activations[rows],
             changes=self.changes[rows],
@@ -105,6 +109,7 @@ def join(parts: Sequence[Evidence]) -> Evidence:
         first,
         logits=np.concatenate([part.logits for part in parts]),
         layers=tuple(np.concatenate(values) for values in zip(*(part.layers for part in parts), strict=True)),
+        shares=tuple(np.concatenate(values) for values in zip(*(part.shares for part in parts), strict=True)),
         norms=np.concatenate([part.norms for part in parts]),
         activations=np.concatenate([part.activations for part in parts]),
         changes=np.concatenate([part.changes for part in parts]),
@@ -189,11 +194,12 @@ class Reader:
         done = 0
         for batch in images.batches(self.batch_size):
             batch = batch.to(next(self.model.parameters()).device)
-            readings = self._meter.squared_norms(batch, activations=True, means=self._layers)
+            readings = self._meter.squared_norms(batch, activations=True, means=self._layers, shares=self._layers)
             if readings.activations is None:
                 raise ModelError("the instrument gave no activations although it was asked for them")
             part = {"logits": readings.outputs.float(), "norms": readings.values, "activations": readings.activations}
-            part |= {f"layer.{place}": readings.means[layer].float() for place, layer in enumerate(self._layers)}
+            for kind, of in (("layer", readings.means), ("share", readings.shares)):
+                part |= {f"{kind}.{at}": of[layer].float() for at, layer in enumerate(self._layers) if layer in of}
             part |= {f"direct.{name}": score(batch) for name, score in self.direct.items()}
             arrays = {name: tensor.cpu().numpy() for name, tensor in part.items()}
             parts.append(arrays | {"changes": self._changes(batch, readings)})
@@ -242,10 +248,10 @@ def _evidence(
     arrays: Mapping[str, npt.NDArray[Any]], parameters: tuple[str, ...], digest: str, seconds: float
 ) -> Evidence:
     """Readings from arrays by name."""
-    count = sum(name.startswith("layer.") for name in arrays)
     return Evidence(
         logits=arrays["logits"],
-        layers=tuple(arrays[f"layer.{place}"] for place in range(count)),
+        layers=_in_order(arrays, "layer."),
+        shares=_in_order(arrays, "share."),
         norms=arrays["norms"],
         activations=arrays["activations"],
         changes=arrays["changes"],
@@ -254,6 +260,15 @@ def _evidence(
         seconds=seconds,
         direct={name.removeprefix("direct."): a for name, a in arrays.items() if name.startswith("direct.")},
     )
+
+
+def _in_order(arrays: Mapping[str, npt.NDArray[Any]], start: str) -> tuple[npt.NDArray[Any], ...]:
+    """The arrays whose names begin so and end in a number, by that number."""
+    return tuple(arrays[name] for name in sorted(filter(lambda n: n.startswith(start), arrays), key=_number))
+
+
+def _number(name: str) -> int:
+    return int(name.rsplit(".", 1)[1])
 
 
 def _save(

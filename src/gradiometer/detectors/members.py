@@ -30,12 +30,15 @@ class Views:
         layers: Mean over positions (N, channels) of the input of some layers, in the order of the network; the last one
             makes the logits, and its input are the penultimate features.
         norms: Squared norms (N, F): of the inputs of all layers, and of gradients where there are any.
+        shares: Share of the positions (N, channels) at which each channel of the input is above zero, of those of the
+            same layers whose input has positions.
         changes: What a small step of the input changed (N, C + layers), as `stability.changes` gives it, or None.
     """
 
     logits: Floats
     layers: tuple[Floats, ...]
     norms: Floats
+    shares: tuple[Floats, ...] = ()
     changes: Floats | None = None
 
     def __len__(self) -> int:
@@ -49,9 +52,9 @@ class Views:
 
     def select(self, rows: npt.NDArray[np.bool_]) -> Views:
         """The views of some rows."""
-        layers = tuple(values[rows] for values in self.layers)
+        layers, shares = (tuple(values[rows] for values in each) for each in (self.layers, self.shares))
         changes = None if self.changes is None else self.changes[rows]
-        return Views(self.logits[rows], layers, self.norms[rows], changes)
+        return Views(self.logits[rows], layers, self.norms[rows], shares, changes)
 
 
 class Member(Protocol):
@@ -218,22 +221,25 @@ class NormDistance:
         self.density = NeighbourDensity.restore(state)
 
 
-class LayerDistance:
-    """The layer that is farthest out of line: the largest of the standardised log distances of all layers.
+class LayersMember:
+    """Base of the members that look at several layers, each on its own: log distances that are standardised.
 
-    In each layer the distance is that of `FeatureDistance`, on the mean of the layer's input over all positions. Its
-    log is standardised on held-out known inputs, so that layers of any width can be compared.
+    In each layer the distance is that of `FeatureDistance`, on something of the layer's input. Its log is standardised
+    on held-out known inputs, so that layers of any width can be compared.
     """
-
-    name: ClassVar[str] = "layers"
 
     def __init__(self) -> None:
         self.gaussians: list[ClassGaussians] = []
         self.mean = self.deviation = np.zeros(0)
 
+    @staticmethod
+    def _layers(views: Views) -> list[Floats]:
+        """What is looked at in each layer (N, channels)."""
+        raise NotImplementedError
+
     def fit(self, known: Views, labels: Integers) -> None:
         """Learn the means of the classes in every layer."""
-        self.gaussians = [ClassGaussians.fit(unit(values), labels) for values in known.layers]
+        self.gaussians = [ClassGaussians.fit(values, labels) for values in self._layers(known)]
 
     def settle(self, held_out: Views) -> None:
         """Learn how the distances vary in every layer."""
@@ -243,15 +249,9 @@ class LayerDistance:
 
     def details(self, views: Views) -> Floats:
         """Natural log of the squared distance in every layer (N, layers)."""
-        pairs = zip(self.gaussians, views.layers, strict=True)
-        distances = [gaussians.nearest(unit(values)) for gaussians, values in pairs]
+        distances = [g.nearest(values) for g, values in zip(self.gaussians, self._layers(views), strict=True)]
         logs: Floats = np.log(np.maximum(np.stack(distances, axis=1), _FLOOR))
         return logs
-
-    def score(self, views: Views) -> Floats:
-        """The largest standardised log distance (N,)."""
-        largest: Floats = ((self.details(views) - self.mean) / self.deviation).max(1)
-        return largest
 
     def state(self) -> dict[str, Array]:
         """The Gaussians of every layer, and how the distances vary."""
@@ -265,3 +265,41 @@ class LayerDistance:
             ClassGaussians.restore({k.removeprefix(f"{n}."): a for k, a in state.items() if k.startswith(f"{n}.")})
             for n in range(len(self.mean))
         ]
+
+    def _standardised(self, views: Views) -> Floats:
+        """The details on one scale (N, layers)."""
+        standardised: Floats = (self.details(views) - self.mean) / self.deviation
+        return standardised
+
+
+class LayerDistance(LayersMember):
+    """The layer that is farthest out of line, by the mean of its input over all positions, divided by its norm."""
+
+    name: ClassVar[str] = "layers"
+
+    def score(self, views: Views) -> Floats:
+        """The largest standardised log distance (N,)."""
+        largest: Floats = self._standardised(views).max(1)
+        return largest
+
+    @staticmethod
+    def _layers(views: Views) -> list[Floats]:
+        return [unit(values) for values in views.layers]
+
+
+class ActivityDistance(LayersMember):
+    """How far all layers together are out of line, by which channels are active, and at how many positions.
+
+    A share of positions varies the more the nearer it is to one half; the arc sine of its root varies about alike.
+    """
+
+    name: ClassVar[str] = "activity"
+
+    def score(self, views: Views) -> Floats:
+        """Sum of the standardised log distances (N,)."""
+        total: Floats = self._standardised(views).sum(1)
+        return total
+
+    @staticmethod
+    def _layers(views: Views) -> list[Floats]:
+        return [np.arcsin(np.sqrt(values.clip(0, 1))) for values in views.shares]

@@ -28,13 +28,12 @@ _NORMS = frozenset({functional.batch_norm, torch.batch_norm})
 _RATIO = 16.0
 #: Operations after which what was below zero is of no interest.
 RECTIFIERS = frozenset({functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_})
-#: Operations whose backward pass does not need their result, so that a rectifier may overwrite it.
-FORGETFUL = _CONVOLUTIONS | {
-    functional.linear,
-    torch.conv_transpose1d,
-    torch.conv_transpose2d,
-    torch.conv_transpose3d,
-}
+#: Additions, whose backward pass does not need their result either.
+SUMS = frozenset({torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__})
+#: Operations with parameters whose backward pass does not need their result, so that a rectifier may overwrite it.
+FORGETFUL = (
+    _CONVOLUTIONS | _NORMS | {functional.linear, torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d}
+)
 _DTYPES = frozenset({torch.float32, torch.float64})
 
 

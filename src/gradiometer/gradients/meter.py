@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients import passes, samples
-from gradiometer.gradients.activations import LayerInputs, gathered, one_by_one
+from gradiometer.gradients.activations import LayerInputs, Wanted, gathered, one_by_one
 from gradiometer.gradients.arguments import chosen_parameters, found_at, memory_in_bytes
 from gradiometer.gradients.class_grams import ClassGrams, class_grams
 from gradiometer.gradients.collector import Reduce
@@ -97,7 +97,9 @@ class Gradiometer:
         """Names of the parameter tensors that are read, in the order of `model.named_parameters()`."""
         return tuple(self._parameters)
 
-    def squared_norms(self, x: Inputs, *, activations: bool = False, means: Collection[str] = ()) -> Readings:
+    def squared_norms(
+        self, x: Inputs, *, activations: bool = False, means: Collection[str] = (), shares: Collection[str] = ()
+    ) -> Readings:
         """Squared L2 norm of each sample's gradient of each parameter tensor.
 
         Args:
@@ -106,6 +108,7 @@ class Gradiometer:
                 forward pass.
             means: Names of the weights of layers, among those of `layers`, of whose inputs the mean over all positions
                 is taken too.
+            shares: The same for the share of positions at which each channel is above zero.
 
         Returns:
             Readings with values (B, T), or (B, N, T) for an objective of N labels.
@@ -114,7 +117,7 @@ class Gradiometer:
             InputError: If the samples are empty, not finite or malformed, or there is no such layer.
             ModelError: If the model is in train mode, mixes samples, or has outputs that the objective cannot use.
         """
-        wanted = means if activations or means else None
+        wanted = Wanted(means, shares) if activations or means or shares else None
         return self._read(x, lambda name, factor: exact(factor.squared_norms()), 2, wanted)
 
     def absolute_sums(self, x: Inputs) -> Readings:
@@ -231,35 +234,36 @@ class Gradiometer:
         values, outputs = (torch.cat([getattr(part, name) for part in parts]) for name in ("values", "outputs"))
         return replace(parts[0], outputs=outputs, values=values)
 
-    def activation_norms(self, x: Inputs, *, means: Collection[str] = ()) -> Readings:
+    def activation_norms(self, x: Inputs, *, means: Collection[str] = (), shares: Collection[str] = ()) -> Readings:
         """Squared L2 norm of the input of each linear and convolution layer: the forward-only control.
 
         Args:
             x: B samples.
             means: See `squared_norms`.
+            shares: See `squared_norms`.
 
         Returns:
             Readings with values (B, L) and the names of the weights of those layers as parameters.
         """
-        size = samples.count(x)
+        size, wanted = samples.count(x), Wanted(means, shares)
         outputs, kept = [], []
         for start, stop in self._ranges(x, size):
             part = samples.on(samples.take(x, start, stop), self._device)
             program = Program(self._plan(part).program.steps, set(self._parameters))
             with left_as_found(self.model, self._parameters.values()):
-                found = LayerInputs(means)
+                found = LayerInputs(wanted)
                 reader = Reader(self._parameters, program, stop - start, activations=found)
                 try:
                     with closing(reader), reader:
                         raw = self._forward(part)
                 except ProgramMismatch:
                     raw = self._forward(part)
-                    found = one_by_one(self._parameters, self._forward, part, stop - start, means)
+                    found = one_by_one(self._parameters, self._forward, part, stop - start, wanted)
             outputs.append(self._select(raw).detach())
             kept.append(found)
-        names, norms, found_means = gathered(self._parameters, kept)
-        assert norms is not None
-        return Readings(torch.cat(outputs), norms, names, means=found_means)
+        inputs = gathered(self._parameters, kept)
+        assert inputs.norms is not None
+        return Readings(torch.cat(outputs), inputs.norms, inputs.layers, means=inputs.means, shares=inputs.shares)
 
     def layers(self, x: Inputs) -> tuple[str, ...]:
         """Names of the weights of the linear and convolution layers, in the order in which they are used (last).
@@ -322,7 +326,7 @@ class Gradiometer:
     def _device(self) -> torch.device:
         return next(iter(self._parameters.values())).device
 
-    def _read(self, x: Inputs, reduce: Reduce, power: Power, wanted: Collection[str] | None = None) -> Readings:
+    def _read(self, x: Inputs, reduce: Reduce, power: Power, wanted: Wanted | None = None) -> Readings:
         size = samples.count(x)
         found = []
         for start, stop in self._ranges(x, size):
@@ -330,12 +334,10 @@ class Gradiometer:
             found.append(self._statistics(part, stop - start, reduce, power, wanted))
         values = torch.cat([torch.stack([part.values[name] for name in self._parameters], -1) for part in found])
         outputs = torch.cat([part.outputs for part in found])
-        layers, norms, means = gathered(self._parameters, [part.inputs for part in found if part.inputs is not None])
-        return Readings(outputs, values, self.parameters, norms, layers, means)
+        inputs = gathered(self._parameters, [part.inputs for part in found if part.inputs is not None])
+        return Readings(outputs, values, self.parameters, inputs.norms, inputs.layers, inputs.means, inputs.shares)
 
-    def _statistics(
-        self, x: Inputs, batch: int, reduce: Reduce, power: Power, wanted: Collection[str] | None = None
-    ) -> Found:
+    def _statistics(self, x: Inputs, batch: int, reduce: Reduce, power: Power, wanted: Wanted | None = None) -> Found:
         """One statistic of every parameter for a batch that fits into memory."""
         return passes.statistics(self._subject(x), x, batch, self.objective, reduce, power, wanted)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gradiometer.errors import ModelError
-from gradiometer.gradients.activations import LayerInputs, one_by_one
+from gradiometer.gradients.activations import LayerInputs, Wanted, one_by_one
 from gradiometer.gradients.collector import Reduce
 from gradiometer.gradients.factors import Zero, exact
 from gradiometer.gradients.failures import ProgramMismatch, RuleFailure, Unsure
@@ -100,7 +100,7 @@ class Walk:
 
 @contextmanager
 def walk(
-    subject: Subject, x: Any, batch: int, wanted: Collection[str] | None = None, *, several: bool = False
+    subject: Subject, x: Any, batch: int, wanted: Wanted | None = None, *, several: bool = False
 ) -> Iterator[Walk]:
     """One forward pass by the program.
 
@@ -108,7 +108,7 @@ def walk(
         subject: What is read.
         x: B samples.
         batch: Their number B.
-        wanted: Names of layers of whose inputs means are kept; None to keep nothing of layer inputs.
+        wanted: What is kept of layer inputs besides their norms; None to keep nothing of them.
         several: Whether a statistic has a last dimension for several of them; see `Reader`.
 
     Raises:
@@ -160,7 +160,7 @@ def statistics(
     objective: Objective | Loss,
     reduce: Reduce,
     power: Power,
-    wanted: Collection[str] | None = None,
+    wanted: Wanted | None = None,
 ) -> Found:
     """One statistic of every parameter for a batch that fits into memory.
 
@@ -183,7 +183,7 @@ def _attempt(
     objective: Objective | Loss,
     reduce: Reduce,
     power: Power,
-    wanted: Collection[str] | None,
+    wanted: Wanted | None,
 ) -> Found:
     """One forward pass and the backward passes through it."""
     with walk(subject, x, batch, wanted, several=isinstance(power, tuple)) as way:

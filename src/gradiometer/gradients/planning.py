@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gradiometer.errors import ModelError
 from gradiometer.gradients.factors import all_finite
-from gradiometer.gradients.folding import FORGETFUL, Readers, foldable
+from gradiometer.gradients.folding import FORGETFUL, SUMS, Readers, foldable
 from gradiometer.gradients.layout import Layout, find_layout, same_values
 from gradiometer.gradients.samples import channels_last, join, swap_first, take
 from gradiometer.gradients.state import modules_of
@@ -71,6 +71,7 @@ class Program:
         deferred: Whether it is looked at once, at the end of a pass, if statistics may have left the range of float32:
             to look at each takes time, and would make the processor wait for another device.
         kernels: Numbers in the weights of all convolutions of the model.
+        sums: Numbers, in the order of the pass, of the additions without parameters that nothing but a rectifier reads.
     """
 
     steps: list[Step]
@@ -79,6 +80,7 @@ class Program:
     folds: bool = False
     deferred: bool = False
     kernels: int = 0
+    sums: frozenset[int] = frozenset()
 
     def arranged(self, x: Any) -> Any:
         """The inputs of the model in the memory format in which it is run."""
@@ -111,6 +113,7 @@ class Probe(Tape):
         super().__init__(parameters)
         self.seen: list[_Seen] = []
         self.readers = Readers()
+        self.sums: list[Tensor] = []
         self._batched = batched
         for tensor in tensors_of(data):
             self.note(tensor, _DATA, True)
@@ -120,6 +123,9 @@ class Probe(Tape):
         result = function(*args, **kwargs)
         if not describes(function):
             self.readers.note(function, tensors_of([*args, *kwargs.values()]), result)
+        if function in SUMS:
+            self.readers.forget([result])
+            self.sums.append(result)
         if any(map(_is_data, tensors_of([*args, *kwargs.values()]))):
             for tensor in tensors_of(result):
                 self.note(tensor, _DATA, True)
@@ -162,12 +168,14 @@ def probe(parameters: Mapping[str, Tensor], run: Callable[[Any], Any], samples: 
     changed, larger = swap_first(samples), join(samples, take(samples, 0, 1))
     batched: set[int] = set()
     while True:
-        passes, outputs, readers = [], [], []
+        passes, outputs, sums, readers = [], [], [], []
         for data in (samples, changed, larger):
             watcher = Probe(parameters, data, batched)
             with closing(watcher), watcher:
                 outputs.append(run(data))
+            watcher.readers.note(run, tensors_of(outputs[-1]))
             passes.append(watcher.seen)
+            sums.append(watcher.sums)
             readers.append(watcher.readers)
         if len({tuple(seen.operation.name for seen in watched) for watched in passes}) > 1:
             return Program([], set(parameters)), outputs[0]
@@ -181,7 +189,8 @@ def probe(parameters: Mapping[str, Tensor], run: Callable[[Any], Any], samples: 
         batched.add(grown[0])  # one at a time: what follows it is numbered anew
     steps = [_step(*seen) for seen in zip(*passes, strict=True)]
     _find_folds(steps, passes[0], readers[0])
-    return Program(steps), outputs[0]
+    rectified = frozenset(number for number, result in enumerate(sums[0]) if readers[0].only_rectified(result))
+    return Program(steps, sums=rectified), outputs[0]
 
 
 def _find_folds(steps: Sequence[Step], watched: Sequence[_Seen], readers: Readers) -> None:
@@ -189,7 +198,7 @@ def _find_folds(steps: Sequence[Step], watched: Sequence[_Seen], readers: Reader
     for step, following, seen, norm in zip(steps, steps[1:], watched, watched[1:], strict=False):
         alone = step.kind == following.kind == "use" and readers.only_one(seen.result)
         if alone and step.output == following.output and foldable(seen.operation, norm.operation, seen.result):
-            step.slice, following.rectified = seen.result.shape[1:], readers.only_rectified(norm.result)
+            step.slice = seen.result.shape[1:]
     for step, seen in zip(steps, watched, strict=True):
         if step.kind == "use" and seen.operation.function in FORGETFUL:
             step.rectified = readers.only_rectified(seen.result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from gradiometer.gradients.activations import LayerInputs, layer_input
 from gradiometer.gradients.collector import Collector, Reduce
 from gradiometer.gradients.failures import ProgramMismatch
-from gradiometer.gradients.folding import RECTIFIERS, Folded, affine, overwrites, spread
+from gradiometer.gradients.folding import RECTIFIERS, SUMS, Folded, affine, overwrites, spread
 from gradiometer.gradients.pair import Pair
 from gradiometer.gradients.planning import Program, Step
 from gradiometer.gradients.tape import MARK, Operation, Tape, describes, tensors_of
@@ -19,7 +19,7 @@ from gradiometer.gradients.uses import Use
 
 #: What a tensor was computed from that stands in for a result that is still to come.
 _NOT_YET = frozenset({""})
-#: The attribute of an output that nothing but a rectifier reads: where it comes from.
+#: The attribute of an output that nothing but a rectifier reads: whom to tell when it is overwritten.
 _RECTIFIED = "_gradiometer_rectified"
 #: The attribute of an output whose values are gone.
 _OVERWRITTEN = "_gradiometer_overwritten"
@@ -52,6 +52,7 @@ class Reader(Tape):
         self._program = program
         self._batch = batch
         self._number = 0
+        self._sums = 0
         self._anchor: Tensor | None = None
         self._deferring = False
         self._deferred: tuple[Operation, Step, Tensor] | None = None
@@ -64,16 +65,18 @@ class Reader(Tape):
         """An operation without parameters, which must not read what is not there yet."""
         if not self._folds or describes(function):
             return function(*args, **kwargs)
-        source: Use | Pair | None = None
+        tell: Callable[[], None] | None = None
         for tensor in tensors_of([*args, *kwargs.values()]):
             if self.roots(tensor) == _NOT_YET or hasattr(tensor, _OVERWRITTEN):
                 raise ProgramMismatch(getattr(function, "__name__", ""))
-            source = tensor.__dict__.pop(_RECTIFIED, source)
-        if source is None or function not in RECTIFIERS or not isinstance(args[0], Tensor):
+            tell = tensor.__dict__.pop(_RECTIFIED, tell)
+        if function in SUMS:
+            return self._sum(function(*args, **kwargs))
+        if tell is None or function not in RECTIFIERS or not isinstance(args[0], Tensor):
             return function(*args, **kwargs)
         # Where the output is below zero, its gradient is zero, so that the rectified output says as much.
         rectified = torch.relu_(args[0])
-        source.overwritten()
+        tell()
         if overwrites(function, args, kwargs):
             return rectified
         # For the model it is another tensor, so that whoever reads the old one after all is noticed.
@@ -144,6 +147,13 @@ class Reader(Tape):
             open_nodes += [following for following, _ in node.next_functions]
         return found
 
+    def _sum(self, result: Tensor) -> Tensor:
+        """The result of an addition without parameters."""
+        if self._sums in self._program.sums:
+            self.note(result, _RECTIFIED, _nobody)
+        self._sums += 1
+        return result
+
     def _unplanned(self, operation: Operation) -> Any:
         result = operation.run()
         if any(tensor.is_floating_point() for tensor in tensors_of(result)):
@@ -163,7 +173,7 @@ class Reader(Tape):
         if use.targets:
             output = self._watched(output, use)
             if step.rectified and self._folds:
-                self.note(output, _RECTIFIED, use)
+                self.note(output, _RECTIFIED, _nobody)
         return result if result is None else output
 
     def _prepared(self, operation: Operation, step: Step) -> Use:
@@ -247,7 +257,7 @@ class Reader(Tape):
             return output
         output = self._watched(output, pair)
         if step.rectified:
-            self.note(output, _RECTIFIED, pair)
+            self.note(output, _RECTIFIED, pair.overwritten)
         return output
 
     def _anchored(self, output: Tensor) -> Tensor:
@@ -258,6 +268,10 @@ class Reader(Tape):
             self._anchor = torch.zeros((), device=output.device, requires_grad=True)
         anchored: Tensor = _Anchor.apply(output, self._anchor)
         return anchored
+
+
+def _nobody() -> None:
+    """Nobody has to know that an output was overwritten: it is no activation of any use."""
 
 
 def _arrange(leaves: list[Any], weights: dict[int, Tensor]) -> None:

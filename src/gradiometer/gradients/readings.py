@@ -22,6 +22,8 @@ class Readings:
         activations: Squared L2 norm of the input of each linear and convolution layer, float64 (B, L), if asked for.
         layers: Names of the weights of those L layers.
         means: Mean over all positions of the input of some layers, (B, channels), by name of the weight, if asked for.
+        shares: Share of the positions at which each channel of the input is above zero, likewise, in [0, 1]; of layers
+            whose input has positions.
     """
 
     outputs: Tensor
@@ -30,6 +32,7 @@ class Readings:
     activations: Tensor | None = None
     layers: tuple[str, ...] = ()
     means: Mapping[str, Tensor] = field(default_factory=dict)
+    shares: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of samples B."""

@@ -67,9 +67,6 @@ class Use:
         found = None if self.operation.in_place else self._by_rule(wanted, errors)
         return self._by_product(sorted(wanted), errors) if found is None else found
 
-    def overwritten(self) -> None:
-        """The output was changed in place, in a way that does not matter: it is no activation of this use."""
-
     def changed(self) -> bool:
         """Whether an activation was changed in place since the call."""
         return any(tensor._version != self.versions[at] for at, tensor in self.activations.items())
