@@ -48,10 +48,12 @@ def test_the_page_of_the_suite_is_rendered_from_records() -> None:
     assert (RESULTS / "suite" / "README.md").read_text(encoding="utf-8") == script["rendered"]()
 
 
-def test_the_tables_of_gradcon_are_rendered_from_records() -> None:
-    folder = RESULTS / "gradcon"
+@pytest.mark.parametrize("name", ["gradcon", "gradcon-long"])
+def test_the_tables_of_gradcon_are_rendered_from_records(name: str) -> None:
+    folder = RESULTS / name
     found = records.read(folder / "records.jsonl")
-    page = tables.to_page(found, measures.read(folder / "measures.jsonl"))
+    measured = measures.read(folder / "measures.jsonl") if (folder / "measures.jsonl").exists() else []
+    page = tables.to_page(found, measured)
     assert (folder / "tables.md").read_text(encoding="utf-8") == page
 
 

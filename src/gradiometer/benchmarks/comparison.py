@@ -24,9 +24,6 @@ from gradiometer.benchmarks.sides import Challenge, Side, Sides
 from gradiometer.data import Images
 from gradiometer.detectors import Calibration
 
-JUDGE = "Guard (known-only)"
-"""The column whose verdicts a report shows."""
-
 REENCODED = "re-encoded known"
 """Name of the challenge of the null test."""
 

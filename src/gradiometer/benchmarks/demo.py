@@ -20,7 +20,8 @@ from torch import nn
 
 from gradiometer import challenges, data, models
 from gradiometer.benchmarks import exhibits, records
-from gradiometer.benchmarks.comparison import JUDGE, Comparison
+from gradiometer.benchmarks.comparison import Comparison
+from gradiometer.benchmarks.differences import JUDGE
 from gradiometer.benchmarks.evidence import Progress, Reader
 from gradiometer.benchmarks.outcome import Outcome, Scores
 from gradiometer.benchmarks.records import Record

@@ -36,7 +36,10 @@ CONTROLLED: tuple[tuple[str, str], ...] = (
 )
 """Columns with gradients or a second pass, and those without that they are compared with."""
 
-_JUDGE = "Guard (known-only)"
+JUDGE = "Guard (known-only)"
+"""The column of the detector that is shown where one has to be, and that is compared with all others."""
+
+_COMPARED = (JUDGE, "Guard with activity (known-only)")
 _RIVALS = "known-only"
 
 
@@ -102,15 +105,15 @@ class Difference:
 
 
 def pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
-    """Which of some columns are compared: Guard with the other known-only ones, and with controls.
+    """Which of some columns are compared: Guard, alone and with activity, with other known-only ones; and controls.
 
     Args:
         columns: The columns that are there, such as `MSP (known-only)`.
     """
     found = [pair for pair in CONTROLLED if all(name in columns for name in pair)]
-    if _JUDGE in columns:
-        rivals = [name for name in columns if name.endswith(f"({_RIVALS})") and name != _JUDGE]
-        found += [(_JUDGE, name) for name in rivals if (name, _JUDGE) not in found]
+    for judge in (column for column in _COMPARED if column in columns):
+        rivals = [name for name in columns if name.endswith(f"({_RIVALS})") and name != judge]
+        found += [(judge, name) for name in rivals if {(judge, name), (name, judge)}.isdisjoint(found)]
     return found
 
 

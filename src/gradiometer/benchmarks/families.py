@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradiometer.benchmarks.differences import BALANCED, MEAN, mean_of
+from gradiometer.benchmarks.differences import BALANCED, JUDGE, MEAN, mean_of
 from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.rendering import Cell, Head, Table, ranked
 from gradiometer.benchmarks.sides import FAMILY
-
-JUDGE = "Guard (known-only)"
 
 OURS = ("Guard", "Purview", "Control")
 """How the names of detectors begin that are no baselines."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from gradiometer.benchmarks import differences, exhibits, records
 from gradiometer.benchmarks.cells import Cells
-from gradiometer.benchmarks.comparison import JUDGE, Comparison
-from gradiometer.benchmarks.differences import Difference
+from gradiometer.benchmarks.comparison import Comparison
+from gradiometer.benchmarks.differences import JUDGE, Difference
 from gradiometer.benchmarks.evidence import INPUT_STEP, Direct, Progress, Reader
 from gradiometer.benchmarks.loading import Kit, TableSettings
 from gradiometer.benchmarks.outcome import Outcome, Scores

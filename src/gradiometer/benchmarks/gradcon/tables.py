@@ -66,7 +66,7 @@ def to_page(records: Sequence[Record], measures: Sequence[Measure]) -> str:
         chosen = [record for record in classes if record.known.startswith(f"{name}/")]
         made.append(_class_table(name, chosen))
         if name == "cifar10":
-            made.append(_halves_table(chosen))
+            made += _halves_tables(chosen)
     tiles = [record for record in records if record.known == TILES]
     others = [record for record in records if record.challenge != OTHERS and record.known != TILES]
     signs = list(dict.fromkeys(record.known for record in others))
@@ -103,17 +103,19 @@ def _class_table(name: str, records: Sequence[Record]) -> Table:
     return Table(title, "network, score", tuple(Head(one) for one in (*classes, _AVERAGE)), tuple(rows))
 
 
-def _halves_table(records: Sequence[Record]) -> Table:
-    """Averages over the classes on which a score was chosen, and over the others."""
+def _halves_tables(records: Sequence[Record]) -> list[Table]:
+    """Averages over the classes on which a score was chosen, and over the others, where there are both."""
     classes = list(dict.fromkeys(record.known.partition("/")[2] for record in records))
     halves = [one for one in classes if one in VALIDATION], [one for one in classes if one not in VALIDATION]
+    if not all(halves):
+        return []
     rows = []
     for (model, detector), epochs in _rows(records):
         cells = [_cell(_over(records, model, detector, epochs, half)) for half in (*halves, classes)]
         rows.append((_title(records, model, detector, epochs), tuple(cells)))
     heads = (f"validation classes ({', '.join(halves[0])})", f"the others ({', '.join(halves[1])})", "all")
     title = "cifar10: our own scores were chosen on the validation classes; AUROC in percent, averages over classes"
-    return Table(title, "network, score", tuple(map(Head, heads)), tuple(rows))
+    return [Table(title, "network, score", tuple(map(Head, heads)), tuple(rows))]
 
 
 def _condition_table(known: str, records: Sequence[Record]) -> Table:
