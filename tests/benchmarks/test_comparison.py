@@ -51,8 +51,9 @@ def test_every_detector_and_protocol_has_a_record(filled):
         ("Purview", "known-only", False),
         ("Control", "known-only", True),
         ("Guard", "known-only", True),
-        ("Guard with activity", "known-only", True),
+        ("Guard of seven", "known-only", True),
         ("Guard with a step", "known-only", True),
+        ("Guard of seven with a step", "known-only", True),
         ("Guard with gradients", "known-only", False),
         ("Purview", "matched", False),
         ("Gradient norms", "matched", False),
@@ -110,7 +111,7 @@ def test_a_matched_detector_is_purview_fitted_with_the_seen_half(filled, model):
     numbered = Images(filled.challenge.images.images, None, filled.challenge.images.names, groups, (), ())
     tested = comparison.tested(filled.challenge)
     seen = np.setdiff1d(np.arange(len(numbered)), tested)
-    parts = filled.scores[16]
+    parts = filled.scores[17]
     detector = Purview(model).fit(
         filled.held_out.select(np.sort(comparison.split.seen)), challenges=numbered.select(seen)
     )

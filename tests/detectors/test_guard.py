@@ -74,11 +74,11 @@ def minus_log_p(calibration: np.ndarray, scores: np.ndarray) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("activity", [False, True])
+@pytest.mark.parametrize("members", ["five", "seven"])
 @pytest.mark.parametrize(("gradients", "step"), [(True, STEP), (False, STEP), (False, 0.1), (False, 0), (True, 0)])
-def test_the_score_is_the_sum_over_the_members(gradients, step, activity, model, digits):
+def test_the_score_is_the_sum_over_the_members(gradients, step, members, model, digits):
     images, labels = digits.fit[0][:240], digits.fit[1][:240].numpy()
-    detector = Guard(model, gradients, neighbours=4, step=step, activity=activity).fit((images, labels))
+    detector = Guard(model, gradients, neighbours=4, step=step, members=members).fit((images, labels))
     apart = Fusion(()).apart(np.arange(240))
     assert apart.sum() == 60
     signs = torch.randint(2, images.shape[1:], generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -93,13 +93,19 @@ def test_the_score_is_the_sum_over_the_members(gradients, step, activity, model,
         logits = mahalanobis(known.logits[fit], labels[fit], of.logits[rows])
         logits = logits[np.arange(len(logits)), of.logits[rows].argmax(1)]
         energy = -np.log(np.exp(of.logits[rows]).sum(1))
+        seven = members == "seven"
         layers = np.stack(
             [
-                np.log(mahalanobis(unit(k[fit]), labels[fit], unit(o[rows])).min(1))
+                np.log(
+                    mahalanobis(k[fit], labels[fit], o[rows]).min(1)
+                    if seven
+                    else mahalanobis(unit(k[fit]), labels[fit], unit(o[rows])).min(1)
+                )
                 for k, o in zip(known.pooled, of.pooled, strict=True)
             ],
             axis=1,
         )
+        unsure = -np.log((np.exp(of.logits[rows]) / np.exp(of.logits[rows]).sum(1, keepdims=True)).max(1))
         active = np.stack(
             [
                 np.log(mahalanobis(np.arcsin(k[fit] ** 0.5), labels[fit], np.arcsin(o[rows] ** 0.5)).min(1))
@@ -112,7 +118,7 @@ def test_the_score_is_the_sum_over_the_members(gradients, step, activity, model,
         mean, deviation = reference.mean(0), reference.std(0)
         apart_from = ((logs - mean) / deviation)[:, None] - (reference - mean) / deviation
         norms = np.sort(np.linalg.norm(apart_from, axis=2), axis=1)[:, 3]
-        before = [features, logits, energy, layers, *([active] if activity else [])]
+        before = [features, logits, energy, *([unsure, layers, active] if seven else [layers])]
         if not step:
             return [*before, norms]
         stability = mahalanobis(known.changes[fit], labels[fit], of.changes[rows])
@@ -120,17 +126,15 @@ def test_the_score_is_the_sum_over_the_members(gradients, step, activity, model,
         return [*before, stability, norms]
 
     held, new = scores(known, held_out), scores(queries)
-    mean, deviation = held[3].mean(0), held[3].std(0)
-    held[3], new[3] = (((values - mean) / deviation).max(1) for values in (held[3], new[3]))
-    if activity:
-        mean, deviation = held[4].mean(0), held[4].std(0)
-        held[4], new[4] = (((values - mean) / deviation).sum(1) for values in (held[4], new[4]))
+    for place, together in ((4, np.max), (5, np.sum)) if members == "seven" else ((3, np.max),):
+        mean, deviation = held[place].mean(0), held[place].std(0)
+        held[place], new[place] = (together((v - mean) / deviation, axis=1) for v in (held[place], new[place]))
     expected = np.stack([minus_log_p(h, n) for h, n in zip(held, new, strict=True)], axis=1)
     np.testing.assert_allclose(detector.predict(digits.test[0][:20]), expected.sum(1), rtol=2e-3)
     opinions = detector.explain(digits.test[0][:20]).opinions
     np.testing.assert_allclose(opinions.p_values, np.exp(-expected), rtol=2e-2)
-    more = (*(("activity",) if activity else ()), *(("stability",) if step else ()))
-    named = ("features", "logits", "energy", "layers", *more, "norms")
+    layers = ("confidence", "layers", "activity") if members == "seven" else ("layers",)
+    named = ("features", "logits", "energy", *layers, *(("stability",) if step else ()), "norms")
     assert opinions.names == named
 
 
@@ -139,7 +143,7 @@ def test_without_a_step_there_is_one_pass_and_the_guard_of_files_from_before_it(
     handle = model.register_forward_hook(lambda *_: passes.append(1))
     images = digits.test[0][:40]
     five, six = (Guard(model, step=step).fit(digits.fit) for step in (0, STEP))
-    active = Guard(model, activity=True).fit(digits.fit)
+    seven = Guard(model, members="seven").fit(digits.fit)
     counts = []
     for detector in (five, six):
         passes.clear()
@@ -151,16 +155,16 @@ def test_without_a_step_there_is_one_pass_and_the_guard_of_files_from_before_it(
     assert torch.equal(Guard(model).fit(digits.fit).predict(images), five.predict(images))
 
     header, arrays = five.contents()
-    del header["parameters"]["step"], header["parameters"]["activity"]  # as version 0.1 wrote it
+    del header["parameters"]["step"], header["parameters"]["members"]  # as version 0.1 wrote it
     storage.write(tmp_path / "old.safetensors", header, arrays)
     old = Guard.load(tmp_path / "old.safetensors", model)
     assert old.step == 0
     assert torch.equal(old.predict(images), five.predict(images))
     assert old.explain(images[:1]).opinions.names == ("features", "logits", "energy", "layers", "norms")
-    for detector in (five, six, active):
+    for detector in (five, six, seven):
         detector.save(tmp_path / "new.safetensors")
         again = Guard.load(tmp_path / "new.safetensors", model)
-        assert (again.step, again.activity) == (detector.step, detector.activity)
+        assert (again.step, again.members) == (detector.step, detector.members)
         assert torch.equal(again.predict(images), detector.predict(images))
         assert np.array_equal(again.explain(images).opinions.p_values, detector.explain(images).opinions.p_values)
 
@@ -221,8 +225,8 @@ def test_the_twin_reads_no_gradients_and_is_otherwise_the_same(model, digits):
     )
     stepped = Guard(model, step=STEP).fit(digits.fit).explain(digits.test[0][:2]).names
     assert stepped == (*twin[:4], "changes under a step", *twin[4:])
-    active = Guard(model, step=STEP, activity=True).fit(digits.fit).explain(digits.test[0][:2]).names
-    assert active == (*twin[:4], "active channels into 3", "changes under a step", *twin[4:])
+    seven = Guard(model, step=STEP, members="seven").fit(digits.fit).explain(digits.test[0][:2]).names
+    assert seven == (*twin[:4], "active channels into 3", "changes under a step", *twin[4:])
 
 
 def test_an_objective_of_several_labels_has_a_column_for_each(model, digits):
@@ -295,6 +299,8 @@ def test_too_few_known_images_are_refused(model, digits):
     for step in (-0.1, float("nan"), float("inf")):
         with pytest.raises(InputError, match="step is "):
             Guard(model, step=step)
+    with pytest.raises(InputError, match="members is 'six'; give 'five' or 'seven'"):
+        Guard(model, members="six")
     with pytest.raises(InputError, match="neighbours is 0"):
         Guard(model, neighbours=0)
     for layers in (0, []):
@@ -342,10 +348,10 @@ def test_any_network_will_do(name, gradients):
     assert torch.isfinite(detector.predict(images[:5])).all()
     assert not detector.judge(1 - 9 * images[:5]).trustworthy.all()
     assert "inputs of" in detector.explain(images[:1]).names[1]
-    active = Guard(network, gradients, layers=4, activity=True).fit(images[:70])
-    assert torch.isfinite(active.predict(images[:5])).all()
+    seven = Guard(network, gradients, layers=4, members="seven").fit(images[:70])
+    assert torch.isfinite(seven.predict(images[:5])).all()
     positions = name in ("transformer", "fully convolutional", "resnet")
-    assert ("activity" in active.explain(images[:1]).opinions.names) == positions
+    assert ("activity" in seven.explain(images[:1]).opinions.names) == positions
 
 
 def test_tails_go_on_where_ranks_end():

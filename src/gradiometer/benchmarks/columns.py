@@ -28,7 +28,7 @@ from gradiometer.detectors import (
     ViM,
 )
 from gradiometer.detectors.gaussians import ClassGaussians
-from gradiometer.detectors.guard import guard_members
+from gradiometer.detectors.guard import Members, guard_members
 from gradiometer.detectors.members import Views
 from gradiometer.errors import InputError
 
@@ -133,13 +133,13 @@ def _layers(fit: Fit) -> Score:
 
 
 def _guard(
-    *, gradients: bool = False, without: str = "", step: bool = False, activity: bool = False
+    *, gradients: bool = False, without: str = "", step: bool = False, members: Members = "five"
 ) -> Callable[[Fit], Score]:
-    """The members of Guard on the shared readings, or all but one; with a step, with activity: one more each."""
+    """The members of Guard on the shared readings, or all but one; with a step one more."""
 
     def make(fit: Fit) -> Score:
-        members = guard_members(fit.neighbours, stability=step, activity=activity)
-        fusion = Fusion([member for member in members if member.name != without], fit.seed)
+        asked = guard_members(fit.neighbours, members, stability=step)
+        fusion = Fusion([member for member in asked if member.name != without], fit.seed)
         fusion.fit(_views(fit.evidence, gradients), class_labels(fit), fit.groups)
         return lambda evidence: fusion.surprises(_views(evidence, gradients)).sum(1)
 
@@ -160,8 +160,9 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Purview", _density(gradients=True)),
     Entry("Control", _density(gradients=False), control=True),
     Entry("Guard", _guard(), control=True),
-    Entry("Guard with activity", _guard(activity=True), control=True),
+    Entry("Guard of seven", _guard(members="seven"), control=True),
     Entry("Guard with a step", _guard(step=True), control=True),
+    Entry("Guard of seven with a step", _guard(members="seven", step=True), control=True),
     Entry("Guard with gradients", _guard(gradients=True)),
 )
 """All known-only detectors, in the order of a table. One more is one entry."""

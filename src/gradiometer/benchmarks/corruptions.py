@@ -28,7 +28,7 @@ DETECTORS = (
     "Purview",
     "Control",
     "Guard",
-    "Guard with activity",
+    "Guard of seven",
     "Guard with a step",
     "Guard with gradients",
 )

@@ -25,8 +25,9 @@ BALANCED = "mean of families"
 
 CONTROLLED: tuple[tuple[str, str], ...] = (
     ("Guard with gradients (known-only)", "Guard (known-only)"),
-    ("Guard with activity (known-only)", "Guard (known-only)"),
+    ("Guard of seven (known-only)", "Guard (known-only)"),
     ("Guard with a step (known-only)", "Guard (known-only)"),
+    ("Guard of seven with a step (known-only)", "Guard of seven (known-only)"),
     ("Purview (known-only)", "Control (known-only)"),
     ("Purview (matched)", "Control (matched)"),
     ("Purview (matched)", "Control (features) (matched)"),
@@ -39,7 +40,7 @@ CONTROLLED: tuple[tuple[str, str], ...] = (
 JUDGE = "Guard (known-only)"
 """The column of the detector that is shown where one has to be, and that is compared with all others."""
 
-_COMPARED = (JUDGE, "Guard with activity (known-only)")
+_COMPARED = (JUDGE, "Guard of seven (known-only)")
 _RIVALS = "known-only"
 
 
@@ -105,7 +106,7 @@ class Difference:
 
 
 def pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
-    """Which of some columns are compared: Guard, alone and with activity, with other known-only ones; and controls.
+    """Which of some columns are compared: Guard, of five and of seven, with other known-only ones; and controls.
 
     Args:
         columns: The columns that are there, such as `MSP (known-only)`.

@@ -72,7 +72,7 @@ class Options(Reading):
         0.0,
         group=_GUARD,
     )
-    activity: bool = option("let guard look at which channels are active, as one more member", False, group=_GUARD)
+    members: Literal["five", "seven"] = option("how many members guard asks", "five", group=_GUARD)
     neighbours: int = option("k of the density of known images", 10, group=_GUARD)
     seed: int = option("of the division of known images, or of the decision network", 0, group=_GUARD)
     memory: str | None = option("working memory of the gradients, such as 512MiB", None, group=_GUARD)
@@ -175,7 +175,7 @@ def _make(kind: str, options: Options, model: nn.Module) -> Detector:
             neighbours=options.neighbours,
             seed=options.seed,
             step=options.step,
-            activity=options.activity,
+            members=options.members,
             memory=options.memory,
             batch_size=options.batch_size,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from gradiometer.detectors.known import Known
 from gradiometer.detectors.layers import layer_of, spread
 from gradiometer.detectors.members import (
     ActivityDistance,
+    Confidence,
     FeatureDistance,
     LayerDistance,
     LogitDistance,
@@ -36,6 +37,9 @@ from gradiometer.detectors.stability import ChangeDistance, changes, shaken
 from gradiometer.errors import InputError, NotFittedError
 from gradiometer.gradients import ConfoundingLabel, Gradiometer, Loss, Objective
 from gradiometer.models.hashing import weights_hash
+
+Members = Literal["five", "seven"]
+"""How many members are asked, without that for a step."""
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
@@ -78,9 +82,10 @@ class Guard(Detector):
             input), for the member `stability`. In units of the inputs: `STEP` is two grey levels of images in [0, 1];
             images that are normalised outside of the model need it divided by the deviation. 0 leaves the member and
             its forward pass out; so do inputs of integers alone, such as tokens.
-        activity: Whether one more member, `activity`, looks at which channels of these layers are above zero, and at
-            how many positions (pixels, tokens); networks whose layers have no positions leave it out. It was found to
-            help against corruptions and to cost a little under attack (docs/science.md has the figures).
+        members: `"five"`, or `"seven"` for two more from the same pass: `activity`, which looks at which channels of
+            these layers are above zero, and at how many positions (pixels, tokens), and `confidence`, the largest
+            softmax probability; `layers` does not divide by norms then. Networks whose layers have no positions leave
+            `activity` out. On ResNets seven were found to be better than five (docs/science.md has the figures).
         memory: Working memory that the gradients may take, such as `"512MiB"`; None for no limit of ours.
         batch_size: Samples that go through the model at once.
 
@@ -112,13 +117,15 @@ class Guard(Detector):
         output: Output = None,
         *,
         step: float = 0.0,
-        activity: bool = False,
+        members: Members = "five",
         memory: str | int | None = None,
         batch_size: int = 128,
     ) -> None:
         super().__init__(model, batch_size=batch_size)
         if not 0 <= step < np.inf:
             raise InputError(f"step is {step}; give a size in units of the inputs, or 0 to do without")
+        if members not in get_args(Members):
+            raise InputError(f"members is {members!r}; give {' or '.join(map(repr, get_args(Members)))}")
         if neighbours < 1:
             raise InputError(f"neighbours is {neighbours}; give 1 or more")
         if not layers or (isinstance(layers, int) and layers < 1):
@@ -130,7 +137,7 @@ class Guard(Detector):
         self.seed = seed
         self.output = output
         self.step = step
-        self.activity = activity
+        self.members: Members = members
         self.memory = memory
         self._meter = Gradiometer(model, self.objective, memory=memory, output=output)
         self._chosen: tuple[str, ...] = ()
@@ -142,7 +149,7 @@ class Guard(Detector):
     def _measure(self, inputs: Inputs) -> Measurement:
         if not self._chosen:
             self._chosen = spread(self._meter.layers(take(inputs, slice(0, 1))), self.layers)
-        shares = self._chosen if self.activity else ()
+        shares = self._chosen if self.members == "seven" else ()
         if self.gradients:
             readings = self._meter.squared_norms(inputs, activations=True, means=self._chosen, shares=shares)
             norms, names = gradient_norms(readings)
@@ -175,7 +182,7 @@ class Guard(Detector):
         self._widths = known.widths
         self._shakes = _SHAKEN in known.names
         self._active = sum(name.startswith(_ACTIVE) for name in known.names)
-        fusion = Fusion(self._members(), self.seed)
+        fusion = Fusion(self._asked(), self.seed)
         self._fusion = fusion.fit(self._views(known.statistics), labels, known.groups)
 
     def _score(self, statistics: Floats) -> Floats:
@@ -208,24 +215,12 @@ class Guard(Detector):
         self._widths = tuple(int(width) for width in state["widths"])
         self._shakes = f"{ChangeDistance.name}.tail" in state
         self._active = len(state.get(f"{ActivityDistance.name}.mean", ()))
-        self._fusion = Fusion(self._members(), self.seed)
+        self._fusion = Fusion(self._asked(), self.seed)
         self._fusion.restore(state)
 
     def _parameters(self) -> dict[str, Any]:
-        return super()._parameters() | {
-            name: encode(getattr(self, name))
-            for name in (
-                "gradients",
-                "objective",
-                "layers",
-                "neighbours",
-                "seed",
-                "output",
-                "step",
-                "activity",
-                "memory",
-            )
-        }
+        names = ("gradients", "objective", "layers", "neighbours", "seed", "output", "step", "members", "memory")
+        return super()._parameters() | {name: encode(getattr(self, name)) for name in names}
 
     def _views(self, statistics: Floats) -> Views:
         """The columns of the statistics as what the members look at."""
@@ -235,8 +230,9 @@ class Guard(Detector):
         norms = statistics[:, sum(self._widths) :]
         return Views(logits, tuple(layers[:count]), norms, tuple(layers[count:]), changed)
 
-    def _members(self) -> tuple[Member, ...]:
-        return guard_members(self.neighbours, stability=self._shakes, activity=bool(self._active))
+    def _asked(self) -> tuple[Member, ...]:
+        made = guard_members(self.neighbours, self.members, stability=self._shakes)
+        return made if self._active else tuple(one for one in made if not isinstance(one, ActivityDistance))
 
     def _fitted(self) -> Fusion:
         if self._fusion is None:
@@ -244,14 +240,18 @@ class Guard(Detector):
         return self._fusion
 
 
-def guard_members(neighbours: int, *, stability: bool = False, activity: bool = False) -> tuple[Member, ...]:
+def guard_members(neighbours: int, members: Members = "five", *, stability: bool = False) -> tuple[Member, ...]:
     """The members of Guard.
 
     Args:
         neighbours: k of the density of the norms.
-        stability: Whether the changes under a step of the input are looked at.
-        activity: Whether it is looked at which channels are above zero.
+        members: How many.
+        stability: Whether there is one more, for the changes under a step of the input.
     """
-    more: list[Member] = [ActivityDistance()] if activity else []
-    more += [ChangeDistance()] if stability else []
-    return FeatureDistance(), LogitDistance(), LogitEnergy(), LayerDistance(), *more, NormDistance(neighbours)
+    seven = members == "seven"
+    asked: list[Member] = [FeatureDistance(), LogitDistance(), LogitEnergy()]
+    asked += [Confidence()] if seven else []
+    asked += [LayerDistance(divided=not seven)]
+    asked += [ActivityDistance()] if seven else []
+    asked += [ChangeDistance()] if stability else []
+    return (*asked, NormDistance(neighbours))

@@ -152,24 +152,14 @@ class LogitDistance(PredictedDistance):
         return views.logits
 
 
-class LogitEnergy:
-    """Energy of the logits, -log sum exp z (Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020).
-
-    One-sided: high where all logits are low. Of all members the best for inputs that resemble the known classes.
-    """
-
-    name: ClassVar[str] = "energy"
+class LogitScore:
+    """Base of the members that learn nothing but how their score of the logits is distributed. One-sided."""
 
     def fit(self, known: Views, labels: Integers) -> None:
         """Nothing to learn."""
 
     def settle(self, held_out: Views) -> None:
         """Nothing to adjust."""
-
-    def score(self, views: Views) -> Floats:
-        """Energy (N,)."""
-        energy: Floats = -np.logaddexp.reduce(views.logits, axis=1)
-        return energy
 
     def details(self, views: Views) -> Floats:
         """Nothing (N, 0): the logits are among the details of `LogitDistance`."""
@@ -181,6 +171,34 @@ class LogitEnergy:
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """Nothing to take back."""
+
+
+class LogitEnergy(LogitScore):
+    """Energy of the logits, -log sum exp z (Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020).
+
+    High where all logits are low. Of all members the best for inputs that resemble the known classes.
+    """
+
+    name: ClassVar[str] = "energy"
+
+    def score(self, views: Views) -> Floats:
+        """Energy (N,)."""
+        energy: Floats = -np.logaddexp.reduce(views.logits, axis=1)
+        return energy
+
+
+class Confidence(LogitScore):
+    """Minus the log of the largest softmax probability (Hendrycks and Gimpel, ICLR 2017).
+
+    High where two classes are about as likely. Of all members the best for attacks that stop at the decision boundary.
+    """
+
+    name: ClassVar[str] = "confidence"
+
+    def score(self, views: Views) -> Floats:
+        """Minus the log of the largest probability (N,)."""
+        unsure: Floats = np.logaddexp.reduce(views.logits, axis=1) - views.logits.max(1)
+        return unsure
 
 
 class NormDistance:
@@ -232,8 +250,7 @@ class LayersMember:
         self.gaussians: list[ClassGaussians] = []
         self.mean = self.deviation = np.zeros(0)
 
-    @staticmethod
-    def _layers(views: Views) -> list[Floats]:
+    def _layers(self, views: Views) -> list[Floats]:
         """What is looked at in each layer (N, channels)."""
         raise NotImplementedError
 
@@ -273,18 +290,25 @@ class LayersMember:
 
 
 class LayerDistance(LayersMember):
-    """The layer that is farthest out of line, by the mean of its input over all positions, divided by its norm."""
+    """The layer that is farthest out of line, by the mean of its input over all positions.
+
+    Args:
+        divided: Whether means are divided by their norm.
+    """
 
     name: ClassVar[str] = "layers"
+
+    def __init__(self, *, divided: bool) -> None:
+        super().__init__()
+        self.divided = divided
 
     def score(self, views: Views) -> Floats:
         """The largest standardised log distance (N,)."""
         largest: Floats = self._standardised(views).max(1)
         return largest
 
-    @staticmethod
-    def _layers(views: Views) -> list[Floats]:
-        return [unit(values) for values in views.layers]
+    def _layers(self, views: Views) -> list[Floats]:
+        return [unit(values) if self.divided else values for values in views.layers]
 
 
 class ActivityDistance(LayersMember):
@@ -300,6 +324,5 @@ class ActivityDistance(LayersMember):
         total: Floats = self._standardised(views).sum(1)
         return total
 
-    @staticmethod
-    def _layers(views: Views) -> list[Floats]:
+    def _layers(self, views: Views) -> list[Floats]:
         return [np.arcsin(np.sqrt(values.clip(0, 1))) for values in views.shares]
