@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from gradiometer.data import Images
     from gradiometer.detectors import Detector
 
-_GUARD = "guard and purview"
+_BOTH = "guard and purview"
+_GUARD = "guard"
 _PURVIEW = "purview"
 _GRADCON = "gradcon"
 
@@ -73,9 +74,9 @@ class Options(Reading):
         group=_GUARD,
     )
     members: Literal["five", "seven"] = option("how many members guard asks", "five", group=_GUARD)
-    neighbours: int = option("k of the density of known images", 10, group=_GUARD)
-    seed: int = option("of the division of known images, or of the decision network", 0, group=_GUARD)
-    memory: str | None = option("working memory of the gradients, such as 512MiB", None, group=_GUARD)
+    neighbours: int = option("k of the density of known images", 10, group=_BOTH)
+    seed: int = option("of the division of known images, or of the decision network", 0, group=_BOTH)
+    memory: str | None = option("working memory of the gradients, such as 512MiB", None, group=_BOTH)
     score: Literal[
         "combined", "fused", "reconstruction", "latent", "gradient", "density", "subspace", "whitened", "aligned"
     ] = option("what an image is scored by", "combined", group=_GRADCON)
@@ -85,11 +86,11 @@ class Options(Reading):
 def run(options: Options, terminal: Terminal) -> None:
     """Fit and save."""
     artefacts.check_folder(Path(options.out))
-    if options.detector == _GRADCON:
+    kind = options.detector or (_PURVIEW if options.challenges else _GUARD)
+    _check_groups(options, kind)
+    if kind == _GRADCON:
         _fit_gradcon(options, terminal)
         return
-    kind = options.detector or ("purview" if options.challenges else "guard")
-    _check_group(options, kind)
     model = artefacts.load_model(options.model, options.model_options or {}, options.device)
     detector = _make(kind, options, model)
     if options.challenges and not detector.learns_from_challenges:
@@ -154,21 +155,22 @@ def _fit_gradcon(options: Options, terminal: Terminal) -> None:
     terminal.note(f"next: gradiometer calibrate --detector {options.out} --held-out OTHER_KNOWN_IMAGES")
 
 
-def _check_group(options: Options, kind: str) -> None:
-    """Refuse what only Purview understands, rather than leave it out without a word."""
+def _check_groups(options: Options, kind: str) -> None:
+    """Refuse what only another detector understands, rather than leave it out without a word."""
     for entry in fields(options):
-        if entry.metadata.get("group") == _PURVIEW and kind != _PURVIEW:
+        group = entry.metadata.get("group")
+        if group in (_GUARD, _PURVIEW, _GRADCON) and group != kind:
             default, value = entry.default, getattr(options, entry.name)
             if tuple(value) != default if isinstance(default, tuple) else value != default:
                 raise InputError(
-                    f"--{entry.name} is for --detector purview and this is {kind}; leave it out or add that"
+                    f"--{entry.name} is for --detector {group} and this is {kind}; leave it out or add that"
                 )
 
 
 def _make(kind: str, options: Options, model: nn.Module) -> Detector:
     from gradiometer import detectors, gradients
 
-    if kind == "guard":
+    if kind == _GUARD:
         return detectors.Guard(
             model,
             options.gradients,
@@ -179,7 +181,7 @@ def _make(kind: str, options: Options, model: nn.Module) -> Detector:
             memory=options.memory,
             batch_size=options.batch_size,
         )
-    if kind == "purview":
+    if kind == _PURVIEW:
         parameters: Any = options.parameters[0] if len(options.parameters) == 1 else options.parameters
         return detectors.Purview(
             model,
