@@ -15,7 +15,7 @@ from gradiometer.gradients.factors import CHUNK
 from gradiometer.gradients.tape import tensors_of
 
 #: What a reading takes in practice, as a multiple of what its tensors hold: gaps between them, and what kernels take.
-_OVERHEAD = 1.6
+_OVERHEAD = 1.85
 #: The same of what a forward pass keeps for the backward pass alone.
 _OVERHEAD_OF_KEPT = 2
 #: Numbers of samples on which memory is measured.
