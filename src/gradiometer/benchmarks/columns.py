@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -219,12 +220,16 @@ def _norms(evidence: Evidence, gradients: bool) -> Floats:
 
 def pooled(evidence: Evidence) -> tuple[Floats, ...]:
     """The pooled inputs of all layers, as float64."""
-    return tuple(values.astype(np.float64) for values in evidence.layers)
+    return _doubled(evidence.layers)
 
 
 def _views(evidence: Evidence, gradients: bool) -> Views:
-    logits, shares = evidence.logits.astype(np.float64), tuple(values.astype(np.float64) for values in evidence.shares)
-    return Views(logits, pooled(evidence), _norms(evidence, gradients), shares, evidence.changes)
+    logits = evidence.logits.astype(np.float64)
+    return Views(logits, pooled(evidence), _norms(evidence, gradients), _doubled(evidence.shares), evidence.changes)
+
+
+def _doubled(arrays: Sequence[npt.NDArray[np.float32]]) -> tuple[Floats, ...]:
+    return tuple(values.astype(np.float64) for values in arrays)
 
 
 def class_labels(fit: Fit) -> Indices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -81,20 +82,24 @@ class Member(Protocol):
         """Take back what state gave."""
 
 
-class GaussianMember:
+class Settled:
+    """Base of the members for which known inputs that were not fitted on change nothing."""
+
+    def settle(self, held_out: Views) -> None:
+        """Nothing to adjust."""
+
+
+class GaussianMember(Settled, ABC):
     """Base of the members that learn the class means of some values, and how these vary around them."""
 
     @staticmethod
+    @abstractmethod
     def _values(views: Views) -> Floats:
         """The values (N, D)."""
-        raise NotImplementedError
 
     def fit(self, known: Views, labels: Integers) -> None:
         """Learn the means of the classes."""
         self.gaussians = ClassGaussians.fit(self._values(known), labels)
-
-    def settle(self, held_out: Views) -> None:
-        """Nothing to adjust."""
 
     def state(self) -> dict[str, Array]:
         """The Gaussians."""
@@ -152,14 +157,11 @@ class LogitDistance(PredictedDistance):
         return views.logits
 
 
-class LogitScore:
+class LogitScore(Settled):
     """Base of the members that learn nothing but how their score of the logits is distributed. One-sided."""
 
     def fit(self, known: Views, labels: Integers) -> None:
         """Nothing to learn."""
-
-    def settle(self, held_out: Views) -> None:
-        """Nothing to adjust."""
 
     def details(self, views: Views) -> Floats:
         """Nothing (N, 0): the logits are among the details of `LogitDistance`."""
@@ -201,7 +203,7 @@ class Confidence(LogitScore):
         return unsure
 
 
-class NormDistance:
+class NormDistance(Settled):
     """Distance to the k-th nearest known input in the space of the standardised logs of the norms.
 
     Args:
@@ -216,9 +218,6 @@ class NormDistance:
     def fit(self, known: Views, labels: Integers) -> None:
         """Remember the norms."""
         self.density.fit(known.norms)
-
-    def settle(self, held_out: Views) -> None:
-        """Nothing to adjust."""
 
     def score(self, views: Views) -> Floats:
         """Distance (N,)."""
@@ -239,7 +238,7 @@ class NormDistance:
         self.density = NeighbourDensity.restore(state)
 
 
-class LayersMember:
+class LayersMember(ABC):
     """Base of the members that look at several layers, each on its own: log distances that are standardised.
 
     In each layer the distance is that of `FeatureDistance`, on something of the layer's input. Its log is standardised
@@ -250,9 +249,9 @@ class LayersMember:
         self.gaussians: list[ClassGaussians] = []
         self.mean = self.deviation = np.zeros(0)
 
+    @abstractmethod
     def _layers(self, views: Views) -> list[Floats]:
         """What is looked at in each layer (N, channels)."""
-        raise NotImplementedError
 
     def fit(self, known: Views, labels: Integers) -> None:
         """Learn the means of the classes in every layer."""

@@ -168,15 +168,14 @@ def probe(parameters: Mapping[str, Tensor], run: Callable[[Any], Any], samples: 
     changed, larger = swap_first(samples), join(samples, take(samples, 0, 1))
     batched: set[int] = set()
     while True:
-        passes, outputs, sums, readers = [], [], [], []
+        watchers, outputs = [], []
         for data in (samples, changed, larger):
             watcher = Probe(parameters, data, batched)
             with closing(watcher), watcher:
                 outputs.append(run(data))
             watcher.readers.note(run, tensors_of(outputs[-1]))
-            passes.append(watcher.seen)
-            sums.append(watcher.sums)
-            readers.append(watcher.readers)
+            watchers.append(watcher)
+        passes = [watcher.seen for watcher in watchers]
         if len({tuple(seen.operation.name for seen in watched) for watched in passes}) > 1:
             return Program([], set(parameters)), outputs[0]
         grown = [
@@ -188,8 +187,9 @@ def probe(parameters: Mapping[str, Tensor], run: Callable[[Any], Any], samples: 
             break
         batched.add(grown[0])  # one at a time: what follows it is numbered anew
     steps = [_step(*seen) for seen in zip(*passes, strict=True)]
-    _find_folds(steps, passes[0], readers[0])
-    rectified = frozenset(number for number, result in enumerate(sums[0]) if readers[0].only_rectified(result))
+    first = watchers[0]
+    _find_folds(steps, first.seen, first.readers)
+    rectified = frozenset(number for number, total in enumerate(first.sums) if first.readers.only_rectified(total))
     return Program(steps, sums=rectified), outputs[0]
 
 
