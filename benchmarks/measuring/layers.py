@@ -130,7 +130,7 @@ def forms_of(layer: Layer, inputs: Tensor, errors: Tensor) -> Forms:
     if isinstance(factor, Reshaped):
         forces = _PIXELS if kernels.missing() else {**_PIXELS, "pixels, kernel": _inner("kernel")}
     else:
-        forces = _CORRELATION if kernels.missing() else {**_CORRELATION, "kernel": _closed("kernel")}
+        forces = _CORRELATION | {form: _closed(form) for form in ("kernel", "winograd") if form in asked}
     calls = {form: _forced(convolution.correlation(*samples), force) for form, force in forces.items()}
     return Forms(calls, factor.form, dict(asked))
 

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gradiometer.gradients import kernels
+from gradiometer.gradients.rules import costs
 from gradiometer.gradients.rules.geometry import per_dimension
 from gradiometer.gradients.tape import Operation
 
@@ -159,14 +161,14 @@ def affine(convolution: Operation, norm: Operation) -> Affine | None:
     return Affine(gamma, beta, centre, inverse, mean, variance, epsilon) if float(ratio) < _RATIO else None
 
 
-class Folded(torch.autograd.Function):
-    """A convolution and its batch norm, of which only the image has a gradient."""
+class Convolved(torch.autograd.Function):
+    """A convolution, and the batch norm behind it if there is one, of which only the image has a gradient."""
 
     @staticmethod
     def forward(
-        ctx: Any, image: Tensor, run: Callable[[], Tensor], weight: Tensor, change: Affine, moves: Spread
+        ctx: Any, image: Tensor, run: Callable[[], Tensor], weight: Tensor, change: Affine | None, moves: Spread
     ) -> Tensor:
-        """The output of the batch norm.
+        """The output of the last of them.
 
         Args:
             ctx: Where the backward pass finds what it needs.
@@ -176,9 +178,11 @@ class Folded(torch.autograd.Function):
             change: The batch norm.
             moves: How the convolution moves.
         """
-        ctx.save_for_backward(image, weight, change.scale)
+        ctx.save_for_backward(image, weight, *(() if change is None else (change.scale,)))
         ctx.moves = moves
         output = run()
+        if change is None:
+            return output
         nothing = output.new_empty(0), output.new_empty(0)
         torch.ops.aten.native_batch_norm.out(
             output, change.gamma, change.beta, change.mean, change.variance, False, 0.0, change.epsilon,
@@ -188,12 +192,38 @@ class Folded(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient of the image, through a convolution with s W."""
-        image, weight, scale = ctx.saved_tensors
-        folded = weight * scale.view(-1, *(1,) * (weight.ndim - 1))
-        stride, padding, dilation, groups = ctx.moves
-        (gradient, *_) = torch.ops.aten.convolution_backward(
-            gradients[0], image, folded, None, stride, padding, dilation, False, [0] * len(stride), groups,
-            (True, False, False),
-        )  # fmt: skip
-        return gradient, None, None, None, None
+        """The gradient of the image, through a convolution with W, or s W."""
+        image, weight, *scale = ctx.saved_tensors
+        if scale:
+            weight = weight * scale[0].view(-1, *(1,) * (weight.ndim - 1))
+        return image_gradient(image, gradients[0], weight, ctx.moves), None, None, None, None
+
+
+def in_tiles(convolution: Operation) -> bool:
+    """Whether the kernel of our own is faster than the native one for the gradient of the image."""
+    at = convolution.positions
+    image, weight = (convolution.leaves[at[name]] for name in ("input", "weight"))
+    if image.ndim != 4 or ("padding" in at and isinstance(convolution.leaves[at["padding"]], str)):
+        return False
+    return _in_tiles(image, weight, spread(convolution))
+
+
+def image_gradient(image: Tensor, errors: Tensor, weight: Tensor, moves: Spread) -> Tensor:
+    """The gradient of the image of a convolution, by the kernel of our own where it is faster than the native one."""
+    stride, padding, dilation, groups = moves
+    if _in_tiles(image, weight, moves):
+        found = kernels.image_gradient(image, errors, weight, padding)
+        if found is not None:
+            return found
+    gradient: Tensor
+    (gradient, *_) = torch.ops.aten.convolution_backward(
+        errors, image, weight, None, stride, padding, dilation, False, [0] * len(stride), groups, (True, False, False)
+    )
+    return gradient
+
+
+def _in_tiles(image: Tensor, weight: Tensor, moves: Spread) -> bool:
+    stride, padding, dilation, groups = moves
+    plain = tuple(weight.shape[2:]) == (3, 3) and {*stride, *dilation, groups} == {1} and max(padding) <= 2
+    outputs, inputs = weight.shape[:2]
+    return plain and costs.tiled_gradient(len(image), (outputs, inputs), (image.shape[2], image.shape[3]))

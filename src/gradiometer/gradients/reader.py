@@ -11,7 +11,7 @@ from torch import Tensor
 from gradiometer.gradients.activations import LayerInputs, layer_input
 from gradiometer.gradients.collector import Collector, Reduce
 from gradiometer.gradients.failures import ProgramMismatch
-from gradiometer.gradients.folding import RECTIFIERS, SUMS, Folded, affine, overwrites, spread
+from gradiometer.gradients.folding import RECTIFIERS, SUMS, Affine, Convolved, affine, in_tiles, overwrites, spread
 from gradiometer.gradients.pair import Pair
 from gradiometer.gradients.planning import Program, Step
 from gradiometer.gradients.tape import MARK, Operation, Tape, describes, tensors_of
@@ -168,7 +168,7 @@ class Reader(Tape):
     def _use(self, operation: Operation, step: Step) -> Tensor | None:
         """Run an operation on detached parameters, and arrange for its backward part."""
         use = self._prepared(operation, step)
-        result = operation.run(use.weights)
+        result = self._convolved(operation, use) if self._in_tiles(operation) else operation.run(use.weights)
         output: Tensor = operation.leaves[0] if result is None else result
         if use.targets:
             output = self._watched(output, use)
@@ -241,14 +241,7 @@ class Reader(Tape):
             return self._use(norm, step)
         convolution = self._prepared(operation, planned)
         convolution.scale = change.scale
-        image, weight = (
-            operation.leaves[operation.positions["input"]],
-            convolution.weights[operation.positions["weight"]],
-        )
-        output: Tensor = Folded.apply(
-            image, lambda: operation.run(convolution.weights), weight, change, spread(operation)
-        )
-        output = self._anchored(output)
+        output = self._anchored(self._convolved(operation, convolution, change))
         kept = output.detach()
         activations = {at[0]: kept.clone() if step.overwritten and not step.rectified else kept}
         versions = {place: tensor._version for place, tensor in activations.items()}
@@ -258,6 +251,20 @@ class Reader(Tape):
         output = self._watched(output, pair)
         if step.rectified:
             self.note(output, _RECTIFIED, pair.overwritten)
+        return output
+
+    def _in_tiles(self, operation: Operation) -> bool:
+        """Whether the gradient of an image is wanted that is found faster than natively."""
+        if not self._folds or operation.function is not torch.conv2d:
+            return False
+        at = operation.positions
+        wanted = at["weight"] in operation.roots and operation.leaves[at["input"]].requires_grad
+        return bool(wanted) and in_tiles(operation)
+
+    def _convolved(self, operation: Operation, use: Use, change: Affine | None = None) -> Tensor:
+        """Run a convolution, and the batch norm behind it if there is one."""
+        image, weight = operation.leaves[operation.positions["input"]], use.weights[operation.positions["weight"]]
+        output: Tensor = Convolved.apply(image, lambda: operation.run(use.weights), weight, change, spread(operation))
         return output
 
     def _anchored(self, output: Tensor) -> Tensor:

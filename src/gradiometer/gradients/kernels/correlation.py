@@ -75,6 +75,7 @@ def rows(
     *,
     magnitudes: bool = False,
     totals: bool = False,
+    tiles: bool = False,
 ) -> Rows:
     """Statistics of the gradients of a weight (O, C / groups, *kernel) for each sample.
 
@@ -85,18 +86,33 @@ def rows(
         window: How the kernel moves.
         magnitudes: Whether sums of absolute values are wanted.
         totals: Whether sums of the errors are wanted.
+        tiles: Whether they are found by Winograd's minimal filtering, for images that `in_tiles` accepts.
     """
     wanted = {"squares": True, "magnitudes": magnitudes, "totals": totals, "products": reference is not None}
-    return Rows(**_found(inputs, errors, reference, window, [name for name, asked in wanted.items() if asked]))
+    asked = [name for name, is_asked in wanted.items() if is_asked]
+    return Rows(**_found(inputs, errors, reference, window, asked, tiles=tiles))
 
 
-def products(inputs: Tensor, errors: Tensor, reference: Tensor, window: Window) -> Tensor:
+def products(inputs: Tensor, errors: Tensor, reference: Tensor, window: Window, *, tiles: bool = False) -> Tensor:
     """Sums (B, O) of products of the gradients with a reference, and nothing else; see `rows`."""
-    return _found(inputs, errors, reference, window, ["products"])["products"]
+    return _found(inputs, errors, reference, window, ["products"], tiles=tiles)["products"]
+
+
+def in_tiles(inputs: Tensor, errors: Tensor, window: Window) -> bool:
+    """Whether `winograd_weight.c` can read these images: kernels of 3 x 3 that move by one pixel, and full vectors."""
+    lanes = library.load(inputs.dtype).lanes()
+    plain = window.kernel == (3, 3) and window.stride == window.dilation == (1, 1) and window.groups == 1
+    return plain and inputs.shape[1] % lanes == errors.shape[1] % lanes == 0
 
 
 def _found(
-    inputs: Tensor, errors: Tensor, reference: Tensor | None, window: Window, wanted: Sequence[str]
+    inputs: Tensor,
+    errors: Tensor,
+    reference: Tensor | None,
+    window: Window,
+    wanted: Sequence[str],
+    *,
+    tiles: bool = False,
 ) -> dict[str, Tensor]:
     """Some of the fields of `Rows`, by name."""
     kernels = library.load(inputs.dtype)
@@ -110,10 +126,14 @@ def _found(
     if reference is not None:
         given = found | {"reference": _arranged(reference.to(inputs.dtype), window, padded, depthwise=depthwise)}
     if errors.numel():
-        task = ctypes.byref(_task(inputs, errors, window, padded))
+        sizes = _task(inputs, errors, window, padded)
+        task = ctypes.byref(sizes)
         first, then = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (inputs, errors))
         results = ctypes.byref(_Results(**{name: tensor.data_ptr() for name, tensor in given.items()}))
-        if depthwise:
+        if tiles:
+            room = inputs.new_empty(sizes.threads, kernels.correlate_tiles_room(task))
+            kernels.correlate_tiles(task, first, then, results, ctypes.c_void_p(room.data_ptr()))
+        elif depthwise:
             kernels.depthwise(task, first, then, results)
         else:
             end = ctypes.c_void_p(errors.data_ptr() + _extent(errors) * errors.element_size())

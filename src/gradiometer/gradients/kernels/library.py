@@ -27,7 +27,8 @@ SWITCH = "GRADIOMETER_KERNELS"
 """Environment variable; `off` means that nothing is compiled and no kernel is used."""
 
 _REALS = {torch.float32: "float", torch.float64: "double"}
-_SOURCES, _HEADERS = ("correlation.c", "depthwise.c", "sequence.c"), ("vectors.h", "correlation.h")
+_SOURCES = ("correlation.c", "depthwise.c", "sequence.c", "winograd_image.c", "winograd_weight.c")
+_HEADERS = ("vectors.h", "correlation.h", "winograd.h")
 
 #: Options for the instructions that this processor has, in the order in which they are tried.
 _TARGETS = (("-march=native",), ("-mcpu=native",), ())
@@ -106,9 +107,17 @@ def _opened(path: Path) -> ctypes.CDLL:
     # Functions of OpenMP are left open in it: they are found among those that torch has loaded, so that both share one
     # set of threads.
     kernels = ctypes.CDLL(str(path))
-    for number in (kernels.lanes, kernels.side):
+    for number in (kernels.lanes, kernels.side, kernels.correlate_tiles_room):
         number.restype = ctypes.c_int64
-    for work in (kernels.correlate, kernels.depthwise, kernels.sequence):
+    for size in (kernels.image_gradient_room, kernels.image_gradient_weights):
+        size.argtypes, size.restype = (ctypes.c_int64, ctypes.c_int64), ctypes.c_int64
+    for work in (
+        kernels.correlate,
+        kernels.correlate_tiles,
+        kernels.depthwise,
+        kernels.image_gradient,
+        kernels.sequence,
+    ):
         work.restype = None
     return kernels
 

@@ -1,5 +1,7 @@
 /* Vectors of the numbers REAL as wide as the processor has them, and what several kernels do with them. */
 
+#pragma once
+
 #include <stdint.h>
 #include <string.h>
 

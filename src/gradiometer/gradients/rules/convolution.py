@@ -87,7 +87,7 @@ def convolution(call: Call, errors: Tensor) -> dict[str, Factor] | None:
         scaled = errors * channels
         return _found(call, scaled, lambda: correlation(inputs, scaled, geometry))
     plain = correlation(inputs, errors, geometry)
-    if isinstance(plain, Correlation) and plain.form == "kernel":
+    if isinstance(plain, Correlation) and plain.by_kernel:
         return {"weight": ScaledRows(plain, scale, weight)}
     small = plain.shape.numel() <= 2 * errors[0].numel() and 4 * plain.batch * plain.shape.numel() <= CHUNK
     if small and plain.form in ("groups", "offsets"):

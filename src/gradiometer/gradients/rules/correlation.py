@@ -1,4 +1,4 @@
-"""The gradient of a convolution weight: a correlation of input and error, read in the cheapest of four exact forms.
+"""The gradient of a convolution weight: a correlation of input and error, read in the cheapest of five exact forms.
 
 For one sample with C input channels, O output channels, P output positions and K kernel offsets:
 
@@ -14,6 +14,7 @@ For one sample with C input channels, O output channels, P output positions and 
   K P O C.
 * `kernel`: statistics of the explicit gradient, of which only a tile exists at a time, by kernels of our own (one for
   depthwise convolutions) where there is a compiler for them; see `gradiometer.gradients.kernels`.
+* `winograd`: the same for kernels of 3 x 3 that move by one pixel, tile by tile with a quarter of the products.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ _POSITIONS = 128
 _ROWS = 32
 #: Positions from which one sample keeps the native kernel of depthwise convolutions busy.
 _MANY = 196
+#: Forms that are kernels of our own.
+_KERNELS = ("kernel", "winograd")
 #: Bytes of inputs and errors, and of Gram matrices, that are worked on at once: a share of the outer cache.
 _CACHED, _GRAMS = 4 * 2**20, 8 * 2**20
 
@@ -74,8 +77,19 @@ class Correlation(Factor):
             prices["gram"] = costs.seconds("gram", task)
         if self._window is not None:
             apart = any(tensor.shape[2] > 1 and tensor.stride(2) > 1 for tensor in (self.inputs, self.errors))
-            prices["kernel"] = costs.seconds("kernel", replace(task, copied=apart))
+            for form in self._kernels():
+                prices[form] = costs.seconds(form, replace(task, copied=apart))
         return explicit, min(prices, key=lambda form: prices[form])
+
+    def _kernels(self) -> tuple[str, ...]:
+        """The forms that kernels of our own have."""
+        assert self._window is not None
+        return _KERNELS if kernels.in_tiles(*self._images(), self._window) else _KERNELS[:1]
+
+    @property
+    def by_kernel(self) -> bool:
+        """Whether a kernel of our own is the cheapest form; it gives statistics by output channel."""
+        return self.form in _KERNELS
 
     @property
     def _task(self) -> costs.Task:
@@ -98,7 +112,7 @@ class Correlation(Factor):
 
     def squared_norms(self) -> Tensor:
         """Squared norms (B,)."""
-        if self.form == "kernel":
+        if self.by_kernel:
             return self.rows().squares.sum(1)
         if self.form == "gram":
             return torch.cat([self._gram(*bounds) for bounds in self._gram_chunks()])
@@ -112,23 +126,32 @@ class Correlation(Factor):
 
     def absolute_sums(self) -> Tensor:
         """L1 norms (B,)."""
-        if self.form != "kernel":
+        if not self.by_kernel:
             return super().absolute_sums()
         magnitudes = self.rows(magnitudes=True).magnitudes
         assert magnitudes is not None
         return magnitudes.sum(1)
 
     def rows(self, *, magnitudes: bool = False, totals: bool = False, reference: Tensor | None = None) -> kernels.Rows:
-        """Statistics by output channel, for the form `kernel`; see `kernels.rows`."""
+        """Statistics by output channel, where there are kernels; see `kernels.rows`."""
         assert self._window is not None
         inputs, errors = self._images()
         reference = None if reference is None else self._as_image(reference)
-        return kernels.rows(inputs, errors, reference, self._window, magnitudes=magnitudes, totals=totals)
+        tiles = self._kernel == "winograd"
+        return kernels.rows(inputs, errors, reference, self._window, magnitudes=magnitudes, totals=totals, tiles=tiles)
 
     def products(self, reference: Tensor) -> Tensor:
-        """Inner products by output channel (B, O), for the form `kernel`."""
+        """Inner products by output channel (B, O), where there are kernels."""
         assert self._window is not None
-        return kernels.products(*self._images(), self._as_image(reference), self._window)
+        reference, tiles = self._as_image(reference), self._kernel == "winograd"
+        return kernels.products(*self._images(), reference, self._window, tiles=tiles)
+
+    @property
+    def _kernel(self) -> str:
+        """The kernel that is the form, or else the cheaper one."""
+        if self.by_kernel:
+            return self.form
+        return min((form for form in self._prices if form in _KERNELS), key=lambda form: self._prices[form])
 
     def _images(self) -> tuple[Tensor, Tensor]:
         """Inputs and errors (B, C, height, width)."""
@@ -153,7 +176,7 @@ class Correlation(Factor):
 
     def inner_products(self, reference: Tensor) -> Tensor:
         """Inner products (B,), by our own kernel or one more forward pass of the layer with the reference as weight."""
-        if self.form == "kernel":
+        if self.by_kernel:
             return self.products(reference).sum(1)
         batch, frames = self.inputs.shape[:2]
         convolve: Any = (
@@ -173,7 +196,7 @@ class Correlation(Factor):
 
     def alignments(self, reference: Tensor) -> tuple[Tensor, Tensor]:
         """Inner products and squared norms, from one pass of the kernel where both together are cheapest so."""
-        if self.form != "kernel" and not (self._window is not None and self._prices["kernel"] < self._apart()):
+        if not self.by_kernel and not (self._window is not None and self._prices[self._kernel] < self._apart()):
             return super().alignments(reference)
         found = self.rows(reference=reference)
         assert found.products is not None

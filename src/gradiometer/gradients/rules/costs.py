@@ -31,8 +31,21 @@ KERNEL_PRODUCT = 1 / 55e9
 ELEMENT = 5.0
 #: Inputs of a tile there that keep it busy; fewer take as long.
 FEW = 4
+#: Seconds for one multiplication and addition there in tiles of 4 x 4 positions, each of which is 36 points, ...
+TILE_PRODUCT = 1 / 37e9
+#: ... for a number of the images at one point, ...
+POINT = 1 / 3e9
+#: ... and for each element of the gradient.
+TILE_ELEMENT = 1 / 2.6e9
 #: How much slower products are in the kernel for depthwise convolutions, which loads a number for each of them.
 LOADED = 2.0
+
+#: Seconds for one multiplication and addition in the gradient of the images, native and in tiles, ...
+IMAGE_PRODUCT, IMAGE_TILE_PRODUCT = 1 / 55e9, 1 / 41e9
+#: ... for a number of images or errors in the native one, and at one point in tiles, ...
+IMAGE_MOVE, IMAGE_POINT = 1 / 6e9, 1 / 4e9
+#: ... and for a weight at one point.
+WEIGHT_POINT = 1 / 0.65e9
 
 
 @dataclass(frozen=True)
@@ -47,7 +60,8 @@ class Task:
         kernel: Kernel offsets.
         groups: Number of groups.
         copied: Whether the windows of kernel offsets have to be copied (they need not be for a stride of 1); for the
-            form `kernel`, whether images have to be copied, because channels are not the fastest dimension in memory.
+            forms `kernel` and `winograd`, whether images have to be copied, because channels are not the fastest
+            dimension in memory.
     """
 
     positions: int
@@ -64,7 +78,7 @@ def seconds(form: str, task: Task) -> float:
     """Estimated seconds for one sample.
 
     Args:
-        form: `kernel`, `offsets`, `groups` or `gram`.
+        form: `kernel`, `winograd`, `offsets`, `groups` or `gram`.
         task: The size of the convolution.
     """
     weights = task.inputs * task.outputs
@@ -75,6 +89,11 @@ def seconds(form: str, task: Task) -> float:
         vectors = -(-task.outputs // VECTOR) * VECTOR
         products = task.kernel * max(task.inputs, FEW) * vectors * (task.positions + ELEMENT)
         return task.groups * (products * KERNEL_PRODUCT + moved * MOVE)
+    if form == "winograd":
+        points = 36 * -(-task.positions // 16)
+        moved = task.copied * (task.pixels * task.inputs + task.positions * task.outputs)
+        tiles = points * (weights * TILE_PRODUCT + (task.inputs + task.outputs) * POINT)
+        return tiles + task.kernel * weights * TILE_ELEMENT + moved * MOVE
     products = task.kernel * task.positions * weights
     if form == "gram":
         gram = task.pixels**2 * task.inputs + task.positions**2 * task.outputs
@@ -87,6 +106,21 @@ def seconds(form: str, task: Task) -> float:
     moved = task.pixels * task.inputs + task.positions * task.outputs
     slow = _padding(task.inputs, task.outputs) * (WIDE if max(task.inputs, task.outputs) > 2 * VECTOR else 1)
     return task.groups * (products * PRODUCT * slow + moved * MOVE + weights * task.kernel * SPILL)
+
+
+@functools.lru_cache(maxsize=4096)
+def tiled_gradient(batch: int, channels: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether the gradient of the images of a convolution of 3 x 3 elements is found faster in tiles than natively.
+
+    Args:
+        batch: Number of images.
+        channels: Channels on both sides.
+        size: Height and width of the images.
+    """
+    weights, numbers, (height, width) = math.prod(channels), sum(channels), size
+    native = batch * height * width * (9 * weights * IMAGE_PRODUCT + numbers * IMAGE_MOVE)
+    tiles = batch * -(-height // 4) * -(-width // 4)
+    return 36 * (tiles * (weights * IMAGE_TILE_PRODUCT + numbers * IMAGE_POINT) + weights * WEIGHT_POINT) < native
 
 
 def _padding(inputs: int, outputs: int) -> float:
