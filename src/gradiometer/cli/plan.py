@@ -22,6 +22,8 @@ _PATHS = {
     "gram": "inner products of inputs and of errors, position by position",
     "offsets": "one matrix product for each offset of the kernel",
     "groups": "one grouped convolution for the whole batch",
+    "kernel": "a kernel in C that keeps a tile of each sample's gradient in registers",
+    "winograd": "the same with a quarter of the products, by Winograd's minimal filtering",
     "pixels": "a convolution with the stride equal to the kernel, as a linear layer",
     "sum": "a sum over positions",
     "rows": "rows of the table that were looked up",

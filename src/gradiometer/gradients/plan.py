@@ -40,8 +40,8 @@ class Line:
     Attributes:
         parameter: Its name.
         shape: Its shape.
-        path: The form: `outer`, `gram`, `offsets`, `groups`, `kernel`, `sum`, `rows`, `vmap`, `explicit`, `loop`,
-            `unused`.
+        path: The form: `outer`, `gram`, `offsets`, `groups`, `kernel`, `winograd`, `sum`, `rows`, `vmap`, `explicit`,
+            `loop`, `unused`.
         uses: How often the parameter is used in a forward pass.
     """
 
