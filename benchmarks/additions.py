@@ -1,4 +1,4 @@
-"""Measure what each of many readings of gradients would add to Guard as a sixth member, beside a forward-only control.
+"""Measure what each of many readings of gradients would add to Guard as one more member, beside a forward-only control.
 
     python benchmarks/additions.py --data-root FOLDER --work WORK --output results
 
@@ -28,7 +28,7 @@ from gradiometer.detectors.members import Views
 
 HALVES = (kinds.DESIGN, kinds.CONFIRM)
 NORMS = "norms of gradients in the member `norms`"
-"""What `Guard(gradients=True)` does: no sixth member, but more columns for the fifth."""
+"""What `Guard(gradients=True)` does: no more members, but more columns for the last."""
 
 GUARD = "Guard"
 BEST = "Guard with the change under random signs"
@@ -138,9 +138,14 @@ def _areas(scores: Scores, options: argparse.Namespace) -> figures.Areas:
 
 
 def _views(arrays: Mapping[str, np.ndarray], gradients: bool) -> Views:
-    layers = sorted((name for name in arrays if name.startswith("layer ")), key=lambda name: int(name.split()[1]))
+    layers, active = (_numbered(arrays, kind) for kind in ("layer ", "share "))
     norms = [arrays["activations"], *([arrays["norms"]] if gradients else [])]
-    return Views(arrays["logits"], tuple(arrays[name] for name in layers), np.concatenate(norms, axis=1))
+    return Views(arrays["logits"], layers, np.concatenate(norms, axis=1), active)
+
+
+def _numbered(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[np.ndarray, ...]:
+    names = (name for name in arrays if name.startswith(kind))
+    return tuple(arrays[name] for name in sorted(names, key=lambda name: int(name.removeprefix(kind))))
 
 
 def _say(text: str) -> None:

@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    rows = []
+    rows, images = [], []
     for batch in options.batch:
         for layer in [layer for layer in LAYERS if options.only in str(layer) or options.only in layer.network]:
             print(f"{layer}, batch {batch}", file=sys.stderr, flush=True)
             rows.append(_row(layer, batch, options))
+            images += _image_rows(layer, batch, options)
     document: dict[str, Any] = {
-        "schema": 1,
+        "schema": 2,
         "environment": environment({"torch", "gradiometer"}),
         "settings": {"repeats": options.repeats, "seed": options.seed, "patience": options.patience},
         "constants": fitting.constants(),
         "rows": rows,
-        "fit": _fit(rows) if options.fit else None,
+        "images": images,
+        "fit": _fit(rows, images) if options.fit else None,
     }
     if options.output is not None:
         markdown.write(options.output, "forms", document, render(document))
@@ -86,6 +89,32 @@ def _row(layer: Layer, batch: int, options: argparse.Namespace) -> dict[str, Any
     }
 
 
+def _image_rows(layer: Layer, batch: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure both forms of the gradient of a layer's images; nothing where there is one alone."""
+    inputs, errors = layer.draw(batch, options.seed)
+    calls = layer.image_gradients(inputs, errors)
+    if not calls:
+        return []
+    found = {form: call().double() for form, call in calls.items()}  # also the warm-up
+    difference = (found["winograd"] - found["native"]).norm() / found["native"].norm()
+    taken = timing.interleaved(calls, dict.fromkeys(calls, options.repeats), options.seed)
+    medians = {form: timing.quartiles(times)[1] for form, times in taken.items()}
+    size = (batch, (layer.inputs, layer.outputs), (layer.size, layer.size))
+    chosen = "winograd" if costs.tiled_gradient(*size) else "native"
+    return [
+        {
+            "layer": str(layer),
+            "batch": batch,
+            "seconds": taken,
+            "medians": medians,
+            "chosen": chosen,
+            "size": size,
+            "difference": difference.item(),
+            "regret": medians[chosen] / min(medians.values()),
+        }
+    ]
+
+
 def _judged(medians: Mapping[str, float], chosen: str) -> dict[str, Any]:
     """The best form, and what the chosen one costs in relation to it and to the ordinary weight gradient."""
     best = min((form for form in medians if form != ORDINARY), key=lambda form: medians[form])
@@ -97,13 +126,18 @@ def _judged(medians: Mapping[str, float], chosen: str) -> dict[str, Any]:
     }
 
 
-def _fit(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _fit(rows: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Fit the constants to the rows for which the cost model decides, and say what the new ones would choose."""
     readings = [
-        fitting.Reading(form, costs.Task(**task), row["medians"][form] / row["batch"])
+        fitting.Reading(partial(costs.seconds, form, costs.Task(**task)), row["medians"][form] / row["batch"])
         for row in rows
         for form, task in row["tasks"].items()
         if form in row["medians"]
+    ]
+    readings += [
+        fitting.Reading(partial(costs.image_seconds, form, *row["size"]), seconds)
+        for row in images
+        for form, seconds in row["medians"].items()
     ]
     found = fitting.fit(readings)
     with fitting.using(found.after):
@@ -131,6 +165,8 @@ def render(document: Mapping[str, Any]) -> str:
     headings = ["layer", "batch", *forms, "best", "regret", "× ordinary", "predicted"]
     parts.append(markdown.table(headings, [_cells(row, forms) for row in document["rows"]]))
     parts.append(_summary([row["regret"] for row in document["rows"]], "The constants as they are"))
+    if document.get("images"):
+        parts += _images(document["images"])
     if document["fit"] is not None:
         parts.append(_fitted(document["fit"]))
     return "\n\n".join(parts) + "\n"
@@ -150,6 +186,31 @@ def _cells(row: Mapping[str, Any], forms: Sequence[str]) -> list[str]:
         f"{row['regret']:.2f}",
         f"{row['to_ordinary']:.2f}",
         "–" if predicted is None else markdown.number(1e3 * predicted),
+    ]
+
+
+def _images(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The gradients of images: a heading, a table, and how well the model chooses."""
+    cells = []
+    for row in rows:
+        times = {form: markdown.number(1e3 * seconds) for form, seconds in row["medians"].items()}
+        times[row["chosen"]] = f"**{times[row['chosen']]}**"
+        ratio = row["medians"]["winograd"] / row["medians"]["native"]
+        cells.append(
+            [
+                row["layer"],
+                str(row["batch"]),
+                *times.values(),
+                f"{ratio:.2f}",
+                f"{row['regret']:.2f}",
+                f"{row['difference']:.0e}",
+            ]
+        )
+    headings = ["layer", "batch", "native", "winograd", "winograd / native", "regret", "difference"]
+    return [
+        "## Gradients of the images",
+        markdown.table(headings, cells),
+        _summary([row["regret"] for row in rows], "The constants as they are"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Candidates for a sixth member of Guard, each beside the same density on what the forward pass shows."""
+"""Candidates for one more member of Guard, each beside the same density on what the forward pass shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AUROC of Guard with a sixth member and without, and the paired differences, kind by kind and on average."""
+"""AUROC of Guard with one more member and without, and the paired differences, kind by kind and on average."""
 
 from __future__ import annotations
 

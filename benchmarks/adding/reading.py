@@ -34,7 +34,7 @@ STEP = 2 / 255
 """Size of a step of the input."""
 
 SHAKES = 4
-"""Draws of random signs beside that step; with them a sixth member takes about as long as with the step."""
+"""Draws of random signs beside that step; with them one more member takes about as long as with the step."""
 
 DRAWS = 4
 """Networks with noise on their weights."""
@@ -48,7 +48,7 @@ BANDS = 6
 _STAGES = 2
 """Top-level modules, from the end, whose Gram matrices are read: a backward pass for each class reaches no further."""
 
-_SCHEMA = 1
+_SCHEMA = 2
 _BATCH = 50
 _PORTION = 250
 
@@ -146,11 +146,13 @@ class Readings:
 
 
 def _forward(readings: Readings, batch: Tensor, _: Here) -> dict[str, Tensor]:
-    """What Guard reads with gradients: logits, pooled layers, norms of activations and gradients."""
-    found = readings.norms.squared_norms(batch, activations=True, means=readings.spread(batch))
+    """What Guard reads with gradients: logits, pooled layers, active channels, norms of activations and gradients."""
+    layers = readings.spread(batch)
+    found = readings.norms.squared_norms(batch, activations=True, means=layers, shares=layers)
     assert found.activations is not None
-    pooled = {f"layer {place}": found.means[layer] for place, layer in enumerate(readings.layers)}
-    return {"logits": found.outputs, "norms": found.values, "activations": found.activations, **pooled}
+    pooled = {f"layer {place}": found.means[layer] for place, layer in enumerate(layers)}
+    active = {f"share {place}": found.shares[layer] for place, layer in enumerate(layers) if layer in found.shares}
+    return {"logits": found.outputs, "norms": found.values, "activations": found.activations, **pooled, **active}
 
 
 def _grams(readings: Readings, batch: Tensor, _: Here) -> dict[str, Tensor]:

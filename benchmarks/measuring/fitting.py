@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -18,13 +18,11 @@ class Reading:
     """The measured time of one form of one layer.
 
     Attributes:
-        form: The form.
-        task: What the cost model is asked.
-        seconds: Measured seconds for one sample.
+        predict: Seconds by the cost model, for what was measured.
+        seconds: Measured seconds.
     """
 
-    form: str
-    task: costs.Task
+    predict: Callable[[], float]
     seconds: float
 
 
@@ -57,17 +55,23 @@ def using(values: Mapping[str, float]) -> Iterator[None]:
     """Let the cost model have other constants for a while."""
     before = constants()
     try:
-        for name, value in values.items():
-            setattr(costs, name, value)
+        _set(values)
         yield
     finally:
-        for name, value in before.items():
-            setattr(costs, name, value)
+        _set(before)
+
+
+def _set(values: Mapping[str, float]) -> None:
+    """Give the cost model constants, and let it forget what it found with others."""
+    for name, value in values.items():
+        setattr(costs, name, value)
+    costs.seconds.cache_clear()
+    costs.tiled_gradient.cache_clear()
 
 
 def predicted(readings: Sequence[Reading]) -> list[float]:
-    """Seconds for one sample by the cost model as it stands."""
-    return [costs.seconds(reading.form, reading.task) for reading in readings]
+    """Seconds by the cost model as it stands."""
+    return [reading.predict() for reading in readings]
 
 
 def fit(readings: Sequence[Reading]) -> Fit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,6 +61,21 @@ class Layer:
         errors = torch.randn(batch, self.outputs, reach, reach, generator=generator)
         fastest = torch.channels_last
         return inputs.contiguous(memory_format=fastest), errors.contiguous(memory_format=fastest)
+
+    def image_gradients(self, inputs: Tensor, errors: Tensor) -> dict[str, Callable[[], Tensor]]:
+        """The gradient of the images by form; none where there is only the native one."""
+        weight = torch.randn(self.outputs, self.inputs // self.groups, self.kernel, self.kernel)
+        padding = (self.padding,) * 2
+        if (self.kernel, self.stride, self.groups) != (3, 1, 1):
+            return {}
+        if kernels.image_gradient(inputs, errors, weight, padding) is None:
+            return {}
+        native = functools.partial(
+            torch.ops.aten.convolution_backward,
+            errors, inputs, weight, None, (1, 1), padding, (1, 1), False, (0, 0), 1, (True, False, False),
+        )  # fmt: skip
+        ours = functools.partial(kernels.image_gradient, inputs, errors, weight, padding)
+        return {"native": lambda: native()[0], "winograd": ours}
 
     def geometry(self) -> Geometry:
         """How the kernel moves, as the rule for convolutions takes it."""

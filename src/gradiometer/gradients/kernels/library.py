@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 
@@ -33,7 +34,7 @@ _HEADERS = ("vectors.h", "correlation.h", "winograd.h")
 #: Options for the instructions that this processor has, in the order in which they are tried.
 _TARGETS = (("-march=native",), ("-mcpu=native",), ())
 _COMPILE = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-fPIC", "-fopenmp", "-c")
-#: A compilation takes about a second; one that takes this long has failed.
+#: A compilation takes some seconds; one that takes this long has failed.
 _PATIENCE = 120.0
 
 
@@ -194,13 +195,12 @@ def _compile(sources: Mapping[str, bytes], compiler: list[str], real: str, path:
         for target in _TARGETS:
             # Linked without -fopenmp, which would bring a second set of threads along.
             steps = (
-                *(
-                    [*compiler, *_COMPILE, *target, f"-DREAL={real}", text, "-o", compiled]
-                    for text, compiled in zip(texts, objects, strict=True)
-                ),
-                [*compiler, "-shared", *objects, "-o", str(linked)],
+                [*compiler, *_COMPILE, *target, f"-DREAL={real}", text, "-o", compiled]
+                for text, compiled in zip(texts, objects, strict=True)
             )
-            said = next(filter(None, map(_run, steps)), "")
+            with ThreadPoolExecutor() as pool:
+                said = next(filter(None, pool.map(_run, steps)), "")
+            said = said or _run([*compiler, "-shared", *objects, "-o", str(linked)])
             if not said:
                 linked.replace(path)
                 return

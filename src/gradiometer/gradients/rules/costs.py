@@ -117,10 +117,23 @@ def tiled_gradient(batch: int, channels: tuple[int, int], size: tuple[int, int])
         channels: Channels on both sides.
         size: Height and width of the images.
     """
+    return image_seconds("winograd", batch, channels, size) < image_seconds("native", batch, channels, size)
+
+
+def image_seconds(form: str, batch: int, channels: tuple[int, int], size: tuple[int, int]) -> float:
+    """Estimated seconds for the gradient of the images of a convolution of 3 x 3 elements that moves by one pixel.
+
+    Args:
+        form: `native` or `winograd`.
+        batch: Number of images.
+        channels: Channels on both sides.
+        size: Height and width of the images.
+    """
     weights, numbers, (height, width) = math.prod(channels), sum(channels), size
-    native = batch * height * width * (9 * weights * IMAGE_PRODUCT + numbers * IMAGE_MOVE)
+    if form == "native":
+        return batch * height * width * (9 * weights * IMAGE_PRODUCT + numbers * IMAGE_MOVE)
     tiles = batch * -(-height // 4) * -(-width // 4)
-    return 36 * (tiles * (weights * IMAGE_TILE_PRODUCT + numbers * IMAGE_POINT) + weights * WEIGHT_POINT) < native
+    return 36 * (tiles * (weights * IMAGE_TILE_PRODUCT + numbers * IMAGE_POINT) + weights * WEIGHT_POINT)
 
 
 def _padding(inputs: int, outputs: int) -> float:
