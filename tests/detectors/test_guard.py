@@ -142,26 +142,26 @@ def test_without_a_step_there_is_one_pass_and_the_guard_of_files_from_before_it(
     passes = []
     handle = model.register_forward_hook(lambda *_: passes.append(1))
     images = digits.test[0][:40]
-    five, six = (Guard(model, step=step).fit(digits.fit) for step in (0, STEP))
-    seven = Guard(model, members="seven").fit(digits.fit)
+    seven, stepped = (Guard(model, step=step).fit(digits.fit) for step in (0, STEP))
+    five = Guard(model, members="five").fit(digits.fit)
     counts = []
-    for detector in (five, six):
+    for detector in (seven, stepped):
         passes.clear()
         detector.predict(images)
         counts.append(len(passes))
     handle.remove()
     assert counts[1] == 2 * counts[0]
-    assert not torch.equal(five.predict(images), six.predict(images))
-    assert torch.equal(Guard(model).fit(digits.fit).predict(images), five.predict(images))
+    assert not torch.equal(seven.predict(images), stepped.predict(images))
+    assert torch.equal(Guard(model).fit(digits.fit).predict(images), seven.predict(images))
 
     header, arrays = five.contents()
     del header["parameters"]["step"], header["parameters"]["members"]  # as version 0.1 wrote it
     storage.write(tmp_path / "old.safetensors", header, arrays)
     old = Guard.load(tmp_path / "old.safetensors", model)
-    assert old.step == 0
+    assert (old.step, old.members) == (0, "five")
     assert torch.equal(old.predict(images), five.predict(images))
     assert old.explain(images[:1]).opinions.names == ("features", "logits", "energy", "layers", "norms")
-    for detector in (five, six, seven):
+    for detector in (five, stepped, seven):
         detector.save(tmp_path / "new.safetensors")
         again = Guard.load(tmp_path / "new.safetensors", model)
         assert (again.step, again.members) == (detector.step, detector.members)
@@ -205,7 +205,7 @@ def test_tokens_have_no_step_and_no_member_for_it(tmp_path):
     tokens = torch.randint(30, (160, 4), generator=torch.Generator().manual_seed(0))
     detector = Guard(model, step=STEP).fit(tokens[:120])
     verdict = detector.calibrate(tokens[120:]).judge(tokens[:5])
-    assert verdict.opinions.names == ("features", "logits", "energy", "layers", "norms")
+    assert verdict.opinions.names == ("features", "logits", "energy", "confidence", "layers", "norms")
     detector.save(tmp_path / "tokens.safetensors")
     assert torch.equal(
         Guard.load(tmp_path / "tokens.safetensors", model).predict(tokens[:5]), torch.from_numpy(verdict.scores)
@@ -221,18 +221,19 @@ def test_the_twin_reads_no_gradients_and_is_otherwise_the_same(model, digits):
     assert twin == (
         "logits",
         *(f"inputs of {layer}" for layer in ("3", "8", "10")),
+        "active channels into 3",
         *(f"activation into {layer}" for layer in ("0", "3", "8", "10")),
     )
     stepped = Guard(model, step=STEP).fit(digits.fit).explain(digits.test[0][:2]).names
-    assert stepped == (*twin[:4], "changes under a step", *twin[4:])
-    seven = Guard(model, step=STEP, members="seven").fit(digits.fit).explain(digits.test[0][:2]).names
-    assert seven == (*twin[:4], "active channels into 3", "changes under a step", *twin[4:])
+    assert stepped == (*twin[:5], "changes under a step", *twin[5:])
+    five = Guard(model, step=STEP, members="five").fit(digits.fit).explain(digits.test[0][:2]).names
+    assert five == (*twin[:4], "changes under a step", *twin[5:])
 
 
 def test_an_objective_of_several_labels_has_a_column_for_each(model, digits):
     detector = Guard(model, True, ContrastClasses([0, 3])).fit((digits.fit[0][:90], digits.fit[1][:90]))
     profile = detector.explain(digits.test[0][:3])
-    assert profile.z.shape == (3, len(profile.names)) == (3, 1 + 3 + 4 + 2 * 12)
+    assert profile.z.shape == (3, len(profile.names)) == (3, 1 + 3 + 1 + 4 + 2 * 12)
     assert profile.names[-1] == "gradient of 10.bias for contrast 1"
 
 
@@ -348,10 +349,10 @@ def test_any_network_will_do(name, gradients):
     assert torch.isfinite(detector.predict(images[:5])).all()
     assert not detector.judge(1 - 9 * images[:5]).trustworthy.all()
     assert "inputs of" in detector.explain(images[:1]).names[1]
-    seven = Guard(network, gradients, layers=4, members="seven").fit(images[:70])
-    assert torch.isfinite(seven.predict(images[:5])).all()
     positions = name in ("transformer", "fully convolutional", "resnet")
-    assert ("activity" in seven.explain(images[:1]).opinions.names) == positions
+    assert ("activity" in detector.explain(images[:1]).opinions.names) == positions
+    five = Guard(network, gradients, layers=4, members="five").fit(images[:70])
+    assert torch.isfinite(five.predict(images[:5])).all()
 
 
 def test_tails_go_on_where_ranks_end():

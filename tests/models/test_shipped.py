@@ -64,6 +64,10 @@ def test_without_the_folder_there_is_no_name(tmp_path: Path, monkeypatch: pytest
         models.load("resnet20-cifar10")
 
 
+ACCURACY = {"resnet20-cifar10": 0.91, "densenet-bc-40-12-cifar10": 0.87}
+"""What the shipped models have at least; the records say what they have."""
+
+
 @pytest.mark.parametrize("name", models.names())
 def test_what_really_comes_with_the_package(name: str) -> None:
     record, header = models.record(name), models.header(name)
@@ -72,7 +76,7 @@ def test_what_really_comes_with_the_package(name: str) -> None:
     model = models.load(name)
     assert record["stored"]["weights"] == models.weights_hash(model)
     assert record["architecture"] == header.architecture
-    assert record["test_accuracy"] >= 0.91
+    assert record["test_accuracy"] >= ACCURACY[name]
     assert model(torch.rand(2, header.channels, header.size, header.size)).shape == (2, header.classes)
 
 
@@ -83,5 +87,6 @@ def test_accuracy_on_real_images_is_that_of_the_record(name: str, data_root: Pat
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         right = float((models.load(name)(x).argmax(1).numpy() == labels).mean())
+    accuracy = models.record(name)["test_accuracy"]
     # Four standard errors of a share of 1,000 images.
-    assert abs(right - models.record(name)["test_accuracy"]) < 4 * (0.91 * 0.09 / 1000) ** 0.5
+    assert abs(right - accuracy) < 4 * (accuracy * (1 - accuracy) / 1000) ** 0.5

@@ -28,7 +28,7 @@ DETECTORS = (
     "Purview",
     "Control",
     "Guard",
-    "Guard of seven",
+    "Guard of five",
     "Guard with a step",
     "Guard with gradients",
 )

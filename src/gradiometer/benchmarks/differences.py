@@ -25,9 +25,8 @@ BALANCED = "mean of families"
 
 CONTROLLED: tuple[tuple[str, str], ...] = (
     ("Guard with gradients (known-only)", "Guard (known-only)"),
-    ("Guard of seven (known-only)", "Guard (known-only)"),
+    ("Guard (known-only)", "Guard of five (known-only)"),
     ("Guard with a step (known-only)", "Guard (known-only)"),
-    ("Guard of seven with a step (known-only)", "Guard of seven (known-only)"),
     ("Purview (known-only)", "Control (known-only)"),
     ("Purview (matched)", "Control (matched)"),
     ("Purview (matched)", "Control (features) (matched)"),
@@ -40,7 +39,7 @@ CONTROLLED: tuple[tuple[str, str], ...] = (
 JUDGE = "Guard (known-only)"
 """The column of the detector that is shown where one has to be, and that is compared with all others."""
 
-_COMPARED = (JUDGE, "Guard of seven (known-only)")
+_COMPARED = (JUDGE, "Guard of five (known-only)")
 _RIVALS = "known-only"
 
 

@@ -73,7 +73,7 @@ class Options(Reading):
         0.0,
         group=_GUARD,
     )
-    members: Literal["five", "seven"] = option("how many members guard asks", "five", group=_GUARD)
+    members: Literal["five", "seven"] = option("how many members guard asks", "seven", group=_GUARD)
     neighbours: int = option("k of the density of known images", 10, group=_BOTH)
     seed: int = option("of the division of known images, or of the decision network", 0, group=_BOTH)
     memory: str | None = option("working memory of the gradients, such as 512MiB", None, group=_BOTH)

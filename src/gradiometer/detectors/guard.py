@@ -53,11 +53,12 @@ _ACTIVE = "active channels into"
 
 @register
 class Guard(Detector):
-    """Known-only detector that asks five members, from one forward pass, and one backward pass if wanted.
+    """Known-only detector that asks seven members, from one forward pass, and one backward pass if wanted.
 
-    The members look at the penultimate features, at the logits (how usual they are, and their energy), at the pooled
-    inputs of several layers, and at the norms of activations (and gradients). With a step, a sixth looks at what a
-    small move of the input in a random direction changes. Each gives a p-value among held-out known images, and the
+    The members look at the penultimate features, at the logits (how usual they are, their energy, and the largest
+    softmax probability), at the inputs of several layers (their means, and which channels are above zero), and at the
+    norms of activations (and gradients). With a step, an eighth looks at what a small move of the input in a random
+    direction changes. Each gives a p-value among held-out known images, and the
     score is the sum of their -log p (see `Fusion`); `judge` and `explain` say which members found an input strange. The
     confidence of a verdict, the largest softmax probability, stays the better guide to wrong predictions on known
     images.
@@ -82,10 +83,10 @@ class Guard(Detector):
             input), for the member `stability`. In units of the inputs: `STEP` is two grey levels of images in [0, 1];
             images that are normalised outside of the model need it divided by the deviation. 0 leaves the member and
             its forward pass out; so do inputs of integers alone, such as tokens.
-        members: `"five"`, or `"seven"` for two more from the same pass: `activity`, which looks at which channels of
-            these layers are above zero, and at how many positions (pixels, tokens), and `confidence`, the largest
-            softmax probability; `layers` does not divide by norms then. Networks whose layers have no positions leave
-            `activity` out. On ResNets seven were found to be better than five (docs/science.md has the figures).
+        members: `"seven"`, or `"five"` to do without `activity` (which channels of these layers are above zero, and at
+            how many positions, such as pixels or tokens) and `confidence` (the largest softmax probability); `layers`
+            divides the means of a layer by their norm then. Networks whose layers have no positions leave `activity`
+            out. Seven were found to be better than five (docs/science.md has the figures).
         memory: Working memory that the gradients may take, such as `"512MiB"`; None for no limit of ours.
         batch_size: Samples that go through the model at once.
 
@@ -100,7 +101,7 @@ class Guard(Detector):
         >>> detector = Guard(model).fit(known).calibrate(held_out, false_alarm_rate=0.1)
         >>> verdict = detector.judge(torch.full((1, 4), 50.0))
         >>> verdict.trustworthy.tolist(), verdict.opinions.names
-        ([False], ('features', 'logits', 'energy', 'layers', 'norms'))
+        ([False], ('features', 'logits', 'energy', 'confidence', 'layers', 'norms'))
     """
 
     info: ClassVar[DetectorInfo] = DetectorInfo(tasks={Task.CLASSIFICATION})
@@ -117,7 +118,7 @@ class Guard(Detector):
         output: Output = None,
         *,
         step: float = 0.0,
-        members: Members = "five",
+        members: Members = "seven",
         memory: str | int | None = None,
         batch_size: int = 128,
     ) -> None:
@@ -215,6 +216,8 @@ class Guard(Detector):
         self._widths = tuple(int(width) for width in state["widths"])
         self._shakes = f"{ChangeDistance.name}.tail" in state
         self._active = len(state.get(f"{ActivityDistance.name}.mean", ()))
+        if f"{Confidence.name}.tail" not in state:  # as in files from before there was a choice
+            self.members = "five"
         self._fusion = Fusion(self._asked(), self.seed)
         self._fusion.restore(state)
 
@@ -240,7 +243,7 @@ class Guard(Detector):
         return self._fusion
 
 
-def guard_members(neighbours: int, members: Members = "five", *, stability: bool = False) -> tuple[Member, ...]:
+def guard_members(neighbours: int, members: Members = "seven", *, stability: bool = False) -> tuple[Member, ...]:
     """The members of Guard.
 
     Args:

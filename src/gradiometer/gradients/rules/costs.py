@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 #: Seconds for one multiplication and addition in the products of the Gram form, and in the native kernel.
-PRODUCT = 1 / 60e9
+PRODUCT = 1 / 50e9
 #: The same in the products of one kernel offset, whose factors are strided.
 OFFSET_PRODUCT = 1 / 45e9
 #: Seconds to move one float in an elementwise pass over activations.
@@ -45,7 +45,7 @@ IMAGE_PRODUCT, IMAGE_TILE_PRODUCT = 1 / 55e9, 1 / 41e9
 #: ... for a number of images or errors in the native one, and at one point in tiles, ...
 IMAGE_MOVE, IMAGE_POINT = 1 / 6e9, 1 / 4e9
 #: ... and for a weight at one point.
-WEIGHT_POINT = 1 / 0.65e9
+WEIGHT_POINT = 1 / 0.75e9
 
 
 @dataclass(frozen=True)
