@@ -10,7 +10,7 @@ from statistics import median
 
 from scipy.optimize import least_squares
 
-from gradiometer.gradients.rules import costs
+from gradiometer.gradients.rules import correlation, costs
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def _set(values: Mapping[str, float]) -> None:
     """Give the cost model constants, and let it forget what it found with others."""
     for name, value in values.items():
         setattr(costs, name, value)
-    costs.seconds.cache_clear()
-    costs.tiled_gradient.cache_clear()
+    for remembered in (costs.seconds, costs.tiled_gradient, correlation.chosen):
+        remembered.cache_clear()
 
 
 def predicted(readings: Sequence[Reading]) -> list[float]:

@@ -19,9 +19,10 @@ For one sample with C input channels, O output channels, P output positions and 
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -44,6 +45,70 @@ _KERNELS = ("kernel", "winograd")
 _CACHED, _GRAMS = 4 * 2**20, 8 * 2**20
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What the sizes of a convolution decide.
+
+    Attributes:
+        lines: Where positions lie in the flattened input, or None; see `Geometry.lines`.
+        patches: Whether windows are copied: those that move by more than one pixel, and those of few channels, to make
+            products larger.
+        task: What the cost model is asked.
+        prices: Seconds for one sample, by form of the squared norm.
+        explicit: The cheapest form for explicit gradients.
+        form: The cheapest form for the squared norm.
+    """
+
+    lines: Lines | None
+    patches: bool
+    task: costs.Task
+    prices: Mapping[str, float]
+    explicit: str
+    form: str
+
+
+@functools.lru_cache(maxsize=4096)
+def chosen(
+    geometry: Geometry,
+    inputs: tuple[int, ...],
+    errors: tuple[int, ...],
+    there: tuple[str, ...],
+    seconds: Callable[[str, costs.Task], float],
+    *,
+    apart: bool,
+) -> Chosen:
+    """Choose the forms of a convolution.
+
+    Args:
+        geometry: How the kernel moves.
+        inputs: Frames of a sample, and channels of the input.
+        errors: Channels and positions of the output.
+        there: Forms that are kernels of our own.
+        seconds: The cost model.
+        apart: Whether channels are not the fastest dimension in memory.
+    """
+    (frames, channels), (outputs, *positions) = inputs, errors
+    lines = geometry.lines(tuple(positions)) if frames == 1 else None
+    each = channels // geometry.groups
+    patches = lines is None or each * lines.run < _ROWS
+    task = costs.Task(
+        positions=math.prod(positions) * frames,
+        pixels=math.prod(geometry.reach(tuple(positions))),
+        inputs=each,
+        outputs=outputs // geometry.groups,
+        kernel=math.prod(geometry.kernel),
+        groups=geometry.groups,
+        copied=patches,
+    )
+    explicit = min(("offsets", "groups"), key=lambda form: seconds(form, task))
+    prices = {explicit: seconds(explicit, task)}
+    if frames == 1:
+        prices["gram"] = seconds("gram", task)
+    for form in there:
+        prices[form] = seconds(form, replace(task, copied=apart))
+    return Chosen(lines, patches, task, prices, explicit, min(prices, key=lambda form: prices[form]))
+
+
 class Correlation(Factor):
     """Gradient of a convolution weight (O, C / groups, *kernel).
 
@@ -58,50 +123,27 @@ class Correlation(Factor):
         self._outputs = tuple(errors.shape[3:])
         self._positions = math.prod(self._outputs)
         self._channels = inputs.shape[2] // geometry.groups, errors.shape[2] // geometry.groups
-        self._lines = geometry.lines(self._outputs) if inputs.shape[1] == 1 else None
-        #: Windows that move by more than one pixel are copied, and those of few channels, to make products larger.
-        self._patches = self._lines is None or self._channels[0] * self._lines.run < _ROWS
         self._depthwise = self._channels[0] == 1 < geometry.groups and self._positions >= _MANY
         self._window = geometry.on_images() if inputs.shape[1] == 1 and kernels.fits(self.inputs, self.errors) else None
         shape = torch.Size((errors.shape[2], self._channels[0], *geometry.kernel))
         super().__init__(len(inputs), shape)
-        self._prices: dict[str, float] = {}
-        self.explicit_form, self.form = self._choose()
-
-    def _choose(self) -> tuple[str, str]:
-        """The cheapest form for explicit gradients, and for the squared norm."""
-        frames, task = self.inputs.shape[1], self._task
-        explicit = min(("offsets", "groups"), key=lambda form: costs.seconds(form, task))
-        self._prices = prices = {explicit: costs.seconds(explicit, task)}
-        if frames == 1:
-            prices["gram"] = costs.seconds("gram", task)
-        if self._window is not None:
-            apart = any(tensor.shape[2] > 1 and tensor.stride(2) > 1 for tensor in (self.inputs, self.errors))
-            for form in self._kernels():
-                prices[form] = costs.seconds(form, replace(task, copied=apart))
-        return explicit, min(prices, key=lambda form: prices[form])
+        apart = any(tensor.shape[2] > 1 and tensor.stride(2) > 1 for tensor in (self.inputs, self.errors))
+        self._chosen = chosen(
+            geometry, tuple(inputs.shape[1:3]), tuple(errors.shape[2:]), self._kernels(), costs.seconds, apart=apart
+        )
+        self._lines, self._patches = self._chosen.lines, self._chosen.patches
+        self.explicit_form, self.form = self._chosen.explicit, self._chosen.form
 
     def _kernels(self) -> tuple[str, ...]:
         """The forms that kernels of our own have."""
-        assert self._window is not None
+        if self._window is None:
+            return ()
         return _KERNELS if kernels.in_tiles(*self._images(), self._window) else _KERNELS[:1]
 
     @property
     def by_kernel(self) -> bool:
         """Whether a kernel of our own is the cheapest form; it gives statistics by output channel."""
         return self.form in _KERNELS
-
-    @property
-    def _task(self) -> costs.Task:
-        return costs.Task(
-            positions=self._positions * self.inputs.shape[1],
-            pixels=math.prod(self.geometry.reach(self._outputs)),
-            inputs=self._channels[0],
-            outputs=self._channels[1],
-            kernel=math.prod(self.geometry.kernel),
-            groups=self.geometry.groups,
-            copied=self._patches,
-        )
 
     def gradients(self, start: int, stop: int) -> Tensor:
         """Explicit gradients (stop - start, O, C / groups, *kernel)."""
@@ -151,7 +193,9 @@ class Correlation(Factor):
         """The kernel that is the form, or else the cheaper one."""
         if self.by_kernel:
             return self.form
-        return min((form for form in self._prices if form in _KERNELS), key=lambda form: self._prices[form])
+        return min(
+            (form for form in self._chosen.prices if form in _KERNELS), key=lambda form: self._chosen.prices[form]
+        )
 
     def _images(self) -> tuple[Tensor, Tensor]:
         """Inputs and errors (B, C, height, width)."""
@@ -163,7 +207,7 @@ class Correlation(Factor):
 
     def sides(self, directions: int) -> Sides | None:
         """Both sides where that is cheaper: several directions cost as much as one with that many times the outputs."""
-        task = replace(self._task, outputs=directions * self._channels[1])
+        task = replace(self._chosen.task, outputs=directions * self._channels[1])
         if self.inputs.shape[1] > 1 or costs.seconds("gram", task) >= costs.seconds(self.explicit_form, task):
             return None
         groups, length = self.geometry.groups, self._positions if self._lines is None else self._lines.length
@@ -196,7 +240,7 @@ class Correlation(Factor):
 
     def alignments(self, reference: Tensor) -> tuple[Tensor, Tensor]:
         """Inner products and squared norms, from one pass of the kernel where both together are cheapest so."""
-        if not self.by_kernel and not (self._window is not None and self._prices[self._kernel] < self._apart()):
+        if not self.by_kernel and not (self._window is not None and self._chosen.prices[self._kernel] < self._apart()):
             return super().alignments(reference)
         found = self.rows(reference=reference)
         assert found.products is not None
@@ -204,7 +248,7 @@ class Correlation(Factor):
 
     def _apart(self) -> float:
         """What both cost one after the other: the form of the norm, and a forward pass of the layer."""
-        return self._prices[self.form] + math.prod(self.geometry.kernel) * self._positions * self.shape[0] * (
+        return self._chosen.prices[self.form] + math.prod(self.geometry.kernel) * self._positions * self.shape[0] * (
             self._channels[0] * costs.PRODUCT
         )
 
