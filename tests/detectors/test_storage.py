@@ -66,7 +66,9 @@ for name in sys.argv[3:]:
     numpy.savez(f"{folder}/{name}.npz", threshold=detector.calibration.threshold, **{
         key: getattr(verdict, key) for key in ("scores", "p_values", "trustworthy", "profile", "confidences")})
 """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    # One thread of BLAS, as in this process (see conftest.py): with another number products differ in their last bits.
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    environment = os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
     arguments = [str(tmp_path), str(torch.get_num_threads()), *detectors]
     subprocess.run([sys.executable, "-c", program, *arguments], check=True, env=environment, cwd=tmp_path)
     for name, detector in detectors.items():
