@@ -223,7 +223,10 @@ def image_gradient(image: Tensor, errors: Tensor, weight: Tensor, moves: Spread)
 
 
 def _in_tiles(image: Tensor, weight: Tensor, moves: Spread) -> bool:
-    stride, padding, dilation, groups = moves
-    plain = tuple(weight.shape[2:]) == (3, 3) and {*stride, *dilation, groups} == {1} and max(padding) <= 2
+    window = kernels.Window(tuple(weight.shape[2:]), *moves)
     outputs, inputs = weight.shape[:2]
-    return plain and costs.tiled_gradient(len(image), (outputs, inputs), (image.shape[2], image.shape[3]))
+    return (
+        window.by_pixel
+        and max(window.padding) <= 2
+        and costs.tiled_gradient(len(image), (outputs, inputs), (image.shape[2], image.shape[3]))
+    )

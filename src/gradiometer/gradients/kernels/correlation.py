@@ -66,6 +66,11 @@ class Window:
     dilation: tuple[int, ...]
     groups: int
 
+    @property
+    def by_pixel(self) -> bool:
+        """Whether a kernel of 3 x 3 elements moves by one pixel, as Winograd's minimal filtering takes it."""
+        return self.kernel == (3, 3) and self.stride == self.dilation == (1, 1) and self.groups == 1
+
 
 def rows(
     inputs: Tensor,
@@ -99,10 +104,9 @@ def products(inputs: Tensor, errors: Tensor, reference: Tensor, window: Window, 
 
 
 def in_tiles(inputs: Tensor, errors: Tensor, window: Window) -> bool:
-    """Whether `winograd_weight.c` can read these images: kernels of 3 x 3 that move by one pixel, and full vectors."""
+    """Whether `winograd_weight.c` can read these images, whose channels have to fill vectors."""
     lanes = library.load(inputs.dtype).lanes()
-    plain = window.kernel == (3, 3) and window.stride == window.dilation == (1, 1) and window.groups == 1
-    return plain and inputs.shape[1] % lanes == errors.shape[1] % lanes == 0
+    return window.by_pixel and inputs.shape[1] % lanes == errors.shape[1] % lanes == 0
 
 
 def _found(

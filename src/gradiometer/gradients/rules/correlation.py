@@ -51,16 +51,14 @@ class Chosen:
 
     Attributes:
         lines: Where positions lie in the flattened input, or None; see `Geometry.lines`.
-        patches: Whether windows are copied: those that move by more than one pixel, and those of few channels, to make
-            products larger.
-        task: What the cost model is asked.
+        task: What the cost model is asked. Windows are copied that move by more than one pixel, and those of few
+            channels, to make products larger.
         prices: Seconds for one sample, by form of the squared norm.
         explicit: The cheapest form for explicit gradients.
         form: The cheapest form for the squared norm.
     """
 
     lines: Lines | None
-    patches: bool
     task: costs.Task
     prices: Mapping[str, float]
     explicit: str
@@ -90,7 +88,6 @@ def chosen(
     (frames, channels), (outputs, *positions) = inputs, errors
     lines = geometry.lines(tuple(positions)) if frames == 1 else None
     each = channels // geometry.groups
-    patches = lines is None or each * lines.run < _ROWS
     task = costs.Task(
         positions=math.prod(positions) * frames,
         pixels=math.prod(geometry.reach(tuple(positions))),
@@ -98,7 +95,7 @@ def chosen(
         outputs=outputs // geometry.groups,
         kernel=math.prod(geometry.kernel),
         groups=geometry.groups,
-        copied=patches,
+        copied=lines is None or each * lines.run < _ROWS,
     )
     explicit = min(("offsets", "groups"), key=lambda form: seconds(form, task))
     prices = {explicit: seconds(explicit, task)}
@@ -106,7 +103,7 @@ def chosen(
         prices["gram"] = seconds("gram", task)
     for form in there:
         prices[form] = seconds(form, replace(task, copied=apart))
-    return Chosen(lines, patches, task, prices, explicit, min(prices, key=lambda form: prices[form]))
+    return Chosen(lines, task, prices, explicit, min(prices, key=lambda form: prices[form]))
 
 
 class Correlation(Factor):
@@ -131,7 +128,7 @@ class Correlation(Factor):
         self._chosen = chosen(
             geometry, tuple(inputs.shape[1:3]), tuple(errors.shape[2:]), self._kernels(), costs.seconds, apart=apart
         )
-        self._lines, self._patches = self._chosen.lines, self._chosen.patches
+        self._lines, self._patches = self._chosen.lines, self._chosen.task.copied
         self.explicit_form, self.form = self._chosen.explicit, self._chosen.form
 
     def _kernels(self) -> tuple[str, ...]:
@@ -193,9 +190,8 @@ class Correlation(Factor):
         """The kernel that is the form, or else the cheaper one."""
         if self.by_kernel:
             return self.form
-        return min(
-            (form for form in self._chosen.prices if form in _KERNELS), key=lambda form: self._chosen.prices[form]
-        )
+        prices = self._chosen.prices
+        return min((form for form in prices if form in _KERNELS), key=lambda form: prices[form])
 
     def _images(self) -> tuple[Tensor, Tensor]:
         """Inputs and errors (B, C, height, width)."""

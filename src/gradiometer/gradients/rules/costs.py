@@ -81,19 +81,18 @@ def seconds(form: str, task: Task) -> float:
         form: `kernel`, `winograd`, `offsets`, `groups` or `gram`.
         task: The size of the convolution.
     """
-    weights = task.inputs * task.outputs
+    weights, images = task.inputs * task.outputs, task.pixels * task.inputs + task.positions * task.outputs
+    copies = task.copied * images * MOVE
     if form == "kernel":
-        moved = task.copied * (task.pixels * task.inputs + task.positions * task.outputs)
         if task.inputs == task.outputs == 1 < task.groups:
-            return task.groups * (task.kernel * (task.positions + ELEMENT) * LOADED * KERNEL_PRODUCT + moved * MOVE)
+            return task.groups * (task.kernel * (task.positions + ELEMENT) * LOADED * KERNEL_PRODUCT + copies)
         vectors = -(-task.outputs // VECTOR) * VECTOR
         products = task.kernel * max(task.inputs, FEW) * vectors * (task.positions + ELEMENT)
-        return task.groups * (products * KERNEL_PRODUCT + moved * MOVE)
+        return task.groups * (products * KERNEL_PRODUCT + copies)
     if form == "winograd":
         points = 36 * -(-task.positions // 16)
-        moved = task.copied * (task.pixels * task.inputs + task.positions * task.outputs)
         tiles = points * (weights * TILE_PRODUCT + (task.inputs + task.outputs) * POINT)
-        return tiles + task.kernel * weights * TILE_ELEMENT + moved * MOVE
+        return tiles + task.kernel * weights * TILE_ELEMENT + copies
     products = task.kernel * task.positions * weights
     if form == "gram":
         gram = task.pixels**2 * task.inputs + task.positions**2 * task.outputs
@@ -103,9 +102,8 @@ def seconds(form: str, task: Task) -> float:
         slow = math.sqrt(max(1, 32 / task.inputs) * max(1, 32 / task.outputs))
         moved = task.kernel * (2 * weights + task.copied * task.positions * task.inputs)
         return task.groups * (products * OFFSET_PRODUCT * slow + moved * MOVE)
-    moved = task.pixels * task.inputs + task.positions * task.outputs
     slow = _padding(task.inputs, task.outputs) * (WIDE if max(task.inputs, task.outputs) > 2 * VECTOR else 1)
-    return task.groups * (products * PRODUCT * slow + moved * MOVE + weights * task.kernel * SPILL)
+    return task.groups * (products * PRODUCT * slow + images * MOVE + weights * task.kernel * SPILL)
 
 
 @functools.lru_cache(maxsize=4096)
