@@ -28,6 +28,22 @@ def interleaved(
         Seconds of every call, by name, in the order in which they were taken.
     """
     taken: dict[str, list[float]] = {name: [] for name in calls}
+    gc.collect()
+    gc.freeze()  # or else each collection walks through all that was imported, and leaves nothing else in the caches
+    try:
+        _in_turns(calls, repeats, seed, after, taken)
+    finally:
+        gc.unfreeze()
+    return taken
+
+
+def _in_turns(
+    calls: Mapping[str, Call],
+    repeats: Mapping[str, int],
+    seed: int,
+    after: Callable[[str], None] | None,
+    taken: dict[str, list[float]],
+) -> None:
     rounds = max((repeats[name] for name in calls), default=0)
     order = random.Random(seed)
     for number in range(rounds):
@@ -38,7 +54,6 @@ def interleaved(
             taken[name].append(timed(calls[name]))
             if after is not None:
                 after(name)
-    return taken
 
 
 def timed(call: Call) -> float:

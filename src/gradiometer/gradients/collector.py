@@ -13,6 +13,7 @@ from gradiometer.gradients.failures import RuleFailure, Unsure, as_failure_of
 from gradiometer.gradients.joining import through, total
 from gradiometer.gradients.pair import Pair
 from gradiometer.gradients.planning import Program
+from gradiometer.gradients.stacked import Labels
 from gradiometer.gradients.uses import Use
 
 #: A statistic: maps the name of a parameter and its factor to a tensor whose first dimension is the samples.
@@ -29,6 +30,7 @@ class Collector:
         parameters: The parameters whose statistics are wanted, by name.
         program: The program of the passes.
         roots: Says from which parameters a tensor was computed.
+        labels: How many labels are on their way when gradients come.
         several: Whether a statistic has a last dimension for several of them, the squared norm being the last one.
 
     Attributes:
@@ -41,12 +43,14 @@ class Collector:
         parameters: Mapping[str, Tensor],
         program: Program,
         roots: Callable[[Tensor], frozenset[str] | None],
+        labels: Labels,
         *,
         several: bool,
     ) -> None:
         self.forms: dict[str, list[str]] = {name: [] for name in parameters}
         self.doubtful: set[str] = set()
         self._parameters, self._program, self._roots, self._several = parameters, program, roots, several
+        self._labels = labels
         self._own = {id(parameter) for parameter in parameters.values()}
         self._expected: dict[str, int] = dict.fromkeys(parameters, 0)
         self._indirect: set[str] = set()
@@ -75,14 +79,14 @@ class Collector:
         self._statistics, self._pending, self._unseen = {}, [], []
 
     def arrived(self, use: Use | Pair, gradient: Tensor) -> None:
-        """The gradient of a step's output is there: turn it into factors, and those into statistics."""
+        """The gradient of a step's output is there, stacked: turn it into factors, and those into statistics."""
         if self._reduce is None:
             return  # the model itself takes a gradient on its way forward
         if use.changed():
             raise RuleFailure(use.roots)  # an activation was changed in place since; autograd may still know it
         waiting = len(self._pending)
         with torch.no_grad(), as_failure_of(lambda: use.roots):
-            for target, roots, factor in use.found(gradient):
+            for target, roots, factor in use.found(gradient, self._labels.count):
                 self._take(target, roots, factor)
         if self._last and len(self._pending) == waiting:
             use.release()

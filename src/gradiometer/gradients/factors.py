@@ -7,6 +7,7 @@ statistic of the product.
 
 from __future__ import annotations
 
+import cmath
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -206,7 +207,7 @@ def exact(tensor: Tensor) -> Tensor:
 def all_finite(tensor: Tensor) -> bool:
     """Whether there is no NaN and nothing infinite among the numbers; a finite sum says so in a tenth of the time."""
     tensor = tensor.detach()
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+    return cmath.isfinite(tensor.sum().item()) or bool(torch.isfinite(tensor).all())
 
 
 def sum_of_squares(tensor: Tensor) -> Tensor:

@@ -20,6 +20,10 @@ class RuleFailure(Exception):
         self.roots = roots
 
 
+class Apart(Exception):
+    """Several labels cannot be sent back at once; one by one they may."""
+
+
 class Unsure(Exception):
     """Some statistics may have left the range of float32; a pass that looks at each of them will tell."""
 

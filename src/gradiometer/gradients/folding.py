@@ -22,6 +22,7 @@ from torch.nn import functional
 from gradiometer.gradients import kernels
 from gradiometer.gradients.rules import costs
 from gradiometer.gradients.rules.geometry import per_dimension
+from gradiometer.gradients.stacked import Labels, again
 from gradiometer.gradients.tape import Operation
 
 _CONVOLUTIONS = frozenset({torch.conv1d, torch.conv2d, torch.conv3d})
@@ -166,7 +167,13 @@ class Convolved(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, image: Tensor, run: Callable[[], Tensor], weight: Tensor, change: Affine | None, moves: Spread
+        ctx: Any,
+        image: Tensor,
+        run: Callable[[], Tensor],
+        weight: Tensor,
+        change: Affine | None,
+        moves: Spread,
+        labels: Labels,
     ) -> Tensor:
         """The output of the last of them.
 
@@ -177,9 +184,10 @@ class Convolved(torch.autograd.Function):
             weight: Its weight.
             change: The batch norm.
             moves: How the convolution moves.
+            labels: How many labels are on their way when the gradient comes.
         """
         ctx.save_for_backward(image, weight, *(() if change is None else (change.scale,)))
-        ctx.moves = moves
+        ctx.moves, ctx.labels = moves, labels
         output = run()
         if change is None:
             return output
@@ -196,7 +204,9 @@ class Convolved(torch.autograd.Function):
         image, weight, *scale = ctx.saved_tensors
         if scale:
             weight = weight * scale[0].view(-1, *(1,) * (weight.ndim - 1))
-        return image_gradient(image, gradients[0], weight, ctx.moves), None, None, None, None
+        moves = ctx.moves
+        found = ctx.labels.met(gradients[0], lambda errors: image_gradient(image, errors, weight, moves))
+        return found, None, None, None, None, None
 
 
 def in_tiles(convolution: Operation) -> bool:
@@ -205,16 +215,25 @@ def in_tiles(convolution: Operation) -> bool:
     image, weight = (convolution.leaves[at[name]] for name in ("input", "weight"))
     if image.ndim != 4 or ("padding" in at and isinstance(convolution.leaves[at["padding"]], str)):
         return False
-    return _in_tiles(image, weight, spread(convolution))
+    return _in_tiles(len(image), image, weight, spread(convolution))
 
 
 def image_gradient(image: Tensor, errors: Tensor, weight: Tensor, moves: Spread) -> Tensor:
-    """The gradient of the image of a convolution, by the kernel of our own where it is faster than the native one."""
+    """The gradient of the image of a convolution, by the kernel of our own where it is faster than the native one.
+
+    Args:
+        image: The image (B, C, *pixels), of which only size, kind and memory format are looked at.
+        errors: Gradients of the output (N, O, *positions).
+        weight: The weight.
+        moves: How the convolution moves.
+    """
     stride, padding, dilation, groups = moves
-    if _in_tiles(image, weight, moves):
+    if _in_tiles(len(errors), image, weight, moves):
         found = kernels.image_gradient(image, errors, weight, padding)
         if found is not None:
             return found
+    if len(errors) > len(image):
+        image = again(image, len(errors) // len(image))
     gradient: Tensor
     (gradient, *_) = torch.ops.aten.convolution_backward(
         errors, image, weight, None, stride, padding, dilation, False, [0] * len(stride), groups, (True, False, False)
@@ -222,11 +241,11 @@ def image_gradient(image: Tensor, errors: Tensor, weight: Tensor, moves: Spread)
     return gradient
 
 
-def _in_tiles(image: Tensor, weight: Tensor, moves: Spread) -> bool:
+def _in_tiles(images: int, image: Tensor, weight: Tensor, moves: Spread) -> bool:
     window = kernels.Window(tuple(weight.shape[2:]), *moves)
     outputs, inputs = weight.shape[:2]
     return (
         window.by_pixel
         and max(window.padding) <= 2
-        and costs.tiled_gradient(len(image), (outputs, inputs), (image.shape[2], image.shape[3]))
+        and costs.tiled_gradient(images, (outputs, inputs), (image.shape[2], image.shape[3]))
     )

@@ -32,6 +32,8 @@ Select = Callable[[Any], Tensor] | str | int
 
 #: Working memory for several directions together when none is given.
 _TOGETHER = 2**30
+#: Samples of all labels together up to which several labels are sent back at once; with more, each alone is as fast.
+_STACKED = 128
 
 
 class Gradiometer:
@@ -339,7 +341,8 @@ class Gradiometer:
 
     def _statistics(self, x: Inputs, batch: int, reduce: Reduce, power: Power, wanted: Wanted | None = None) -> Found:
         """One statistic of every parameter for a batch that fits into memory."""
-        return passes.statistics(self._subject(x), x, batch, self.objective, reduce, power, wanted)
+        room = _STACKED if self.memory is None else min(_STACKED, self.needs(x).batch(self.memory))
+        return passes.statistics(self._subject(x), x, batch, self.objective, reduce, power, wanted, room)
 
     def _subject(self, x: Inputs) -> Subject:
         program = self._plan(x).program

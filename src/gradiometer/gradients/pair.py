@@ -11,6 +11,7 @@ from gradiometer.gradients.factors import Dense, Factor, wide
 from gradiometer.gradients.folding import Affine
 from gradiometer.gradients.rules.convolution import ByChannel
 from gradiometer.gradients.rules.normalization import channel_sums
+from gradiometer.gradients.stacked import again
 from gradiometer.gradients.uses import Use
 
 
@@ -38,14 +39,24 @@ class Pair:
         yield from self.convolution.wanted()
         yield from self.norm.wanted()
 
-    def found(self, gradient: Tensor) -> Iterator[tuple[Tensor, frozenset[str], Factor]]:
-        """The same with their factors, from the gradient of the output."""
-        factors = self.convolution.factors(gradient) if self.convolution.targets else {}
+    @property
+    def stackable(self) -> bool:
+        """Whether the gradients of several labels can be taken at once; see `Use.stackable`."""
+        return self.convolution.stackable and self.norm.stackable
+
+    def found(self, gradient: Tensor, labels: int = 1) -> Iterator[tuple[Tensor, frozenset[str], Factor]]:
+        """The same with their factors, from the gradient of the output; see `Use.factors`."""
+        factors = self.convolution.factors(gradient, labels) if self.convolution.targets else {}
         for at, factor in factors.items():
             yield self.convolution.targets[at], self.convolution.operation.roots[at], factor
         if self.norm.targets:
             weight = factors.get(self.convolution.operation.positions["weight"])
-            sums = self._from_weight(gradient, weight) if isinstance(weight, ByChannel) else self._from_output(gradient)
+            errors = wide(self.norm.step.output.split(gradient, labels * self.norm.batch))
+            sums = (
+                self._from_weight(errors, weight)
+                if isinstance(weight, ByChannel)
+                else self._from_output(errors, labels)
+            )
             places = self.norm.operation.positions
             values = dict(zip((places["weight"], places["bias"]), sums, strict=True))
             for at, target in self.norm.targets.items():
@@ -64,18 +75,18 @@ class Pair:
         self.convolution.release()
         self.norm.release()
 
-    def _from_output(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients (B, C) of scale and shift, by the normalised input (y - β) / γ."""
+    def _from_output(self, errors: Tensor, labels: int) -> tuple[Tensor, Tensor]:
+        """Gradients (L B, C) of scale and shift, by the normalised input (y - β) / γ."""
         (output,) = self.norm.activations.values()
-        outputs, errors = (wide(self.norm.step.output.split(tensor, self.norm.batch)) for tensor in (output, gradient))
+        outputs = wide(self.norm.step.output.split(again(output, labels), labels * self.norm.batch))
         scale, shift = channel_sums(outputs, errors, self.affine.beta, self.affine.gamma.square(), 0.0)
         return scale * self.affine.gamma.sign(), shift
 
-    def _from_weight(self, gradient: Tensor, weight: ByChannel) -> tuple[Tensor, Tensor]:
+    def _from_weight(self, errors: Tensor, weight: ByChannel) -> tuple[Tensor, Tensor]:
         """The same from the gradient of the convolution's weight, without another look at the images.
 
         A convolution z = W x is linear in W, so that the sum of g z over positions is <W, its gradient>.
         """
-        shift = weight.shift_sums(wide(self.norm.step.output.split(gradient, self.norm.batch)))
+        shift = weight.shift_sums(errors)
         own = self.convolution.weights[self.convolution.operation.positions["weight"]]
         return (weight.row_products(own) - self.affine.centre * shift) * self.affine.inverse, shift

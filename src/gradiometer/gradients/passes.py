@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from gradiometer.errors import ModelError
+from gradiometer.errors import GradiometerError, ModelError
 from gradiometer.gradients.activations import LayerInputs, Wanted, one_by_one
 from gradiometer.gradients.collector import Reduce
 from gradiometer.gradients.factors import Zero, exact
-from gradiometer.gradients.failures import ProgramMismatch, RuleFailure, Unsure
+from gradiometer.gradients.failures import Apart, ProgramMismatch, RuleFailure, Unsure
 from gradiometer.gradients.loop import Loop
 from gradiometer.gradients.objectives import Loss, Objective
 from gradiometer.gradients.planning import Program, check_mode, watched_by_hooks
@@ -24,6 +24,9 @@ from gradiometer.gradients.state import left_as_found
 
 Power = int | tuple[int, ...]
 """With which power of the gradient a statistic grows; one for each of several statistics."""
+
+#: How far statistics of labels that are sent back at once may be from those of one alone, in units of the largest.
+_ALIKE, _LOW_PRECISION = {torch.float64: 1e-6, torch.float32: 1e-3}, 0.1
 
 _Result = TypeVar("_Result")
 
@@ -92,6 +95,38 @@ class Walk:
             return {}
         return self._reader.backward(self._history, seed.to(self._history.dtype), reduce, last=last)
 
+    def every(self, seeds: Tensor, reduce: Reduce, room: int) -> list[dict[str, Tensor]]:
+        """The same for each of several seeds (N, B, ...), some of them at once where that can be done.
+
+        Args:
+            seeds: The seeds.
+            reduce: The statistic.
+            room: Samples of all labels together up to which they may be sent back at once.
+
+        Raises:
+            Apart: They can only be sent back one by one.
+        """
+        step = room // len(self.outputs)
+        if step < 2 or len(seeds) < 2 or self._history is None or not self._reader.stackable:
+            numbered = enumerate(seeds, 1)
+            return [self.backward(seed, reduce, last=number == len(seeds)) for number, seed in numbered]
+        history, found = self._history, []
+        turns = -(-len(seeds) // step)
+        for some in seeds.to(history.dtype).tensor_split(turns):
+            try:
+                found += self._reader.stacked(history, some, reduce)
+            except (GradiometerError, Unsure):
+                raise
+            except Exception as error:
+                raise Apart from error
+        program = self._reader.program
+        if program.stacks is None:
+            alone = self.backward(seeds[-1], reduce, last=True)
+            program.stacks = _alike(found[-1], alone, _ALIKE.get(history.dtype, _LOW_PRECISION))
+            if not program.stacks:
+                raise Apart
+        return found
+
     @property
     def doubtful(self) -> set[str]:
         """Parameters whose statistic may have left the range of float32 on the way."""
@@ -100,7 +135,7 @@ class Walk:
 
 @contextmanager
 def walk(
-    subject: Subject, x: Any, batch: int, wanted: Wanted | None = None, *, several: bool = False
+    subject: Subject, x: Any, batch: int, wanted: Wanted | None = None, *, several: bool = False, stacks: bool = False
 ) -> Iterator[Walk]:
     """One forward pass by the program.
 
@@ -110,6 +145,7 @@ def walk(
         batch: Their number B.
         wanted: What is kept of layer inputs besides their norms; None to keep nothing of them.
         several: Whether a statistic has a last dimension for several of them; see `Reader`.
+        stacks: Whether several labels are to be sent back at once; see `Reader`.
 
     Raises:
         ModelError: If the outputs are not finite or have no gradient.
@@ -117,7 +153,9 @@ def walk(
     check_mode(subject.model)
     kept = None if wanted is None else LayerInputs(wanted)
     folds = subject.program.folds and not watched_by_hooks(subject.model)
-    reader = Reader(subject.parameters, subject.program, batch, activations=kept, several=several, folds=folds)
+    reader = Reader(
+        subject.parameters, subject.program, batch, activations=kept, several=several, folds=folds, stacks=stacks
+    )
     read = subject.named(set(subject.parameters) - subject.program.looped)
     looped, outputs = set(subject.program.looped), None
     with left_as_found(subject.model, read.values()), closing(reader):
@@ -149,6 +187,8 @@ def attempted(program: Program, attempt: Callable[[], _Result]) -> _Result:
             if failure.roots <= program.looped:
                 raise ModelError(f"the gradients of {failure} cannot be computed: {failure.__cause__}") from failure
             program.looped |= failure.roots  # a statistic that the check did not try
+        except Apart:
+            program.stacks = False
         except Unsure:
             continue  # the program says from now on that each statistic is looked at
 
@@ -161,6 +201,7 @@ def statistics(
     reduce: Reduce,
     power: Power,
     wanted: Wanted | None = None,
+    room: int = 0,
 ) -> Found:
     """One statistic of every parameter for a batch that fits into memory.
 
@@ -172,8 +213,9 @@ def statistics(
         reduce: The statistic.
         power: With which power of the gradient it grows.
         wanted: See `walk`.
+        room: See `Walk.every`.
     """
-    return attempted(subject.program, lambda: _attempt(subject, x, batch, objective, reduce, power, wanted))
+    return attempted(subject.program, lambda: _attempt(subject, x, batch, objective, reduce, power, wanted, room))
 
 
 def _attempt(
@@ -184,19 +226,29 @@ def _attempt(
     reduce: Reduce,
     power: Power,
     wanted: Wanted | None,
+    room: int,
 ) -> Found:
     """One forward pass and the backward passes through it."""
-    with walk(subject, x, batch, wanted, several=isinstance(power, tuple)) as way:
+    several = getattr(objective, "several", False)
+    if not several or subject.program.stacks is False:
+        room = 0
+    with walk(subject, x, batch, wanted, several=isinstance(power, tuple), stacks=room >= 2 * batch) as way:
         seeds, exponents = scaled(seeds_of(objective, way.outputs, x), way.outputs)
-        found = [way.backward(seed, reduce, last=number + 1 == len(seeds)) for number, seed in enumerate(seeds)]
+        found = way.every(seeds, reduce, room)
     if looped := way.looped | way.doubtful:
         loop = subject.loop(looped)
         with left_as_found(subject.model, loop.parameters.values()):
             for number, seed in enumerate(seeds):
                 found[number] |= loop.statistics(x, seed, batch, reduce)
-    several = getattr(objective, "several", False)
     values = _joined(subject.parameters, found, exponents, batch, reduce, power, several=several)
     return Found(way.outputs, values, way.inputs)
+
+
+def _alike(stacked: Mapping[str, Tensor], alone: Mapping[str, Tensor], tolerance: float) -> bool:
+    """Whether the same statistics, found in two ways, agree but for rounding."""
+    return stacked.keys() == alone.keys() and all(
+        bool(((stacked[name] - value).abs() <= tolerance * value.abs().max()).all()) for name, value in alone.items()
+    )
 
 
 def _joined(

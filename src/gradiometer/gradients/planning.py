@@ -70,6 +70,7 @@ class Program:
         folds: Whether batch norms are folded into the convolutions before them, and rectifiers overwrite their input.
         deferred: Whether it is looked at once, at the end of a pass, if statistics may have left the range of float32:
             to look at each takes time, and would make the processor wait for another device.
+        stacks: Whether several labels can be sent back at once; None until it has been tried.
         kernels: Numbers in the weights of all convolutions of the model.
         sums: Numbers, in the order of the pass, of the additions without parameters that nothing but a rectifier reads.
     """
@@ -79,6 +80,7 @@ class Program:
     channels_last: bool = False
     folds: bool = False
     deferred: bool = False
+    stacks: bool | None = None
     kernels: int = 0
     sums: frozenset[int] = frozenset()
 

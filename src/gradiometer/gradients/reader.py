@@ -14,6 +14,7 @@ from gradiometer.gradients.failures import ProgramMismatch
 from gradiometer.gradients.folding import RECTIFIERS, SUMS, Affine, Convolved, affine, in_tiles, overwrites, spread
 from gradiometer.gradients.pair import Pair
 from gradiometer.gradients.planning import Program, Step
+from gradiometer.gradients.stacked import Labels, send_back
 from gradiometer.gradients.tape import MARK, Operation, Tape, describes, tensors_of
 from gradiometer.gradients.uses import Use
 
@@ -35,6 +36,8 @@ class Reader(Tape):
         activations: Where to keep what is said of layer inputs on the way, or None.
         several: Whether a statistic has a last dimension for several of them, the squared norm being the last one.
         folds: Whether batch norms are folded where the program has found that they can be.
+        stacks: Whether several labels are to be sent back at once, so that the way back should be one that can be
+            vectorised.
     """
 
     def __init__(
@@ -46,20 +49,25 @@ class Reader(Tape):
         activations: LayerInputs | None = None,
         several: bool = False,
         folds: bool = False,
+        stacks: bool = False,
     ) -> None:
         super().__init__(parameters)
         self._parameters = parameters
-        self._program = program
+        #: What it carries out.
+        self.program = program
         self._batch = batch
         self._number = 0
         self._sums = 0
         self._anchor: Tensor | None = None
         self._deferring = False
         self._deferred: tuple[Operation, Step, Tensor] | None = None
-        self._folds = folds
+        self._folds, self._stacks = folds, stacks
+        self._labels = Labels()
         self.activations = activations
         #: What becomes of the gradients.
-        self.collector = Collector(parameters, program, self.roots, several=several)
+        self.collector = Collector(parameters, program, self.roots, self._labels, several=several)
+        #: Whether all uses so far can take the gradients of several labels at once.
+        self.stackable = True
 
     def plain(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An operation without parameters, which must not read what is not there yet."""
@@ -121,6 +129,16 @@ class Reader(Tape):
             torch.autograd.grad(outputs, self._anchor, seeds, retain_graph=not last, allow_unused=True)
         return self.collector.finish()
 
+    def stacked(self, outputs: Tensor, seeds: Tensor, reduce: Reduce) -> list[dict[str, Tensor]]:
+        """The same for several seeds (L, B, ...) at once, for each of them, where all uses are `stackable`."""
+        self.collector.start(reduce, last=False)
+        with self._labels.of(len(seeds)):
+            if outputs.requires_grad and self._anchor is not None:
+                send_back(outputs, self._anchor, seeds)
+            found = self.collector.finish()
+        parts = {name: statistic.unflatten(0, (len(seeds), -1)) for name, statistic in found.items()}
+        return [{name: part[label] for name, part in parts.items()} for label in range(len(seeds))]
+
     def returned(self, raw: Any) -> Any:
         """What the model returned, which has to be what it would be without this watch.
 
@@ -149,7 +167,7 @@ class Reader(Tape):
 
     def _sum(self, result: Tensor) -> Tensor:
         """The result of an addition without parameters."""
-        if self._sums in self._program.sums:
+        if self._sums in self.program.sums:
             self.note(result, _RECTIFIED, _nobody)
         self._sums += 1
         return result
@@ -162,7 +180,7 @@ class Reader(Tape):
 
     def _next(self, operation: Operation) -> Step | None:
         """The step that is next, if it is for this operation."""
-        step = self._program.steps[self._number] if self._number < len(self._program.steps) else None
+        step = self.program.steps[self._number] if self._number < len(self.program.steps) else None
         return step if step is not None and step.name == operation.name else None
 
     def _use(self, operation: Operation, step: Step) -> Tensor | None:
@@ -180,7 +198,7 @@ class Reader(Tape):
         """Take hold of what the backward part of an operation needs, before it runs."""
         wanted = self._wanted(operation)
         weights = {at: operation.leaves[at].detach() for at in operation.roots}
-        if self._program.channels_last and operation.function is torch.conv2d:
+        if self.program.channels_last and operation.function is torch.conv2d:
             _arrange(operation.leaves, weights)
         activations = {at: operation.leaves[at].detach() for at in step.layouts}
         if operation.in_place and 0 in activations:
@@ -197,20 +215,26 @@ class Reader(Tape):
 
     def _wanted(self, operation: Operation) -> dict[int, Tensor]:
         """The weights of an operation whose statistics are wanted, by position."""
-        return {at: operation.leaves[at] for at, roots in operation.roots.items() if not roots <= self._program.looped}
+        return {at: operation.leaves[at] for at, roots in operation.roots.items() if not roots <= self.program.looped}
 
     def _watched(self, output: Tensor, use: Use | Pair) -> Tensor:
         """Wait for the gradient of an output, from which a use takes its factors."""
         self.collector.expect(use)
+        self.stackable &= use.stackable
         output = self._anchored(output)
-        output.register_hook(lambda gradient: self.collector.arrived(use, gradient))
+        labels = self._labels
+
+        def arrived(gradient: Tensor) -> None:
+            labels.met(gradient, lambda errors: self.collector.arrived(use, errors))
+
+        output.register_hook(arrived)
         return output
 
     def _runs(self, operation: Operation, step: Step) -> bool:
         """Whether an operation is run at once, and not together with the batch norm behind it."""
         if step.slice is None or not self._folds:
             return True
-        following = self._program.steps[self._number]
+        following = self.program.steps[self._number]
         return len(step.layouts) != 1 or following.kind != "use"
 
     def _defer(self, operation: Operation, step: Step) -> Tensor:
@@ -259,12 +283,14 @@ class Reader(Tape):
             return False
         at = operation.positions
         wanted = at["weight"] in operation.roots and operation.leaves[at["input"]].requires_grad
-        return bool(wanted) and in_tiles(operation)
+        return bool(wanted) and (self._stacks or in_tiles(operation))
 
     def _convolved(self, operation: Operation, use: Use, change: Affine | None = None) -> Tensor:
         """Run a convolution, and the batch norm behind it if there is one."""
         image, weight = operation.leaves[operation.positions["input"]], use.weights[operation.positions["weight"]]
-        output: Tensor = Convolved.apply(image, lambda: operation.run(use.weights), weight, change, spread(operation))
+        output: Tensor = Convolved.apply(
+            image, lambda: operation.run(use.weights), weight, change, spread(operation), self._labels
+        )
         return output
 
     def _anchored(self, output: Tensor) -> Tensor:

@@ -9,9 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from gradiometer.gradients.factors import Factor
+from gradiometer.gradients.layout import Layout
 from gradiometer.gradients.planning import Step
 from gradiometer.gradients.rules.anything import any_operation
 from gradiometer.gradients.rules.registry import Call, find_rule
+from gradiometer.gradients.stacked import again
 from gradiometer.gradients.tape import Operation
 
 
@@ -49,23 +51,29 @@ class Use:
         for at, target in self.targets.items():
             yield target, self.operation.roots[at]
 
-    def found(self, gradient: Tensor) -> Iterator[tuple[Tensor, frozenset[str], Factor]]:
-        """The same with their factors, from the gradient of the output."""
-        for at, factor in self.factors(gradient).items():
+    @property
+    def stackable(self) -> bool:
+        """Whether the gradients of several labels can be taken at once: samples lie one behind the other."""
+        return {*self.step.layouts.values(), self.step.output} == {Layout()} and not self.operation.in_place
+
+    def found(self, gradient: Tensor, labels: int = 1) -> Iterator[tuple[Tensor, frozenset[str], Factor]]:
+        """The same with their factors, from the gradient of the output; see `factors`."""
+        for at, factor in self.factors(gradient, labels).items():
             yield self.targets[at], self.operation.roots[at], factor
 
-    def factors(self, gradient: Tensor) -> dict[int, Factor]:
+    def factors(self, gradient: Tensor, labels: int = 1) -> dict[int, Factor]:
         """Factors of the wanted weights, by position.
 
         They come from the layer rule of the operation, or from its vector-Jacobian product if it has none.
 
         Args:
-            gradient: Gradient of the output, as autograd gives it.
+            gradient: Gradient of the output, as autograd gives it, or stacked for L labels.
+            labels: Their number L. The factors have L B samples.
         """
         wanted = set(self.targets)
-        errors = self.step.output.split(gradient, self.batch)
-        found = None if self.operation.in_place else self._by_rule(wanted, errors)
-        return self._by_product(sorted(wanted), errors) if found is None else found
+        errors = self.step.output.split(gradient, labels * self.batch)
+        found = None if self.operation.in_place else self._by_rule(wanted, errors, labels)
+        return self._by_product(sorted(wanted), errors, labels) if found is None else found
 
     def changed(self) -> bool:
         """Whether an activation was changed in place since the call."""
@@ -75,17 +83,19 @@ class Use:
         """Let go of the activations: nothing will be asked again."""
         self.activations, self.operation.leaves = {}, []
 
-    def _by_rule(self, wanted: set[int], errors: Tensor) -> dict[int, Factor] | None:
+    def _by_rule(self, wanted: set[int], errors: Tensor, labels: int) -> dict[int, Factor] | None:
         entry = find_rule(self.operation.function)
         if entry is None:
             return None
         positions = self.operation.positions
+        if entry.shares:
+            labels = 1
         call = Call(
             self.operation.function,
-            {name: self._value(place) for name, place in self.operation.named.items()},
+            {name: self._value(place, labels) for name, place in self.operation.named.items()},
             frozenset(name for name, place in positions.items() if place in wanted),
             {name: self.step.layouts[place] for name, place in positions.items() if place in self.step.layouts},
-            self.batch,
+            labels * self.batch,
             self.scale,
         )
         if len(call.wanted) < len(wanted):
@@ -93,9 +103,9 @@ class Use:
         found = entry.rule(call, errors)
         return None if found is None else {positions[name]: factor for name, factor in found.items()}
 
-    def _by_product(self, wanted: Sequence[int], errors: Tensor) -> dict[int, Factor]:
+    def _by_product(self, wanted: Sequence[int], errors: Tensor, labels: int) -> dict[int, Factor]:
         operation, batched = self.operation, sorted(self.activations)
-        samples = [self.step.layouts[at].split(self.activations[at], self.batch) for at in batched]
+        samples = [again(self.step.layouts[at].split(self.activations[at], self.batch), labels) for at in batched]
 
         def function(*values: Tensor) -> Tensor:
             replaced: dict[int, Any] = {**self.weights, **dict(zip([*wanted, *batched], values, strict=True))}
@@ -108,10 +118,12 @@ class Use:
         factors = any_operation(function, [self.weights[at] for at in wanted], samples, errors)
         return dict(zip(wanted, factors, strict=True))
 
-    def _value(self, place: Any) -> Any:
-        """The value of an argument: parameters detached, activations as they were."""
+    def _value(self, place: Any, labels: int) -> Any:
+        """The value of an argument: parameters detached, activations as they were, for each label."""
         if isinstance(place, int):
-            return self.weights.get(place, self.activations.get(place, self.operation.leaves[place]))
+            if place in self.activations:
+                return again(self.activations[place], labels)
+            return self.weights.get(place, self.operation.leaves[place])
         if isinstance(place, list | tuple):
-            return type(place)(self._value(item) for item in place)
+            return type(place)(self._value(item, labels) for item in place)
         return place

@@ -117,6 +117,21 @@ def test_a_sample_does_not_depend_on_the_batch() -> None:
     assert torch.equal(together, alone)
 
 
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("kind", ["kernel", "depthwise", "tiles"])
+def test_inputs_serve_the_errors_of_several_labels(kind: str, samples: int) -> None:
+    groups, tiles = 16 if kind == "depthwise" else 1, kind == "tiles"
+    window = replace(PLAIN, groups=groups)
+    inputs, errors = torch.randn(samples, 16, 9, 9), torch.randn(5 * samples, 16, 9, 9)
+    reference = torch.randn(16, 16 // groups, 3, 3)
+    shared = kernels.rows(inputs, errors, reference, window, magnitudes=True, totals=True, tiles=tiles)
+    copied = kernels.rows(
+        inputs.repeat(5, 1, 1, 1), errors, reference, window, magnitudes=True, totals=True, tiles=tiles
+    )
+    for name in ("squares", "magnitudes", "totals", "products"):
+        assert torch.equal(getattr(shared, name), getattr(copied, name)), name
+
+
 def test_threads_change_nothing() -> None:
     inputs, errors, before = torch.randn(5, 6, 8, 8), torch.randn(5, 70, 8, 8), torch.get_num_threads()
     found = []

@@ -147,7 +147,7 @@ void correlate(const Correlation *task, const REAL *inputs, const REAL *errors, 
 #pragma omp parallel for num_threads(task->threads) schedule(static)
     for (int64_t n = 0; n < task->batch * each; n++) {
         int64_t sample = n / each, group = n % each / blocks, output = n % blocks * 2 * LANES;
-        const REAL *x = inputs + sample * task->input_sample + group * task->inputs;
+        const REAL *x = inputs + sample % task->samples * task->input_sample + group * task->inputs;
         const REAL *e = errors + sample * task->error_sample + group * task->outputs + output;
         int64_t at = (sample * task->groups + group) * task->padded + output;
         int vectors = output + 2 * LANES <= task->padded ? 2 : 1, within = end - e < last + vectors * LANES;

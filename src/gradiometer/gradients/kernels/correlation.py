@@ -12,7 +12,7 @@ from torch import Tensor
 from gradiometer.gradients.kernels import library
 
 _SIZES = (
-    *("batch", "groups", "inputs", "outputs", "padded", "height", "width", "rows", "columns"),
+    *("batch", "samples", "groups", "inputs", "outputs", "padded", "height", "width", "rows", "columns"),
     *("kernel_high", "kernel_wide", "stride_down", "stride_right", "padding_top", "padding_left"),
     *("dilation_down", "dilation_right", "input_sample", "input_row", "input_pixel"),
     *("error_sample", "error_row", "error_pixel", "threads"),
@@ -86,7 +86,8 @@ def rows(
 
     Args:
         inputs: Images (B, C, H, W); channels are the fastest dimension in memory, or are copied to be.
-        errors: Gradients of the outputs (B, O, H', W'), likewise.
+        errors: Gradients of the outputs (B, O, H', W'), likewise; or (L B, O, H', W'), those of L labels one behind the
+            other. Then there are as many statistics.
         reference: A tensor of the shape of the weight to take products with, or None.
         window: How the kernel moves.
         magnitudes: Whether sums of absolute values are wanted.
@@ -150,7 +151,8 @@ def _arranged(reference: Tensor, window: Window, padded: int, *, depthwise: bool
     if depthwise:
         return reference.permute(2, 3, 1, 0).contiguous()
     arranged = reference.unflatten(0, (window.groups, -1)).permute(0, 3, 4, 2, 1)
-    return torch.nn.functional.pad(arranged, (0, padded - arranged.shape[-1])).contiguous()
+    missing = padded - arranged.shape[-1]
+    return (torch.nn.functional.pad(arranged, (0, missing)) if missing else arranged).contiguous()
 
 
 def _channels_fastest(images: Tensor) -> Tensor:
@@ -168,7 +170,8 @@ def _extent(tensor: Tensor) -> int:
 
 def _task(inputs: Tensor, errors: Tensor, window: Window, padded: int) -> _Correlation:
     return _Correlation(
-        *(len(errors), window.groups, inputs.shape[1] // window.groups, errors.shape[1] // window.groups, padded),
+        *(len(errors), len(inputs), window.groups),
+        *(inputs.shape[1] // window.groups, errors.shape[1] // window.groups, padded),
         *(inputs.shape[2], inputs.shape[3], errors.shape[2], errors.shape[3]),
         *window.kernel, *window.stride, *window.padding, *window.dilation,
         *(inputs.stride(0), inputs.stride(2), inputs.stride(3)),

@@ -71,7 +71,7 @@ INLINE void channels_of(const int vectors, const int whole, int64_t count, int64
 {
     Vector squares[VECTORS] = {{0}}, magnitudes[VECTORS] = {{0}}, totals[VECTORS] = {{0}}, products[VECTORS] = {{0}};
     int64_t sample = at / t->groups, channel = at % t->groups;
-    x += sample * t->input_sample + channel;
+    x += sample % t->samples * t->input_sample + channel;
     e += sample * t->error_sample + channel;
     const REAL *reference = r->reference ? r->reference + channel : 0;
     if (r->totals)

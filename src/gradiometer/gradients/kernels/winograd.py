@@ -22,11 +22,11 @@ class _Gradient(ctypes.Structure):
 
 
 def image_gradient(image: Tensor, errors: Tensor, weight: Tensor, padding: tuple[int, ...]) -> Tensor | None:
-    """The gradient (B, C, H, W) of the images of a convolution whose kernel moves by one pixel.
+    """The gradient (N, C, H, W) of the images of a convolution whose kernel moves by one pixel.
 
     Args:
-        image: The images (B, C, H, W), of which only size, kind and memory format are looked at.
-        errors: Gradients of the outputs (B, O, H', W').
+        image: Images (B, C, H, W), of which only size, kind and memory format are looked at.
+        errors: Gradients of the outputs (N, O, H', W').
         weight: Weight (O, C, 3, 3).
         padding: Zeros around the images, above and on the left.
 
@@ -40,13 +40,14 @@ def image_gradient(image: Tensor, errors: Tensor, weight: Tensor, padding: tuple
     kernels = library.load(image.dtype)
     if inputs % kernels.lanes() or outputs % kernels.lanes():
         return None
-    gradient = torch.empty_like(image, memory_format=torch.channels_last)
+    size = (len(errors), *image.shape[1:])
+    gradient = torch.empty(size, dtype=image.dtype, memory_format=torch.channels_last)
     turned = weight.permute(2, 3, 0, 1).contiguous()
     threads = torch.get_num_threads()
     weights = image.new_empty(kernels.image_gradient_weights(inputs, outputs))
     room = image.new_empty(threads, kernels.image_gradient_room(inputs, outputs))
     task = _Gradient(
-        len(image), inputs, outputs, *image.shape[2:], *errors.shape[2:], *(2 - zeros for zeros in padding),
+        len(errors), inputs, outputs, *image.shape[2:], *errors.shape[2:], *(2 - zeros for zeros in padding),
         gradient.stride(0), *gradient.stride()[2:], errors.stride(0), *errors.stride()[2:], threads,
     )  # fmt: skip
     tensors = (errors, turned, gradient, weights, room)

@@ -113,27 +113,33 @@ int64_t correlate_tiles_room(const Correlation *task)
    has 3 x 3 elements and moves by one pixel. `room` is what every thread needs. */
 void correlate_tiles(const Correlation *task, const REAL *inputs, const REAL *errors, const Results *results, REAL *room)
 {
-    int64_t across = (task->columns + SIDE - 1) / SIDE, tiles = tiles_of(task);
+    int64_t across = (task->columns + SIDE - 1) / SIDE, tiles = tiles_of(task), labels = task->batch / task->samples;
     Image before = {task->height, task->width, task->input_row, task->input_pixel};
     Image behind = {task->rows, task->columns, task->error_row, task->error_pixel};
-#pragma omp parallel for num_threads(task->threads) schedule(static)
-    for (int64_t n = 0; n < task->batch; n++) {
+#pragma omp parallel num_threads(task->threads)
+    {
         REAL *x = room + omp_get_thread_num() * correlate_tiles_room(task), *e = x + panel_start(tiles, task->inputs);
         Vector *sums = (Vector *)(e + panel_start(tiles, 2 * LANES));
-        const REAL *error = errors + n * task->error_sample;
-        for (int64_t tile = 0; tile < tiles; tile++)
-            tile_at_points(6, &before, inputs + n * task->input_sample, tile / across * SIDE - task->padding_top,
-                           tile % across * SIDE - task->padding_left, task->inputs, tile, tiles, x);
-        for (int64_t o = 0; o < task->outputs; o += 2 * LANES) {
-            int64_t width = panel_width(task->outputs, o), at = n * task->padded + o;
-            for (int64_t tile = 0; tile < tiles; tile++)
-                tile_at_points(SIDE, &behind, error + o, tile / across * SIDE, tile % across * SIDE, width, tile, tiles, e);
-            if (width == LANES)
-                outputs_of(1, task, results, tiles, x, e, sums, at, o);
-            else
-                outputs_of(2, task, results, tiles, x, e, sums, at, o);
+        int64_t held = -1; /* the sample whose inputs are there at all points */
+#pragma omp for schedule(static)
+        for (int64_t m = 0; m < task->batch; m++) {
+            int64_t sample = m / labels, n = m % labels * task->samples + sample;
+            const REAL *error = errors + n * task->error_sample;
+            for (int64_t tile = 0; tile < tiles && sample != held; tile++)
+                tile_at_points(6, &before, inputs + sample * task->input_sample, tile / across * SIDE - task->padding_top,
+                               tile % across * SIDE - task->padding_left, task->inputs, tile, tiles, x);
+            held = sample;
+            for (int64_t o = 0; o < task->outputs; o += 2 * LANES) {
+                int64_t width = panel_width(task->outputs, o), at = n * task->padded + o;
+                for (int64_t tile = 0; tile < tiles; tile++)
+                    tile_at_points(SIDE, &behind, error + o, tile / across * SIDE, tile % across * SIDE, width, tile, tiles, e);
+                if (width == LANES)
+                    outputs_of(1, task, results, tiles, x, e, sums, at, o);
+                else
+                    outputs_of(2, task, results, tiles, x, e, sums, at, o);
+            }
+            if (results->totals)
+                add_errors(task, error, results->totals + n * task->padded);
         }
-        if (results->totals)
-            add_errors(task, error, results->totals + n * task->padded);
     }
 }

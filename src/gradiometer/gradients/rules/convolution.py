@@ -20,17 +20,19 @@ from gradiometer.gradients.rules.geometry import Geometry, per_dimension
 from gradiometer.gradients.rules.linear import Outer
 from gradiometer.gradients.rules.normalization import shift_sums
 from gradiometer.gradients.rules.registry import Call, layer_rule
+from gradiometer.gradients.stacked import again
 
 
 def correlation(inputs: Tensor, errors: Tensor, geometry: Geometry) -> Factor:
-    """The gradient of a convolution weight, as a linear layer where it is one."""
+    """The gradient of a convolution weight, as a linear layer where it is one; see `Correlation`."""
     plain = set(geometry.kernel) == {1} and geometry.groups == 1 and not any(map(any, geometry.padding))
     if not plain:
         return Correlation(inputs, errors, geometry)
     if set(geometry.stride) != {1}:
         window = geometry.window((0,) * len(geometry.kernel), tuple(errors.shape[3:]))
         inputs = inputs[(slice(None),) * 3 + window]
-    outer = Outer(inputs.movedim(2, -1).flatten(1, -2), errors.movedim(2, -1).flatten(1, -2))
+    rows = again(inputs.movedim(2, -1).flatten(1, -2), len(errors) // len(inputs))
+    outer = Outer(rows, errors.movedim(2, -1).flatten(1, -2))
     return Reshaped(outer, torch.Size((*outer.shape, *geometry.kernel)))
 
 
@@ -72,7 +74,7 @@ _NAMES = "input weight bias stride padding dilation groups"
 _TRANSPOSED_NAMES = "input weight bias stride padding output_padding groups dilation"
 
 
-@layer_rule(torch.conv1d, torch.conv2d, torch.conv3d, arguments=_NAMES)
+@layer_rule(torch.conv1d, torch.conv2d, torch.conv3d, arguments=_NAMES, shares=True)
 def convolution(call: Call, errors: Tensor) -> dict[str, Factor] | None:
     """Convolutions of any dimension, stride, padding (also by name), dilation and grouping."""
     weight = call.weight("weight")
@@ -119,7 +121,7 @@ class ScaledRows(ByChannel):
 
     def __init__(self, plain: Correlation, scale: Tensor, weight: Tensor) -> None:
         super().__init__(plain.batch, plain.shape)
-        self._plain, self._scale, self._weight = plain, scale.to(plain.inputs.dtype), weight
+        self._plain, self._scale, self._weight = plain, scale.to(plain.errors.dtype), weight
         self.form = plain.form
         self._found: Rows | None = None
 
@@ -224,13 +226,24 @@ def _geometry(call: Call, kernel: tuple[int, ...]) -> Geometry | None:
     dimensions = len(kernel)
     if call.weight("input").ndim != dimensions + 2:
         return None
-
-    each = functools.partial(per_dimension, dimensions=dimensions)
-    dilation = each(call.get("dilation", 1))
+    stride, dilation = (per_dimension(call.get(name, 1), dimensions) for name in ("stride", "dilation"))
     padding = call.get("padding", 0)
+    zeros = padding if isinstance(padding, str) else per_dimension(padding, dimensions)
+    return _moving(kernel, stride, zeros, dilation, int(call.get("groups", 1)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _moving(
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...] | str,
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Geometry:
+    """How a kernel moves, with padding in numbers or by name."""
     if padding == "same":
         totals = [gap * (size - 1) for gap, size in zip(dilation, kernel, strict=True)]
         sides = tuple((total // 2, total - total // 2) for total in totals)
     else:
-        sides = tuple((size, size) for size in each(0 if padding == "valid" else padding))
-    return Geometry(kernel, each(call.get("stride", 1)), sides, dilation, int(call.get("groups", 1)))
+        sides = tuple((size, size) for size in ((0,) * len(kernel) if isinstance(padding, str) else padding))
+    return Geometry(kernel, stride, sides, dilation, groups)

@@ -32,6 +32,7 @@ from gradiometer.gradients import kernels
 from gradiometer.gradients.factors import CHUNK, Factor, Sides, sum_of_squares, wide
 from gradiometer.gradients.rules import costs
 from gradiometer.gradients.rules.geometry import Geometry, Lines
+from gradiometer.gradients.stacked import again
 
 #: Positions that one product adds up: with more, its factors leave the innermost cache.
 _POSITIONS = 128
@@ -111,25 +112,37 @@ class Correlation(Factor):
 
     Args:
         inputs: Inputs (B, R, C, *pixels); R is 1 unless several frames of a sample are folded into the batch.
-        errors: Gradients of the outputs (B, R, O, *positions).
+        errors: Gradients of the outputs (B, R, O, *positions); or (L B, ...), those of L labels for all samples, one
+            behind the other. Then there are L B gradients.
         geometry: How the kernel moves.
     """
 
     def __init__(self, inputs: Tensor, errors: Tensor, geometry: Geometry) -> None:
-        self.inputs, self.errors, self.geometry = wide(inputs), wide(errors), geometry
+        self._shared, self.errors, self.geometry = wide(inputs), wide(errors), geometry
+        self._labels = len(errors) // len(inputs)
         self._outputs = tuple(errors.shape[3:])
         self._positions = math.prod(self._outputs)
         self._channels = inputs.shape[2] // geometry.groups, errors.shape[2] // geometry.groups
         self._depthwise = self._channels[0] == 1 < geometry.groups and self._positions >= _MANY
-        self._window = geometry.on_images() if inputs.shape[1] == 1 and kernels.fits(self.inputs, self.errors) else None
+        self._window = (
+            geometry.on_images() if inputs.shape[1] == 1 and kernels.fits(self._shared, self.errors) else None
+        )
         shape = torch.Size((errors.shape[2], self._channels[0], *geometry.kernel))
-        super().__init__(len(inputs), shape)
-        apart = any(tensor.shape[2] > 1 and tensor.stride(2) > 1 for tensor in (self.inputs, self.errors))
+        super().__init__(len(errors), shape)
+        apart = any(tensor.shape[2] > 1 and tensor.stride(2) > 1 for tensor in (self._shared, self.errors))
         self._chosen = chosen(
             geometry, tuple(inputs.shape[1:3]), tuple(errors.shape[2:]), self._kernels(), costs.seconds, apart=apart
         )
         self._lines, self._patches = self._chosen.lines, self._chosen.task.copied
         self.explicit_form, self.form = self._chosen.explicit, self._chosen.form
+
+    @functools.cached_property
+    def inputs(self) -> Tensor:
+        """The inputs of each gradient, copied for each label. Keeps the memory format."""
+        if self._labels == 1:
+            return self._shared
+        copies: Tensor = again(self._shared.flatten(0, 1), self._labels).unflatten(0, (self.batch, -1))
+        return copies
 
     def _kernels(self) -> tuple[str, ...]:
         """The forms that kernels of our own have."""
@@ -154,7 +167,7 @@ class Correlation(Factor):
         if self.by_kernel:
             return self.rows().squares.sum(1)
         if self.form == "gram":
-            return torch.cat([self._gram(*bounds) for bounds in self._gram_chunks()])
+            return torch.cat([self._gram(*bounds) for bounds in self._gram_chunks()], 1).flatten()
         if self.form == "groups":
             return super().squared_norms()
         parts = []
@@ -194,8 +207,8 @@ class Correlation(Factor):
         return min((form for form in prices if form in _KERNELS), key=lambda form: prices[form])
 
     def _images(self) -> tuple[Tensor, Tensor]:
-        """Inputs and errors (B, C, height, width)."""
-        return self._as_image(self.inputs[:, 0]), self._as_image(self.errors[:, 0])
+        """Inputs (B, C, height, width) and errors (L B, O, height, width)."""
+        return self._as_image(self._shared[:, 0]), self._as_image(self.errors[:, 0])
 
     def _as_image(self, lines: Tensor) -> Tensor:
         """A line is an image of height 1."""
@@ -204,7 +217,11 @@ class Correlation(Factor):
     def sides(self, directions: int) -> Sides | None:
         """Both sides where that is cheaper: several directions cost as much as one with that many times the outputs."""
         task = replace(self._chosen.task, outputs=directions * self._channels[1])
-        if self.inputs.shape[1] > 1 or costs.seconds("gram", task) >= costs.seconds(self.explicit_form, task):
+        if (
+            self._labels > 1
+            or self._shared.shape[1] > 1
+            or costs.seconds("gram", task) >= costs.seconds(self.explicit_form, task)
+        ):
             return None
         groups, length = self.geometry.groups, self._positions if self._lines is None else self._lines.length
         return Sides(
@@ -218,7 +235,7 @@ class Correlation(Factor):
         """Inner products (B,), by our own kernel or one more forward pass of the layer with the reference as weight."""
         if self.by_kernel:
             return self.products(reference).sum(1)
-        batch, frames = self.inputs.shape[:2]
+        batch, frames = self.errors.shape[:2]
         convolve: Any = (
             torch.nn.functional.conv1d,
             torch.nn.functional.conv2d,
@@ -250,9 +267,9 @@ class Correlation(Factor):
 
     def chunks(self) -> Iterator[tuple[int, int]]:
         """Ranges of samples whose explicit gradients, or those of one product, fit into a chunk."""
-        held = self.inputs[0].numel() + self.errors[0].numel()
+        held = self._shared[0].numel() + self.errors[0].numel()
         if self._patches and self.explicit_form == "offsets":
-            held += self.inputs.shape[1] * self.inputs.shape[2] * self._positions * math.prod(self.geometry.kernel)
+            held += self._shared.shape[1:3].numel() * self._positions * math.prod(self.geometry.kernel)
         explicit = self.shape.numel()
         if not self._patches and self._lines is not None and self.explicit_form == "offsets":
             explicit = self.shape[:2].numel() * self._lines.run
@@ -337,14 +354,17 @@ class Correlation(Factor):
         return gradient
 
     def _gram(self, start: int, stop: int) -> Tensor:
-        """Squared norms of a range of samples from Gram matrices of pixels and of errors."""
-        gram, flat = self._patch_grams(start, stop), self._flat_errors(start, stop)
-        products = (flat.mT @ flat).mul_(gram).flatten(1).sum(1)
-        return products.view(stop - start, self.geometry.groups).sum(1)
+        """Squared norms (L, b) of a range of samples from Gram matrices of pixels and of errors."""
+        gram, found = self._patch_grams(start, stop), []
+        for first in range(0, self.batch, len(self._shared)):
+            flat = self._flat_errors(first + start, first + stop)
+            products = (flat.mT @ flat).mul_(gram).flatten(1).sum(1)
+            found.append(products.view(stop - start, self.geometry.groups).sum(1))
+        return torch.stack(found)
 
     def _patch_grams(self, start: int, stop: int) -> Tensor:
         """Gram matrices (b groups, P, P) of the patches of a range of samples, from those of pixels."""
-        padded = self.geometry.pad(self.inputs[start:stop, 0], self._outputs)
+        padded = self.geometry.pad(self._shared[start:stop, 0], self._outputs)
         pixels = padded.reshape((stop - start) * self.geometry.groups, self._channels[0], -1)
         gram = pixels.mT @ pixels
         if self._lines is not None:
@@ -363,8 +383,8 @@ class Correlation(Factor):
     def _gram_chunks(self) -> Iterator[tuple[int, int]]:
         pixels = math.prod(self.geometry.reach(self._outputs))
         step = max(1, min(_GRAMS, CHUNK) // (4 * self.geometry.groups * (pixels**2 + 2 * self._positions**2)))
-        for start in range(0, self.batch, step):
-            yield start, min(start + step, self.batch)
+        for start in range(0, len(self._shared), step):
+            yield start, min(start + step, len(self._shared))
 
 
 def _kernel_rows(left: Tensor, pixels: Tensor, lines: Lines) -> Iterator[Tensor]:

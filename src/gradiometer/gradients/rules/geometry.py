@@ -16,7 +16,7 @@ from gradiometer.gradients.kernels import Window
 
 def per_dimension(value: Any, dimensions: int) -> tuple[int, ...]:
     """An argument of a convolution, such as its stride, with one number for each spatial dimension."""
-    values = tuple(int(item) for item in value) if isinstance(value, tuple | list) else (int(value),)
+    values = tuple(map(int, value)) if isinstance(value, tuple | list) else (int(value),)
     return values * dimensions if len(values) == 1 else values
 
 

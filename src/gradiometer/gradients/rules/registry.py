@@ -59,21 +59,30 @@ LayerRule = Callable[[Call, Tensor], dict[str, Factor] | None]
 
 @dataclass(frozen=True)
 class Entry:
-    """A layer rule with the names of the arguments of its function, in order."""
+    """A layer rule with the names of the arguments of its function, in order.
+
+    `shares` says whether it takes activations of B samples with the gradients of the outputs of L B: those of L labels,
+    for all samples, and then again. For other rules the activations are copied.
+    """
 
     rule: LayerRule
     arguments: tuple[str, ...]
+    shares: bool = False
 
 
 _TABLE: dict[Any, Entry] = {}
 
 
-def layer_rule(*functions: Callable[..., Any], arguments: str) -> Callable[[LayerRule], LayerRule]:
+def layer_rule(
+    *functions: Callable[..., Any], arguments: str, shares: bool = False
+) -> Callable[[LayerRule], LayerRule]:
     """Register a layer rule for torch functions.
 
     Args:
         functions: The functions, as they are called: `torch.nn.functional.linear`.
         arguments: Names of their positional arguments, separated by spaces.
+        shares: Whether the rule takes activations of B samples with gradients of the outputs for several labels; see
+            `Entry`.
 
     Returns:
         A decorator for the rule. A rule that is registered later replaces an earlier one.
@@ -82,7 +91,7 @@ def layer_rule(*functions: Callable[..., Any], arguments: str) -> Callable[[Laye
 
     def register(rule: LayerRule) -> LayerRule:
         for function in functions:
-            _TABLE[function] = Entry(rule, tuple(arguments.split()))
+            _TABLE[function] = Entry(rule, tuple(arguments.split()), shares)
         return rule
 
     return register
