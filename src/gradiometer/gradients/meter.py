@@ -33,7 +33,7 @@ Select = Callable[[Any], Tensor] | str | int
 #: Working memory for several directions together when none is given.
 _TOGETHER = 2**30
 #: Samples of all labels together up to which several labels are sent back at once; with more, each alone is as fast.
-_STACKED = 128
+_STACKED = 96
 
 
 class Gradiometer:
