@@ -6,7 +6,8 @@ import gc
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 Call = Callable[[], object]
 
@@ -28,32 +29,29 @@ def interleaved(
         Seconds of every call, by name, in the order in which they were taken.
     """
     taken: dict[str, list[float]] = {name: [] for name in calls}
-    gc.collect()
-    gc.freeze()  # or else each collection walks through all that was imported, and leaves nothing else in the caches
-    try:
-        _in_turns(calls, repeats, seed, after, taken)
-    finally:
-        gc.unfreeze()
+    rounds = max((repeats[name] for name in calls), default=0)
+    order = random.Random(seed)
+    with _imports_frozen():
+        for number in range(rounds):
+            # Of 15 rounds, a call with 3 repeats takes part in the first, the sixth and the eleventh.
+            due = [name for name in calls if number * repeats[name] % rounds < repeats[name]]
+            order.shuffle(due)
+            for name in due:
+                taken[name].append(timed(calls[name]))
+                if after is not None:
+                    after(name)
     return taken
 
 
-def _in_turns(
-    calls: Mapping[str, Call],
-    repeats: Mapping[str, int],
-    seed: int,
-    after: Callable[[str], None] | None,
-    taken: dict[str, list[float]],
-) -> None:
-    rounds = max((repeats[name] for name in calls), default=0)
-    order = random.Random(seed)
-    for number in range(rounds):
-        # Of 15 rounds, a call with 3 repeats takes part in the first, the sixth and the eleventh.
-        due = [name for name in calls if number * repeats[name] % rounds < repeats[name]]
-        order.shuffle(due)
-        for name in due:
-            taken[name].append(timed(calls[name]))
-            if after is not None:
-                after(name)
+@contextmanager
+def _imports_frozen() -> Iterator[None]:
+    """Spare what is there the garbage collection before each call, which would leave nothing else in the caches."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def timed(call: Call) -> float:
