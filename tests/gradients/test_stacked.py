@@ -55,7 +55,7 @@ def test_equals_one_label_at_a_time(chosen: Specimen, monkeypatch: pytest.Monkey
         torch.testing.assert_close(found, alone, rtol=1e-8, atol=1e-10 * alone.max().item())
 
 
-def test_most_of_the_zoo_is_read_so(stacked: Passes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_most_of_the_zoo_is_read_so(stacked: Passes) -> None:
     """The comparison above compares something."""
     so = 0
     for chosen in CLASSIFIERS:
@@ -110,9 +110,9 @@ def test_a_pass_that_cannot_be_vectorised_is_repeated_one_by_one(stacked: Passes
     model, inputs = Model().eval(), torch.rand(5, 4)
     instrument = Gradiometer(model, ContrastClasses())
     found = instrument.squared_norms(inputs)
-    again_ = instrument.squared_norms(inputs)
+    twice = instrument.squared_norms(inputs)
     assert stacked() == 1  # tried once
-    torch.testing.assert_close(found.values, again_.values)
+    torch.testing.assert_close(found.values, twice.values)
     one = torch.cat([instrument.squared_norms(inputs[at : at + 1]).values for at in range(5)])
     torch.testing.assert_close(found.values, one)
 

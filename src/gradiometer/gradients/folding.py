@@ -22,7 +22,7 @@ from torch.nn import functional
 from gradiometer.gradients import kernels
 from gradiometer.gradients.rules import costs
 from gradiometer.gradients.rules.geometry import per_dimension
-from gradiometer.gradients.stacked import Labels, again
+from gradiometer.gradients.stacked import Labels
 from gradiometer.gradients.tape import Operation
 
 _CONVOLUTIONS = frozenset({torch.conv1d, torch.conv2d, torch.conv3d})
@@ -233,7 +233,7 @@ def image_gradient(image: Tensor, errors: Tensor, weight: Tensor, moves: Spread)
         if found is not None:
             return found
     if len(errors) > len(image):
-        image = again(image, len(errors) // len(image))
+        image = image.new_empty_strided((len(errors), *image.shape[1:]), image.stride())
     gradient: Tensor
     (gradient, *_) = torch.ops.aten.convolution_backward(
         errors, image, weight, None, stride, padding, dilation, False, [0] * len(stride), groups, (True, False, False)

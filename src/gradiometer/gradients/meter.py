@@ -191,13 +191,8 @@ class Gradiometer:
         Returns:
             For each parameter (B, *shape), or (B, N, *shape) for an objective of N labels.
         """
-        size = samples.count(x)
-        parts: list[dict[str, Tensor]] = []
-        for start, stop in self._ranges(x, size):
-            part = samples.on(samples.take(x, start, stop), self._device)
-            result = self._statistics(part, stop - start, lambda name, factor: _explicit(factor), 1)
-            parts.append(result.values)
-        return {name: torch.cat([part[name] for part in parts]) for name in self._parameters}
+        found = self._statistics(x, lambda name, factor: _explicit(factor), 1)
+        return {name: torch.cat([part.values[name] for part in found]) for name in self._parameters}
 
     def class_grams(self, x: Inputs, classes: Sequence[int] | None = None) -> ClassGrams:
         """Inner products between the gradients of the logits of each sample, for each parameter tensor.
@@ -248,19 +243,19 @@ class Gradiometer:
             Readings with values (B, L) and the names of the weights of those layers as parameters.
         """
         size, wanted = samples.count(x), Wanted(means, shares)
-        outputs, kept = [], []
-        for start, stop in self._ranges(x, size):
-            part = samples.on(samples.take(x, start, stop), self._device)
+        outputs, kept, step = [], [], self._step(x, size)
+        for start in range(0, size, step):
+            part, batch = samples.on(samples.take(x, start, start + step), self._device), min(step, size - start)
             program = Program(self._plan(part).program.steps, set(self._parameters))
             with left_as_found(self.model, self._parameters.values()):
                 found = LayerInputs(wanted)
-                reader = Reader(self._parameters, program, stop - start, activations=found)
+                reader = Reader(self._parameters, program, batch, activations=found)
                 try:
                     with closing(reader), reader:
                         raw = self._forward(part)
                 except ProgramMismatch:
                     raw = self._forward(part)
-                    found = one_by_one(self._parameters, self._forward, part, stop - start, wanted)
+                    found = one_by_one(self._parameters, self._forward, part, batch, wanted)
             outputs.append(self._select(raw).detach())
             kept.append(found)
         inputs = gathered(self._parameters, kept)
@@ -329,20 +324,23 @@ class Gradiometer:
         return next(iter(self._parameters.values())).device
 
     def _read(self, x: Inputs, reduce: Reduce, power: Power, wanted: Wanted | None = None) -> Readings:
-        size = samples.count(x)
-        found = []
-        for start, stop in self._ranges(x, size):
-            part = samples.on(samples.take(x, start, stop), self._device)
-            found.append(self._statistics(part, stop - start, reduce, power, wanted))
+        found = self._statistics(x, reduce, power, wanted)
         values = torch.cat([torch.stack([part.values[name] for name in self._parameters], -1) for part in found])
         outputs = torch.cat([part.outputs for part in found])
         inputs = gathered(self._parameters, [part.inputs for part in found if part.inputs is not None])
         return Readings(outputs, values, self.parameters, inputs.norms, inputs.layers, inputs.means, inputs.shares)
 
-    def _statistics(self, x: Inputs, batch: int, reduce: Reduce, power: Power, wanted: Wanted | None = None) -> Found:
-        """One statistic of every parameter for a batch that fits into memory."""
-        room = _STACKED if self.memory is None else min(_STACKED, self.needs(x).batch(self.memory))
-        return passes.statistics(self._subject(x), x, batch, self.objective, reduce, power, wanted, room)
+    def _statistics(self, x: Inputs, reduce: Reduce, power: Power, wanted: Wanted | None = None) -> list[Found]:
+        """One statistic of every parameter, for the parts of a batch that fit into memory."""
+        size = samples.count(x)
+        step = self._step(x, size)
+        room = _STACKED if self.memory is None else min(_STACKED, step)
+        found = []
+        for start in range(0, size, step):
+            part, batch = samples.on(samples.take(x, start, start + step), self._device), min(step, size - start)
+            subject = self._subject(part)
+            found.append(passes.statistics(subject, part, batch, self.objective, reduce, power, wanted, room))
+        return found
 
     def _subject(self, x: Inputs) -> Subject:
         program = self._plan(x).program
@@ -361,12 +359,9 @@ class Gradiometer:
                 self._plans[key] = make_plan(self.model, self._parameters, self._forward, self._select, x)
         return self._plans[key]
 
-    def _ranges(self, x: Inputs, size: int) -> list[tuple[int, int]]:
-        """Split a batch so that the working memory is kept."""
-        if self.memory is None:
-            return [(0, size)]
-        step = self.needs(x).batch(self.memory)
-        return [(start, min(start + step, size)) for start in range(0, size, step)]
+    def _step(self, x: Inputs, size: int) -> int:
+        """How many of so many samples are read at a time, so that the working memory is kept."""
+        return size if self.memory is None else self.needs(x).batch(self.memory)
 
     def _forward(self, x: Any) -> Any:
         x = samples.copied(x)  # a model may overwrite its input

@@ -39,12 +39,7 @@ class Pair:
         yield from self.convolution.wanted()
         yield from self.norm.wanted()
 
-    @property
-    def stackable(self) -> bool:
-        """Whether the gradients of several labels can be taken at once; see `Use.stackable`."""
-        return self.convolution.stackable and self.norm.stackable
-
-    def found(self, gradient: Tensor, labels: int = 1) -> Iterator[tuple[Tensor, frozenset[str], Factor]]:
+    def found(self, gradient: Tensor, labels: int) -> Iterator[tuple[Tensor, frozenset[str], Factor]]:
         """The same with their factors, from the gradient of the output; see `Use.factors`."""
         factors = self.convolution.factors(gradient, labels) if self.convolution.targets else {}
         for at, factor in factors.items():

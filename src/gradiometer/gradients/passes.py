@@ -86,6 +86,7 @@ class Walk:
     outputs: Tensor
     looped: set[str]
     inputs: LayerInputs | None
+    _program: Program
     _reader: Reader
     _history: Tensor | None
 
@@ -95,23 +96,22 @@ class Walk:
             return {}
         return self._reader.backward(self._history, seed.to(self._history.dtype), reduce, last=last)
 
-    def every(self, seeds: Tensor, reduce: Reduce, room: int) -> list[dict[str, Tensor]]:
-        """The same for each of several seeds (N, B, ...), some of them at once where that can be done.
+    def every(self, seeds: Tensor, reduce: Reduce, at_once: int) -> list[dict[str, Tensor]]:
+        """The same for each of several seeds (N, B, ...).
 
         Args:
             seeds: The seeds.
             reduce: The statistic.
-            room: Samples of all labels together up to which they may be sent back at once.
+            at_once: How many of them may be sent back at once.
 
         Raises:
             Apart: They can only be sent back one by one.
         """
-        step = room // len(self.outputs)
-        if step < 2 or len(seeds) < 2 or self._history is None or not self._reader.stackable:
+        if at_once < 2 or len(seeds) < 2 or self._history is None:
             numbered = enumerate(seeds, 1)
             return [self.backward(seed, reduce, last=number == len(seeds)) for number, seed in numbered]
         history, found = self._history, []
-        turns = -(-len(seeds) // step)
+        turns = -(-len(seeds) // at_once)
         for some in seeds.to(history.dtype).tensor_split(turns):
             try:
                 found += self._reader.stacked(history, some, reduce)
@@ -119,12 +119,11 @@ class Walk:
                 raise
             except Exception as error:
                 raise Apart from error
-        program = self._reader.program
-        if program.stacks is None:
+        if self._program.stacks is None:
             alone = self.backward(seeds[-1], reduce, last=True)
-            program.stacks = _alike(found[-1], alone, _ALIKE.get(history.dtype, _LOW_PRECISION))
-            if not program.stacks:
+            if not _alike(found[-1], alone, _ALIKE.get(history.dtype, _LOW_PRECISION)):
                 raise Apart
+            self._program.stacks = True
         return found
 
     @property
@@ -171,7 +170,7 @@ def walk(
                     kept = one_by_one(subject.parameters, subject.forward, x, batch, wanted)
         visible = subject.loop(looped).outputs(x, batch) if outputs is None else outputs.detach()
         check_outputs(visible)
-        yield Walk(visible, looped, kept, reader, outputs if read else None)
+        yield Walk(visible, looped, kept, subject.program, reader, outputs if read else None)
 
 
 def attempted(program: Program, attempt: Callable[[], _Result]) -> _Result:
@@ -213,7 +212,7 @@ def statistics(
         reduce: The statistic.
         power: With which power of the gradient it grows.
         wanted: See `walk`.
-        room: See `Walk.every`.
+        room: Samples of all labels together up to which several labels may be sent back at once.
     """
     return attempted(subject.program, lambda: _attempt(subject, x, batch, objective, reduce, power, wanted, room))
 
@@ -230,11 +229,10 @@ def _attempt(
 ) -> Found:
     """One forward pass and the backward passes through it."""
     several = getattr(objective, "several", False)
-    if not several or subject.program.stacks is False:
-        room = 0
-    with walk(subject, x, batch, wanted, several=isinstance(power, tuple), stacks=room >= 2 * batch) as way:
+    at_once = room // batch if several and subject.program.stackable else 1
+    with walk(subject, x, batch, wanted, several=isinstance(power, tuple), stacks=at_once > 1) as way:
         seeds, exponents = scaled(seeds_of(objective, way.outputs, x), way.outputs)
-        found = way.every(seeds, reduce, room)
+        found = way.every(seeds, reduce, at_once)
     if looped := way.looped | way.doubtful:
         loop = subject.loop(looped)
         with left_as_found(subject.model, loop.parameters.values()):

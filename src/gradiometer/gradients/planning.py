@@ -84,6 +84,12 @@ class Program:
     kernels: int = 0
     sums: frozenset[int] = frozenset()
 
+    @property
+    def stackable(self) -> bool:
+        """Whether several labels can be sent back at once, as far as is known: samples lie one behind the other."""
+        uses = (step for step in self.steps if step.kind == "use")
+        return self.stacks is not False and all({*each.layouts.values(), each.output} == {Layout()} for each in uses)
+
     def arranged(self, x: Any) -> Any:
         """The inputs of the model in the memory format in which it is run."""
         return channels_last(x, self.kernels // _REARRANGED) if self.channels_last else x

@@ -53,8 +53,7 @@ class Reader(Tape):
     ) -> None:
         super().__init__(parameters)
         self._parameters = parameters
-        #: What it carries out.
-        self.program = program
+        self._program = program
         self._batch = batch
         self._number = 0
         self._sums = 0
@@ -66,8 +65,6 @@ class Reader(Tape):
         self.activations = activations
         #: What becomes of the gradients.
         self.collector = Collector(parameters, program, self.roots, self._labels, several=several)
-        #: Whether all uses so far can take the gradients of several labels at once.
-        self.stackable = True
 
     def plain(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An operation without parameters, which must not read what is not there yet."""
@@ -130,7 +127,7 @@ class Reader(Tape):
         return self.collector.finish()
 
     def stacked(self, outputs: Tensor, seeds: Tensor, reduce: Reduce) -> list[dict[str, Tensor]]:
-        """The same for several seeds (L, B, ...) at once, for each of them, where all uses are `stackable`."""
+        """The same for several seeds (L, B, ...) at once, for each of them, by a program that is `stackable`."""
         self.collector.start(reduce, last=False)
         with self._labels.of(len(seeds)):
             if outputs.requires_grad and self._anchor is not None:
@@ -167,7 +164,7 @@ class Reader(Tape):
 
     def _sum(self, result: Tensor) -> Tensor:
         """The result of an addition without parameters."""
-        if self._sums in self.program.sums:
+        if self._sums in self._program.sums:
             self.note(result, _RECTIFIED, _nobody)
         self._sums += 1
         return result
@@ -180,7 +177,7 @@ class Reader(Tape):
 
     def _next(self, operation: Operation) -> Step | None:
         """The step that is next, if it is for this operation."""
-        step = self.program.steps[self._number] if self._number < len(self.program.steps) else None
+        step = self._program.steps[self._number] if self._number < len(self._program.steps) else None
         return step if step is not None and step.name == operation.name else None
 
     def _use(self, operation: Operation, step: Step) -> Tensor | None:
@@ -198,7 +195,7 @@ class Reader(Tape):
         """Take hold of what the backward part of an operation needs, before it runs."""
         wanted = self._wanted(operation)
         weights = {at: operation.leaves[at].detach() for at in operation.roots}
-        if self.program.channels_last and operation.function is torch.conv2d:
+        if self._program.channels_last and operation.function is torch.conv2d:
             _arrange(operation.leaves, weights)
         activations = {at: operation.leaves[at].detach() for at in step.layouts}
         if operation.in_place and 0 in activations:
@@ -215,17 +212,15 @@ class Reader(Tape):
 
     def _wanted(self, operation: Operation) -> dict[int, Tensor]:
         """The weights of an operation whose statistics are wanted, by position."""
-        return {at: operation.leaves[at] for at, roots in operation.roots.items() if not roots <= self.program.looped}
+        return {at: operation.leaves[at] for at, roots in operation.roots.items() if not roots <= self._program.looped}
 
     def _watched(self, output: Tensor, use: Use | Pair) -> Tensor:
         """Wait for the gradient of an output, from which a use takes its factors."""
         self.collector.expect(use)
-        self.stackable &= use.stackable
         output = self._anchored(output)
-        labels = self._labels
 
         def arrived(gradient: Tensor) -> None:
-            labels.met(gradient, lambda errors: self.collector.arrived(use, errors))
+            self._labels.met(gradient, lambda errors: self.collector.arrived(use, errors))
 
         output.register_hook(arrived)
         return output
@@ -234,7 +229,7 @@ class Reader(Tape):
         """Whether an operation is run at once, and not together with the batch norm behind it."""
         if step.slice is None or not self._folds:
             return True
-        following = self.program.steps[self._number]
+        following = self._program.steps[self._number]
         return len(step.layouts) != 1 or following.kind != "use"
 
     def _defer(self, operation: Operation, step: Step) -> Tensor:

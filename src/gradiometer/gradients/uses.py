@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from gradiometer.gradients.factors import Factor
-from gradiometer.gradients.layout import Layout
 from gradiometer.gradients.planning import Step
 from gradiometer.gradients.rules.anything import any_operation
 from gradiometer.gradients.rules.registry import Call, find_rule
@@ -51,17 +50,12 @@ class Use:
         for at, target in self.targets.items():
             yield target, self.operation.roots[at]
 
-    @property
-    def stackable(self) -> bool:
-        """Whether the gradients of several labels can be taken at once: samples lie one behind the other."""
-        return {*self.step.layouts.values(), self.step.output} == {Layout()} and not self.operation.in_place
-
-    def found(self, gradient: Tensor, labels: int = 1) -> Iterator[tuple[Tensor, frozenset[str], Factor]]:
+    def found(self, gradient: Tensor, labels: int) -> Iterator[tuple[Tensor, frozenset[str], Factor]]:
         """The same with their factors, from the gradient of the output; see `factors`."""
         for at, factor in self.factors(gradient, labels).items():
             yield self.targets[at], self.operation.roots[at], factor
 
-    def factors(self, gradient: Tensor, labels: int = 1) -> dict[int, Factor]:
+    def factors(self, gradient: Tensor, labels: int) -> dict[int, Factor]:
         """Factors of the wanted weights, by position.
 
         They come from the layer rule of the operation, or from its vector-Jacobian product if it has none.

@@ -125,9 +125,10 @@ void correlate_tiles(const Correlation *task, const REAL *inputs, const REAL *er
         for (int64_t m = 0; m < task->batch; m++) {
             int64_t sample = m / labels, n = m % labels * task->samples + sample;
             const REAL *error = errors + n * task->error_sample;
-            for (int64_t tile = 0; tile < tiles && sample != held; tile++)
-                tile_at_points(6, &before, inputs + sample * task->input_sample, tile / across * SIDE - task->padding_top,
-                               tile % across * SIDE - task->padding_left, task->inputs, tile, tiles, x);
+            if (sample != held)
+                for (int64_t tile = 0; tile < tiles; tile++)
+                    tile_at_points(6, &before, inputs + sample * task->input_sample, tile / across * SIDE - task->padding_top,
+                                   tile % across * SIDE - task->padding_left, task->inputs, tile, tiles, x);
             held = sample;
             for (int64_t o = 0; o < task->outputs; o += 2 * LANES) {
                 int64_t width = panel_width(task->outputs, o), at = n * task->padded + o;

@@ -228,7 +228,7 @@ def _geometry(call: Call, kernel: tuple[int, ...]) -> Geometry | None:
         return None
     stride, dilation = (per_dimension(call.get(name, 1), dimensions) for name in ("stride", "dilation"))
     padding = call.get("padding", 0)
-    zeros = padding if isinstance(padding, str) else per_dimension(padding, dimensions)
+    zeros = padding if padding == "same" else per_dimension(0 if padding == "valid" else padding, dimensions)
     return _moving(kernel, stride, zeros, dilation, int(call.get("groups", 1)))
 
 
@@ -240,10 +240,10 @@ def _moving(
     dilation: tuple[int, ...],
     groups: int,
 ) -> Geometry:
-    """How a kernel moves, with padding in numbers or by name."""
-    if padding == "same":
+    """How a kernel moves, with padding in numbers or as `same`."""
+    if isinstance(padding, str):
         totals = [gap * (size - 1) for gap, size in zip(dilation, kernel, strict=True)]
         sides = tuple((total // 2, total - total // 2) for total in totals)
     else:
-        sides = tuple((size, size) for size in ((0,) * len(kernel) if isinstance(padding, str) else padding))
+        sides = tuple((size, size) for size in padding)
     return Geometry(kernel, stride, sides, dilation, groups)
