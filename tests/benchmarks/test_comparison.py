@@ -55,9 +55,11 @@ def test_every_detector_and_protocol_has_a_record(filled):
         ("Guard with a step", "known-only", True),
         ("Guard with gradients", "known-only", False),
         ("Purview", "matched", False),
+        ("Purview with channels", "matched", False),
         ("Gradient norms", "matched", False),
         ("Control", "matched", True),
         ("Control (features)", "matched", True),
+        ("Control with channels", "matched", True),
         ("Mahalanobis FE", "matched", False),
         ("LID", "matched", False),
     ]
@@ -134,7 +136,7 @@ def test_the_detectors_of_a_table_can_be_chosen(model, digits):
     with pytest.raises(InputError, match="no known-only detector 'Oracle'; there are: MSP, Energy"):
         Comparison(Reader(model, direct={}), wrong, digits["fit"], digits["held_out"])
     wrong = Settings("test", "untrained", "digits", detectors=("MSP",), matched=("Oracle",))
-    with pytest.raises(InputError, match="no matched detector 'Oracle'; there are: Purview, Gradient norms"):
+    with pytest.raises(InputError, match="no matched detector 'Oracle'; there are: Purview, Purview with channels"):
         Comparison(Reader(model, direct={}), wrong, digits["fit"], digits["held_out"])
 
 

@@ -34,7 +34,15 @@ DETECTORS = (
 )
 """The known-only detectors of this table, which has forty challenges."""
 
-MATCHED = ("Purview", "Gradient norms", "Control", "Control (features)", "Mahalanobis FE")
+MATCHED = (
+    "Purview",
+    "Purview with channels",
+    "Gradient norms",
+    "Control",
+    "Control (features)",
+    "Control with channels",
+    "Mahalanobis FE",
+)
 """Its matched detectors."""
 
 

@@ -31,6 +31,8 @@ CONTROLLED: tuple[tuple[str, str], ...] = (
     ("Purview (matched)", "Control (matched)"),
     ("Purview (matched)", "Control (features) (matched)"),
     ("Gradient norms (matched)", "Control (features) (matched)"),
+    ("Purview with channels (matched)", "Control with channels (matched)"),
+    ("Purview with channels (matched)", "Purview (matched)"),
     ("Purview (matched)", "Mahalanobis FE (matched)"),
     ("Purview (matched)", "LID (matched)"),
 )

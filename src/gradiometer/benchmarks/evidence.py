@@ -21,6 +21,7 @@ from gradiometer.data import Images
 from gradiometer.detectors import ODIN, Detector, Guard, Purview
 from gradiometer.detectors.guard import STEP
 from gradiometer.detectors.layers import spread
+from gradiometer.detectors.norms import channel_statistics
 from gradiometer.detectors.reading import LastLayer
 from gradiometer.detectors.stability import changes, shaken
 from gradiometer.errors import ModelError
@@ -96,6 +97,11 @@ class Evidence:
     def statistics(self) -> Floats:
         """What Purview scores (N, L + T), in its order: activations, then gradients."""
         return np.concatenate([self.activations, self.norms], axis=1)
+
+    @property
+    def channels(self) -> Floats:
+        """What Purview reads of single channels of these layers (N, F)."""
+        return channel_statistics(self.layers, self.shares)
 
 
 def join(parts: Sequence[Evidence]) -> Evidence:

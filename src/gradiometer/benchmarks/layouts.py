@@ -22,8 +22,10 @@ _OURS = (
     "Mahalanobis FE (matched)",
     "Mahalanobis P+FE (matched)",
     "Purview (matched)",
+    "Purview with channels (matched)",
     "Gradient norms (matched)",
     "Control (features) (matched)",
+    "Control with channels (matched)",
     "Guard (known-only)",
 )
 """Our columns beside the published ones, as far as they are there."""
@@ -31,7 +33,9 @@ _OURS = (
 _BY_LEVEL = (
     ("Mahalanobis FE (matched)", "Mahalanobis"),
     ("Purview (matched)", "Purview"),
+    ("Purview with channels (matched)", "Purview"),
     ("Control (features) (matched)", None),
+    ("Control with channels (matched)", None),
     ("Guard (known-only)", None),
 )
 """Our columns that get a table by level, and the published column beside each."""

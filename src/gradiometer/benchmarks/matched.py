@@ -98,6 +98,10 @@ def wide_features(evidence: Evidence) -> Floats:
     return np.concatenate([evidence.activations, *(np.square(part.astype(np.float64)) for part in parts)], axis=1)
 
 
+def _joined(*parts: Floats) -> Floats:
+    return np.concatenate(parts, axis=1)
+
+
 def _evenly(values: Floats | np.ndarray, count: int) -> np.ndarray:
     """At most so many columns, evenly spread."""
     places = np.linspace(0, values.shape[1] - 1, min(count, values.shape[1])).round().astype(np.int64)
@@ -144,9 +148,15 @@ def _dimensionality(_: Fit, lesson: Lesson) -> Score:
 
 LEARNERS: tuple[Learner, ...] = (
     Learner("Purview", _network(lambda evidence: evidence.statistics)),
+    Learner("Purview with channels", _network(lambda evidence: _joined(evidence.statistics, evidence.channels))),
     Learner("Gradient norms", _network(lambda evidence: evidence.norms)),
     Learner("Control", _network(lambda evidence: evidence.activations), control=True),
     Learner("Control (features)", _network(wide_features), control=True),
+    Learner(
+        "Control with channels",
+        _network(lambda evidence: _joined(evidence.activations, evidence.channels)),
+        control=True,
+    ),
     Learner("Mahalanobis FE", _feature_ensemble, seeded=False),
     Learner("Mahalanobis P+FE", _stepped_ensemble, needs=INPUT_STEP, seeded=False),
     Learner("LID", _dimensionality),
@@ -154,7 +164,8 @@ LEARNERS: tuple[Learner, ...] = (
 """All matched detectors, in the order of a table. One more is one entry.
 
 Purview reads the squared norms of gradients and, from the same pass, of activations; `Gradient norms` is the published
-selection. The controls read activation norms alone, and with pooled features up to the width of Purview.
+selection. The controls read activation norms alone, and with pooled features up to the width of Purview. With channels,
+both read all of ten layers, so that the gradients are all that is between them.
 """
 
 

@@ -25,7 +25,7 @@ OTHERS, SYNTHETIC = "all others", "synthetic"
 GUARDED = "Purview + Guard"
 """Purview with the density of known images as a guard: the sum of both surprises."""
 
-_DETECTORS = ("Purview", "Control")
+_DETECTORS = ("Purview", "Purview with channels", "Control", "Control with channels")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Taught:
 def transfer(comparison: Comparison, challenges: Sequence[Sides], synthetic: Sides | None) -> Iterator[Results]:
     """Test every detector on every challenge, whatever it was trained on.
 
-    Purview and its control are trained on each challenge, on all but the tested one at once (with as many rows in total
+    Purview and its control, with channels and without, are trained on each challenge, on all but the tested one at once (with as many rows in total
     as there are known ones), and on synthetic challenges. Beside them stands Purview with Guard beside it. Known images
     are those of the challenge that is tested.
 

@@ -25,6 +25,9 @@ _GUARD = "guard"
 _PURVIEW = "purview"
 _GRADCON = "gradcon"
 
+_LAYERS = 10
+"""Of how many layers a decision network sees the channels, unless told otherwise: as many as Guard looks at."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Reading):
@@ -67,6 +70,11 @@ class Options(Reading):
     )
     parameters: tuple[str, ...] = option("names of the parameters to read, * and ? allowed", ("*",), group=_PURVIEW)
     activations: bool = option("read activation norms as well", True, group=_PURVIEW)
+    layers: int | None = option(
+        "of how many layers each channel is read by itself too; 10 when absent if there are challenges, or else none",
+        None,
+        group=_PURVIEW,
+    )
     gradients: bool = option("let guard read gradient norms beside activation norms", False, group=_GUARD)
     step: float = option(
         "by how much every pixel moves, such as 0.008, for one more member of guard and twice the time; 0 does without",
@@ -190,6 +198,7 @@ def _make(kind: str, options: Options, model: nn.Module) -> Detector:
             options.activations,
             options.neighbours,
             options.seed,
+            layers=(_LAYERS if options.challenges else 0) if options.layers is None else options.layers,
             memory=options.memory,
             batch_size=options.batch_size,
         )

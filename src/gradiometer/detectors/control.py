@@ -32,6 +32,7 @@ class Control(Deciding, Detector):
         neighbours: k of the density.
         seed: Of the decision network.
         output: Where the logits are in what the model returns, see Purview.
+        layers: Of which layers each channel is read by itself too, see Purview.
         batch_size: Samples that go through the model at once.
     """
 
@@ -45,19 +46,21 @@ class Control(Deciding, Detector):
         seed: int = 0,
         output: Output = None,
         *,
+        layers: int | Sequence[str] = 0,
         batch_size: int = 128,
     ) -> None:
         super().__init__(model, batch_size=batch_size)
-        self._decide_with(neighbours, seed)
+        self._decide_with(layers, neighbours, seed)
         self.parameters = parameters if isinstance(parameters, str) else list(parameters)
         self.output = output
         self._meter = Gradiometer(model, parameters=self.parameters, output=output)
 
     def _measure(self, inputs: Inputs) -> Measurement:
-        readings = self._meter.activation_norms(inputs)
-        return Measurement(readings.outputs, *activation_norms(readings))
+        chosen = self._choose(self._meter, inputs)
+        readings = self._meter.activation_norms(inputs, means=chosen, shares=chosen)
+        return self._with_channels(readings, activation_norms(readings))
 
     def _parameters(self) -> dict[str, Any]:
         return super()._parameters() | {
-            name: encode(getattr(self, name)) for name in ("parameters", "neighbours", "seed", "output")
+            name: encode(getattr(self, name)) for name in ("parameters", "neighbours", "seed", "output", "layers")
         }

@@ -1,8 +1,8 @@
-"""The two ways to turn readings into a score: a density of the known, or a network trained on a challenge too."""
+"""Readings and their two ways to a score: a density of the known, or a network trained on a challenge too."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -10,8 +10,12 @@ import numpy.typing as npt
 
 from gradiometer.detectors.decision import DecisionNetwork
 from gradiometer.detectors.density import NeighbourDensity
-from gradiometer.detectors.samples import Samples
+from gradiometer.detectors.inputs import Inputs, take
+from gradiometer.detectors.layers import spread
+from gradiometer.detectors.norms import channel_columns
+from gradiometer.detectors.samples import Measurement, Samples
 from gradiometer.errors import InputError, NotFittedError
+from gradiometer.gradients import Gradiometer, Readings
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
@@ -25,6 +29,7 @@ class Deciding:
     both otherwise; on the same standardised logs, with the same settings. Goes before Detector among the bases.
 
     Args:
+        layers: Of which layers the channels are read one by one.
         neighbours: Of the density.
         seed: Of the decision network.
 
@@ -35,12 +40,30 @@ class Deciding:
     learns_from_challenges = True
     hyperparameter_space: ClassVar[dict[str, list[int]]] = {"neighbours": [1, 5, 10, 20, 50]}
 
-    def _decide_with(self, neighbours: int, seed: int) -> None:
+    def _decide_with(self, layers: int | Sequence[str], neighbours: int, seed: int) -> None:
         if neighbours < 1:
             raise InputError(f"neighbours is {neighbours}; give 1 or more")
+        if isinstance(layers, int) and layers < 0:
+            raise InputError(f"layers is {layers}; give 1 or more, the names of some, or 0 for none")
+        self.layers = layers if isinstance(layers, int) else list(layers)
         self.neighbours = neighbours
         self.seed = seed
         self.decision: Decision | None = None
+        self._chosen: tuple[str, ...] = ()
+
+    def _choose(self, meter: Gradiometer, inputs: Inputs) -> tuple[str, ...]:
+        """Names of the weights of the layers whose channels are read, which the first inputs show."""
+        if self.layers and not self._chosen:
+            self._chosen = spread(meter.layers(take(inputs, slice(0, 1))), self.layers)
+        return self._chosen
+
+    def _with_channels(self, readings: Readings, norms: tuple[Floats, tuple[str, ...]]) -> Measurement:
+        """Norms, and what was read of single channels, as columns with their names."""
+        values, names = norms
+        if readings.means:
+            channels, of = channel_columns(readings)
+            values, names = np.concatenate([values, channels], axis=1), (*names, *of)
+        return Measurement(readings.outputs, values, names)
 
     def _learn(self, known: Samples, challenges: Samples | None, /) -> None:
         self.decision = None

@@ -1,6 +1,8 @@
-"""Squared norms off the instrument, as columns with names."""
+"""What the instrument read, as columns with names: squared norms, and what each channel of some layers shows."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +11,9 @@ from gradiometer.detectors.layers import layer_of
 from gradiometer.gradients import Readings
 
 Floats = npt.NDArray[np.float64]
+
+_ROOM = 1e-3
+"""What is added to both sides of the odds of a share, so that 0 and 1 have some: one position in a thousand."""
 
 
 def gradient_norms(readings: Readings) -> tuple[Floats, tuple[str, ...]]:
@@ -42,3 +47,40 @@ def activation_norms(readings: Readings) -> tuple[Floats, tuple[str, ...]]:
     """
     names = tuple(f"activation into {layer_of(name)}" for name in readings.parameters)
     return readings.values.cpu().double().numpy(), names
+
+
+def channel_columns(readings: Readings) -> tuple[Floats, tuple[str, ...]]:
+    """What `Gradiometer.squared_norms` or `activation_norms` read of single channels, see `channel_statistics`.
+
+    Args:
+        readings: Of B samples, with means and shares of some layers.
+
+    Returns:
+        (B, F) float64, and what each column is.
+    """
+    means, shares = (
+        {name: values.cpu().double().numpy() for name, values in found.items()}
+        for found in (readings.means, readings.shares)
+    )
+    names = [
+        f"{what} of channel {channel} into {layer_of(name)}"
+        for what, found in (("mean", means), ("activity", shares))
+        for name, values in found.items()
+        for channel in range(values.shape[1])
+    ]
+    return channel_statistics([*means.values()], [*shares.values()]), tuple(names)
+
+
+def channel_statistics(means: Sequence[npt.NDArray[np.floating]], shares: Sequence[npt.NDArray[np.floating]]) -> Floats:
+    """Channels of some layers as statistics whose logarithms say something: squared means, and odds of being active.
+
+    Args:
+        means: Mean of each channel over the positions (B, channels), for each layer.
+        shares: Share of the positions at which each channel is above zero, in [0, 1], for each layer that has some.
+
+    Returns:
+        (B, F) float64, 0 or more; means first.
+    """
+    squares = [np.square(values.astype(np.float64)) for values in means]
+    odds = [(values + _ROOM) / (1 - values.astype(np.float64) + _ROOM) for values in shares]
+    return np.concatenate([*squares, *odds], axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from pytorch_ood.api import DetectorInfo, Paper, Task
@@ -34,6 +35,9 @@ class Purview(Deciding, Detector):
             challenges apart than those of the logits under both protocols.
         parameters: Globs of the parameter names to read, `"*"` for all.
         activations: Whether to read the activation norms as well.
+        layers: Of which layers each channel is read by itself too, its mean over all positions and the share of them at
+            which it is above zero: a number of layers, as in Guard, or their names; 0 for none. A decision network
+            learns far more from these than from norms alone (docs/science.md); a density was not found to.
         neighbours: k of the density.
         seed: Of the decision network.
         output: Where the logits are in what the model returns: a key, a position or a function; None for the thing
@@ -71,11 +75,12 @@ class Purview(Deciding, Detector):
         seed: int = 0,
         output: Output = None,
         *,
+        layers: int | Sequence[str] = 0,
         memory: str | int | None = None,
         batch_size: int = 128,
     ) -> None:
         super().__init__(model, batch_size=batch_size)
-        self._decide_with(neighbours, seed)
+        self._decide_with(layers, neighbours, seed)
         self.objective = ConfoundingLabel(reading="softmax") if objective is None else objective
         self.parameters = parameters if isinstance(parameters, str) else list(parameters)
         self.activations = activations
@@ -84,11 +89,13 @@ class Purview(Deciding, Detector):
         self._meter = Gradiometer(model, self.objective, self.parameters, memory=memory, output=output)
 
     def _measure(self, inputs: Inputs) -> Measurement:
-        readings = self._meter.squared_norms(inputs, activations=self.activations)
-        return Measurement(readings.outputs, *gradient_norms(readings))
+        chosen = self._choose(self._meter, inputs)
+        readings = self._meter.squared_norms(inputs, activations=self.activations, means=chosen, shares=chosen)
+        norms = readings if self.activations else replace(readings, activations=None)
+        return self._with_channels(readings, gradient_norms(norms))
 
     def _parameters(self) -> dict[str, Any]:
         return super()._parameters() | {
             name: encode(getattr(self, name))
-            for name in ("objective", "parameters", "activations", "neighbours", "seed", "output", "memory")
+            for name in ("objective", "parameters", "activations", "neighbours", "seed", "output", "layers", "memory")
         }
