@@ -167,6 +167,10 @@ def test_challenges_train_a_decision_network(workshop: Workshop, run: Run, tmp_p
     header = storage.read(guard).header
     assert header["origin"]["challenges"] == [str(tmp_path / "noise.npz"), str(tmp_path / "black.npz")]
     assert header["parameters"]["parameters"] == ["fc*", "conv1.weight"]
+    assert header["parameters"]["layers"] == 10
+    known_only = run("fit", "--model", workshop.model, "--known", "digits", "--out", guard, "--detector", "purview")
+    assert known_only.code == 0, known_only.err
+    assert storage.read(guard).header["parameters"]["layers"] == 0
 
 
 def test_explain_names_the_readings_of_python(workshop: Workshop, in_memory: Guard, run: Run) -> None:

@@ -143,6 +143,41 @@ def test_readings_can_be_chosen_by_name(model, digits):
     assert names == ("gradient of 8.weight", "gradient of 8.bias", "gradient of 10.weight")
 
 
+@pytest.mark.parametrize("layers", [3, ["3", "8"]], ids=["number", "names"])
+def test_channels_are_read_one_by_one(layers, model, digits):
+    images, into = digits.fit[0][:7], {}
+    hooks = [
+        model[at].register_forward_pre_hook(lambda _, args, at=at: into.__setitem__(at, args[0].detach().double()))
+        for at in (3, 8, 10)
+    ]
+    model(images)
+    for hook in hooks:
+        hook.remove()
+    shares = (into[3] > 0).double().mean((2, 3))
+    expected = torch.cat(
+        [into[3].mean((2, 3)).square(), into[8].square(), into[10].square(), (shares + 1e-3) / (1.001 - shares)], 1
+    )
+    counts = (("mean", 3, 16), ("mean", 8, 128), ("mean", 10, 32), ("activity", 3, 16))
+    names = tuple(f"{what} of channel {channel} into {at}" for what, at, count in counts for channel in range(count))
+    for kind in (Purview, Control):
+        found, alone = kind(model, layers=layers)._measure(images), kind(model)._measure(images)
+        assert found.names == alone.names + names
+        np.testing.assert_allclose(found.statistics[:, : len(alone.names)], alone.statistics, rtol=1e-5)
+        np.testing.assert_allclose(found.statistics[:, len(alone.names) :], expected, rtol=1e-4, atol=1e-9)
+    gradients_alone = Purview(model, activations=False, layers=layers)._measure(images)
+    assert gradients_alone.names == Purview(model, activations=False)._measure(images).names + names
+
+
+def test_a_decision_network_learns_more_from_channels(model, digits):
+    """Every second image is mirrored: all norms are hardly changed, what single channels show is."""
+    images, test = digits.fit[0], digits.test[0]
+    plain, wide = (
+        separation(kind.fit(images, challenges=images.flip(3)), test, test.flip(3))
+        for kind in (Purview(model), Purview(model, layers=10))
+    )
+    assert wide > plain
+
+
 def test_outputs_can_be_selected(model, digits):
     class Wrapped(nn.Module):
         def __init__(self) -> None:
@@ -217,6 +252,10 @@ def test_arguments_that_make_no_sense_are_refused(model, digits):
     for kind in (Purview, Control):
         with pytest.raises(InputError, match="neighbours is 0"):
             kind(model, neighbours=0)
+        with pytest.raises(InputError, match="layers is -1; give 1 or more"):
+            kind(model, layers=-1)
+        with pytest.raises(InputError, match="uses no layer 'stem'"):
+            kind(model, layers=["stem"]).fit(digits.fit[0][:60])
         with pytest.raises(InputError, match="too few for 10 neighbours"):
             kind(model).fit(digits.fit[0][:10])
     with pytest.raises(InputError, match="matches none"):

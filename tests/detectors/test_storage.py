@@ -32,7 +32,9 @@ def detectors(model, digits):
     kinds = (MSP, Energy, NormalizedMahalanobis, Control, Purview, Guard)
     made = {kind.__name__: kind(model).fit(digits.fit) for kind in kinds}
     made["with gradients"] = Guard(model, gradients=True).fit(digits.fit)
-    made["matched"] = Purview(model, gradients.UniformTarget(), seed=3).fit(digits.fit, challenges=shifted)
+    made["matched"] = Purview(model, gradients.UniformTarget(), seed=3, layers=["3", "8"]).fit(
+        digits.fit, challenges=shifted
+    )
     for detector in made.values():
         detector.calibrate(digits.held_out)
     return made
