@@ -59,6 +59,7 @@ def test_every_detector_and_protocol_has_a_record(filled):
         ("Gradient norms", "matched", False),
         ("Control", "matched", True),
         ("Control (features)", "matched", True),
+        ("Control with confidence", "matched", True),
         ("Control with channels", "matched", True),
         ("Mahalanobis FE", "matched", False),
         ("LID", "matched", False),

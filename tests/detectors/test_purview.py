@@ -150,15 +150,23 @@ def test_channels_are_read_one_by_one(layers, model, digits):
         model[at].register_forward_pre_hook(lambda _, args, at=at: into.__setitem__(at, args[0].detach().double()))
         for at in (3, 8, 10)
     ]
-    model(images)
+    likely = model(images).detach().double().softmax(1).sort(descending=True).values
     for hook in hooks:
         hook.remove()
     shares = (into[3] > 0).double().mean((2, 3))
     expected = torch.cat(
-        [into[3].mean((2, 3)).square(), into[8].square(), into[10].square(), (shares + 1e-3) / (1.001 - shares)], 1
+        [
+            into[3].mean((2, 3)).square(),
+            into[8].square(),
+            into[10].square(),
+            (shares + 1e-3) / (1.001 - shares),
+            likely,
+        ],
+        1,
     )
     counts = (("mean", 3, 16), ("mean", 8, 128), ("mean", 10, 32), ("activity", 3, 16))
     names = tuple(f"{what} of channel {channel} into {at}" for what, at, count in counts for channel in range(count))
+    names += tuple(f"probability {rank}" for rank in range(1, 11))
     for kind in (Purview, Control):
         found, alone = kind(model, layers=layers)._measure(images), kind(model)._measure(images)
         assert found.names == alone.names + names

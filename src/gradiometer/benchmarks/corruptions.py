@@ -40,6 +40,7 @@ MATCHED = (
     "Gradient norms",
     "Control",
     "Control (features)",
+    "Control with confidence",
     "Control with channels",
     "Mahalanobis FE",
 )

@@ -31,6 +31,7 @@ CONTROLLED: tuple[tuple[str, str], ...] = (
     ("Purview (matched)", "Control (matched)"),
     ("Purview (matched)", "Control (features) (matched)"),
     ("Gradient norms (matched)", "Control (features) (matched)"),
+    ("Purview (matched)", "Control with confidence (matched)"),
     ("Purview with channels (matched)", "Control with channels (matched)"),
     ("Purview with channels (matched)", "Purview (matched)"),
     ("Purview (matched)", "Mahalanobis FE (matched)"),

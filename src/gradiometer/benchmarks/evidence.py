@@ -21,7 +21,7 @@ from gradiometer.data import Images
 from gradiometer.detectors import ODIN, Detector, Guard, Purview
 from gradiometer.detectors.guard import STEP
 from gradiometer.detectors.layers import spread
-from gradiometer.detectors.norms import channel_statistics
+from gradiometer.detectors.norms import channel_statistics, largest_probabilities
 from gradiometer.detectors.reading import LastLayer
 from gradiometer.detectors.stability import changes, shaken
 from gradiometer.errors import ModelError
@@ -100,8 +100,13 @@ class Evidence:
 
     @property
     def channels(self) -> Floats:
-        """What Purview reads of single channels of these layers (N, F)."""
-        return channel_statistics(self.layers, self.shares)
+        """What Purview reads of single channels of these layers, and of the logits (N, F)."""
+        return np.concatenate([channel_statistics(self.layers, self.shares), self.probabilities], axis=1)
+
+    @property
+    def probabilities(self) -> Floats:
+        """The largest softmax probabilities (N, at most 10), in descending order."""
+        return largest_probabilities(self.logits)
 
 
 def join(parts: Sequence[Evidence]) -> Evidence:

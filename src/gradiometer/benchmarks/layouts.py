@@ -25,6 +25,7 @@ _OURS = (
     "Purview with channels (matched)",
     "Gradient norms (matched)",
     "Control (features) (matched)",
+    "Control with confidence (matched)",
     "Control with channels (matched)",
     "Guard (known-only)",
 )

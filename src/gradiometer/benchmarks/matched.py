@@ -153,6 +153,11 @@ LEARNERS: tuple[Learner, ...] = (
     Learner("Control", _network(lambda evidence: evidence.activations), control=True),
     Learner("Control (features)", _network(wide_features), control=True),
     Learner(
+        "Control with confidence",
+        _network(lambda evidence: _joined(evidence.activations, evidence.probabilities)),
+        control=True,
+    ),
+    Learner(
         "Control with channels",
         _network(lambda evidence: _joined(evidence.activations, evidence.channels)),
         control=True,
@@ -164,8 +169,9 @@ LEARNERS: tuple[Learner, ...] = (
 """All matched detectors, in the order of a table. One more is one entry.
 
 Purview reads the squared norms of gradients and, from the same pass, of activations; `Gradient norms` is the published
-selection. The controls read activation norms alone, and with pooled features up to the width of Purview. With channels,
-both read all of ten layers, so that the gradients are all that is between them.
+selection. The controls read activation norms alone, with pooled features up to the width of Purview, and with the
+largest softmax probabilities, which a gradient knows too. With channels, both read all channels of ten layers and these
+probabilities, so that the gradients are all that is between them.
 """
 
 

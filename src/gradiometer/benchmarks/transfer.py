@@ -40,9 +40,9 @@ class _Taught:
 def transfer(comparison: Comparison, challenges: Sequence[Sides], synthetic: Sides | None) -> Iterator[Results]:
     """Test every detector on every challenge, whatever it was trained on.
 
-    Purview and its control, with channels and without, are trained on each challenge, on all but the tested one at once (with as many rows in total
-    as there are known ones), and on synthetic challenges. Beside them stands Purview with Guard beside it. Known images
-    are those of the challenge that is tested.
+    Purview and its control, with channels and without, are trained on each challenge, on all but the tested one at once
+    (with as many rows in total as there are known ones), and on synthetic challenges. Beside them stands Purview with
+    Guard beside it. Known images are those of the challenge that is tested.
 
     Args:
         comparison: A comparison.

@@ -1,4 +1,4 @@
-"""What the instrument read, as columns with names: squared norms, and what each channel of some layers shows."""
+"""What the instrument read, as columns with names: squared norms, single channels of some layers, probabilities."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 
 from gradiometer.detectors.layers import layer_of
 from gradiometer.gradients import Readings
@@ -14,6 +15,9 @@ Floats = npt.NDArray[np.float64]
 
 _ROOM = 1e-3
 """What is added to both sides of the odds of a share, so that 0 and 1 have some: one position in a thousand."""
+
+_PROBABILITIES = 10
+"""How many of the largest softmax probabilities are read."""
 
 
 def gradient_norms(readings: Readings) -> tuple[Floats, tuple[str, ...]]:
@@ -50,10 +54,10 @@ def activation_norms(readings: Readings) -> tuple[Floats, tuple[str, ...]]:
 
 
 def channel_columns(readings: Readings) -> tuple[Floats, tuple[str, ...]]:
-    """What `Gradiometer.squared_norms` or `activation_norms` read of single channels, see `channel_statistics`.
+    """What `Gradiometer.squared_norms` or `activation_norms` read of single channels, and of the outputs.
 
     Args:
-        readings: Of B samples, with means and shares of some layers.
+        readings: Of B samples, with logits (B, C) for outputs, and means and shares of some layers.
 
     Returns:
         (B, F) float64, and what each column is.
@@ -68,7 +72,10 @@ def channel_columns(readings: Readings) -> tuple[Floats, tuple[str, ...]]:
         for name, values in found.items()
         for channel in range(values.shape[1])
     ]
-    return channel_statistics([*means.values()], [*shares.values()]), tuple(names)
+    channels = channel_statistics([*means.values()], [*shares.values()])
+    likely = largest_probabilities(readings.outputs.cpu().double().numpy())
+    names += [f"probability {rank}" for rank in range(1, 1 + likely.shape[1])]
+    return np.concatenate([channels, likely], axis=1), tuple(names)
 
 
 def channel_statistics(means: Sequence[npt.NDArray[np.floating]], shares: Sequence[npt.NDArray[np.floating]]) -> Floats:
@@ -84,3 +91,16 @@ def channel_statistics(means: Sequence[npt.NDArray[np.floating]], shares: Sequen
     squares = [np.square(values.astype(np.float64)) for values in means]
     odds = [(values + _ROOM) / (1 - values.astype(np.float64) + _ROOM) for values in shares]
     return np.concatenate([*squares, *odds], axis=1)
+
+
+def largest_probabilities(logits: npt.NDArray[np.floating]) -> Floats:
+    """The softmax probabilities from the largest on, of whatever classes.
+
+    Args:
+        logits: (B, C).
+
+    Returns:
+        (B, min(C, 10)) float64, in [0, 1], each row in descending order.
+    """
+    chances = softmax(logits.astype(np.float64), axis=1)
+    return -np.sort(-chances, axis=1)[:, :_PROBABILITIES]
