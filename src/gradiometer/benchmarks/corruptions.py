@@ -40,7 +40,6 @@ MATCHED = (
     "Gradient norms",
     "Control",
     "Control (features)",
-    "Control with confidence",
     "Control with channels",
     "Mahalanobis FE",
 )

@@ -164,7 +164,7 @@ class DecisionNetwork:
     def _train(self, x: Tensor, y: Tensor, x_held_out: Tensor, y_held_out: Tensor) -> None:
         generator = torch.Generator().manual_seed(self.seed)
         weights = _first_weights(x.shape[1], self.hidden, generator)
-        optimiser = torch.optim.Adam(weights, lr=self.learning_rate)
+        optimiser = torch.optim.Adam(weights, lr=self.learning_rate, fused=True)
         balance = (y == 0).sum().double() / (y == 1).sum()
         best, best_weights, waited = (-1.0, -float("inf")), tuple(w.detach().clone() for w in weights), 0
         for _ in range(self.epochs):
