@@ -61,21 +61,22 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_table_from_files_to_records(settings):
     told, steps = [], []
     outcome = ood.run(settings, progress=lambda *step: steps.append(step), finished=told.append)
-    # Two challenges and the known images as JPEG; then, for each of the two, three detectors on four trainings.
-    assert [len(results) for results in told] == [22, 22, 22, 12, 12]
+    # Two challenges and the known images as JPEG; then, for each of the two, five detectors on four trainings.
+    assert [len(results) for results in told] == [25, 25, 25, 20, 20]
     assert ("reading turned", 80, 80) in steps
     assert ("fitting Purview to turned", 1, 1) in steps
     kept = records.read(settings.out / "records.jsonl")
     assert tuple(kept) == outcome.records
-    assert [record.kind for record in kept] == ["null"] * 22 + ["detection"] * 44 + ["handling"] * 22 + [
+    assert [record.kind for record in kept] == ["null"] * 25 + ["detection"] * 50 + ["handling"] * 25 + [
         "detection"
-    ] * 24
-    assert {record.challenge for record in kept[22:]} == {"turned", "speckles", ood.JPEG_CONTROL}
+    ] * 40
+    assert {record.challenge for record in kept[25:]} == {"turned", "speckles", ood.JPEG_CONTROL}
     assert {record.counts["fit"] for record in kept if record.protocol == "known-only"} == {120}
-    assert {record.metrics.challenge for record in kept[22:44]} == {40}
+    assert {record.metrics.challenge for record in kept[25:50]} == {40}
     assert len({len(record.by_seed) for record in kept if record.column == "Purview (matched)"}) == 2
     moved = [record for record in kept if record.protocol == "transfer"]
     assert {record.trained_on for record in moved} == {"turned", "speckles", "synthetic", "all others"}
+    assert len({(r.detector, r.trained_on, r.challenge) for r in moved}) == len(moved)
     own = next(r for r in moved if r.trained_on == r.challenge == "turned" and r.detector == "Purview")
     assert own.metrics == next(r for r in kept if r.challenge == "turned" and r.column == "Purview (matched)").metrics
     others = next(r for r in moved if r.trained_on == "all others" and r.challenge == "turned" and not r.control)
@@ -86,7 +87,7 @@ def test_the_table_from_files_to_records(settings):
     assert outcome.examples[2].images.shape[1:] == (1, 12, 12)
     # A second run takes the readings of the first and comes to the same figures.
     again = ood.run(ood.OodSettings(**{**vars(settings), "challenges": ("turned",), "jpeg": None}))
-    assert [record.metrics for record in again.records] == [record.metrics for record in outcome.records[:44]]
+    assert [record.metrics for record in again.records] == [record.metrics for record in outcome.records[:50]]
     assert ood.JPEG_CONTROL not in {entry.challenge for entry in outcome.differences}
     assert {(entry.first, entry.challenge) for entry in outcome.differences} >= {
         ("Guard (known-only)", "mean"),

@@ -25,7 +25,8 @@ OTHERS, SYNTHETIC = "all others", "synthetic"
 GUARDED = "Purview + Guard"
 """Purview with the density of known images as a guard: the sum of both surprises."""
 
-_DETECTORS = ("Purview", "Purview with channels", "Control", "Control with channels")
+_GUARDED = "Purview"
+_DETECTORS = (_GUARDED, "Purview with channels", "Control", "Control with channels")
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _results(comparison: Comparison, taught: _Taught, target: Sides) -> Results:
     learner = taught.learner
     plain = [(score(target.known.tested), score(target.challenge.tested)) for score in taught.scores]
     found = [_scores(taught, target, learner.name, learner.control, plain)]
-    if not learner.control:
+    if learner.name == _GUARDED:
         guard = next((column for column in comparison.columns if column.detector == "Guard"), None)
         if guard is not None:
             runs = [_guarded(comparison, score, guard.score, guard.known, target) for score in taught.scores]
