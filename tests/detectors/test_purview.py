@@ -177,7 +177,7 @@ def test_channels_are_read_one_by_one(layers, model, digits):
 
 
 def test_a_decision_network_learns_more_from_channels(model, digits):
-    """Every second image is mirrored: all norms are hardly changed, what single channels show is."""
+    """The challenge is mirrored images, which change norms less than what single channels show."""
     images, test = digits.fit[0], digits.test[0]
     plain, wide = (
         separation(kind.fit(images, challenges=images.flip(3)), test, test.flip(3))

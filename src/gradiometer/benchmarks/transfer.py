@@ -22,11 +22,12 @@ from gradiometer.detectors.tails import Tail
 OTHERS, SYNTHETIC = "all others", "synthetic"
 """What a detector may be trained on besides one challenge: all but the tested one; challenges made of known images."""
 
-GUARDED = "Purview + Guard"
+_PURVIEW = "Purview"
+
+GUARDED = f"{_PURVIEW} + Guard"
 """Purview with the density of known images as a guard: the sum of both surprises."""
 
-_GUARDED = "Purview"
-_DETECTORS = (_GUARDED, "Purview with channels", "Control", "Control with channels")
+_DETECTORS = (_PURVIEW, "Purview with channels", "Control", "Control with channels")
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _results(comparison: Comparison, taught: _Taught, target: Sides) -> Results:
     learner = taught.learner
     plain = [(score(target.known.tested), score(target.challenge.tested)) for score in taught.scores]
     found = [_scores(taught, target, learner.name, learner.control, plain)]
-    if learner.name == _GUARDED:
+    if learner.name == _PURVIEW:
         guard = next((column for column in comparison.columns if column.detector == "Guard"), None)
         if guard is not None:
             runs = [_guarded(comparison, score, guard.score, guard.known, target) for score in taught.scores]

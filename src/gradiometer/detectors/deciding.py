@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gradiometer.detectors.decision import DecisionNetwork
 from gradiometer.detectors.density import NeighbourDensity
-from gradiometer.detectors.inputs import Inputs, take
+from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.layers import spread
 from gradiometer.detectors.norms import channel_columns
 from gradiometer.detectors.samples import Measurement, Samples
@@ -54,7 +54,7 @@ class Deciding:
     def _choose(self, meter: Gradiometer, inputs: Inputs) -> tuple[str, ...]:
         """Names of the weights of the layers whose channels are read, which the first inputs show."""
         if self.layers and not self._chosen:
-            self._chosen = spread(meter.layers(take(inputs, slice(0, 1))), self.layers)
+            self._chosen = spread(meter.layers(inputs), self.layers)
         return self._chosen
 
     def _with_channels(self, readings: Readings, norms: tuple[Floats, tuple[str, ...]]) -> Measurement:

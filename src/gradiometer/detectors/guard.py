@@ -15,7 +15,7 @@ from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output, check_outputs
 from gradiometer.detectors.fusion import Fusion
-from gradiometer.detectors.inputs import Inputs, take
+from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.known import Known
 from gradiometer.detectors.layers import layer_of, spread
 from gradiometer.detectors.members import (
@@ -149,7 +149,7 @@ class Guard(Detector):
 
     def _measure(self, inputs: Inputs) -> Measurement:
         if not self._chosen:
-            self._chosen = spread(self._meter.layers(take(inputs, slice(0, 1))), self.layers)
+            self._chosen = spread(self._meter.layers(inputs), self.layers)
         shares = self._chosen if self.members == "seven" else ()
         if self.gradients:
             readings = self._meter.squared_norms(inputs, activations=True, means=self._chosen, shares=shares)
