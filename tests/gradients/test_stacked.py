@@ -55,6 +55,27 @@ def test_equals_one_label_at_a_time(chosen: Specimen, monkeypatch: pytest.Monkey
         torch.testing.assert_close(found, alone, rtol=1e-8, atol=1e-10 * alone.max().item())
 
 
+@pytest.mark.parametrize("chosen", CLASSIFIERS, ids=lambda each: each.name)
+def test_gram_matrices_equal_those_of_one_direction_at_a_time(
+    chosen: Specimen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instrument = Gradiometer(chosen.build(torch.float64), output=chosen.output)
+    inputs, found = chosen.inputs(4, torch.float64), []
+    for most in (0, 8, 100):
+        monkeypatch.setattr(meter, "_STACKED", most)
+        found.append(instrument.class_grams(inputs).values)
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=1e-8, atol=1e-10 * found[0].abs().max().item())
+
+
+def test_all_directions_of_few_samples_take_one_pass(stacked: Passes) -> None:
+    instrument = Gradiometer(resnet20().eval())
+    instrument.class_grams(torch.rand(2, 3, 32, 32))
+    assert stacked() == 2  # the first of them to see whether it can be done
+    instrument.class_grams(torch.rand(2, 3, 32, 32))
+    assert stacked() == 3
+
+
 def test_most_of_the_zoo_is_read_so(stacked: Passes) -> None:
     """The comparison above compares something."""
     so = 0

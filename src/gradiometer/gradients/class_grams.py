@@ -85,7 +85,9 @@ class ClassGrams:
         return Readings(self.outputs, squares if several else squares[:, 0], self.parameters)
 
 
-def class_grams(subject: Subject, x: Any, batch: int, classes: Sequence[int] | None, block: int) -> ClassGrams:
+def class_grams(
+    subject: Subject, x: Any, batch: int, classes: Sequence[int] | None, block: int, room: int
+) -> ClassGrams:
     """The Gram matrices for a batch that fits into memory.
 
     What is sent back are not the logits one by one but differences between them, and their mean: gradients that all
@@ -97,28 +99,36 @@ def class_grams(subject: Subject, x: Any, batch: int, classes: Sequence[int] | N
         batch: Their number B.
         classes: Numbers of the logits, or None for all.
         block: Number of directions that are kept at a time.
+        room: Samples of all directions together up to which several directions may be sent back at once.
 
     Raises:
         InputError: If there is no such class.
         ModelError: If the outputs are no logits.
     """
-    return attempted(subject.program, lambda: _attempt(subject, x, batch, classes, block))
+    return attempted(subject.program, lambda: _attempt(subject, x, batch, classes, block, room))
 
 
-def _attempt(subject: Subject, x: Any, batch: int, classes: Sequence[int] | None, block: int) -> ClassGrams:
-    with walk(subject, x, batch) as way:
+def _attempt(
+    subject: Subject, x: Any, batch: int, classes: Sequence[int] | None, block: int, room: int
+) -> ClassGrams:
+    at_once = max(1, room // batch) if subject.program.stackable else 1
+    with walk(subject, x, batch, stacks=at_once > 1) as way:
         logits = logits_of(way.outputs)
         chosen = _checked(classes, logits.shape[1])
         directions = contrasts(len(chosen)).to(way.outputs.dtype)
         seeds = way.outputs.new_zeros(len(chosen), logits.shape[1])
         seeds[:, list(chosen)] = directions.to(seeds.device)
+        every = seeds.unsqueeze(1).expand(-1, batch, -1)
+        if min(at_once, len(chosen)) > 1 and subject.program.stacks is None:
+            way.every(every[:2], lambda _, factor: factor.squared_norms(), 2, last=False)  # is it possible?
         together = Together(subject.parameters, batch, len(chosen), logits.device)
         for start in range(0, len(chosen), block):
-            together.open(range(start, min(start + block, len(chosen))))
-            for number in range(start, len(chosen)):
-                together.turn(number)
-                last = start + block >= len(chosen) and number + 1 == len(chosen)
-                way.backward(seeds[number].expand_as(way.outputs), together.take, last=last)
+            held = range(start, min(start + block, len(chosen)))
+            together.open(held)
+            for turn in [*_turns(held, at_once), *_turns(range(held.stop, len(chosen)), at_once)]:
+                together.turn(turn)
+                last = held.stop == turn.stop == len(chosen)
+                way.every(every[turn.start : turn.stop], together.take, at_once, last=last)
             together.close()
     if looped := way.looped | together.doubtful:
         loop = subject.loop(looped)
@@ -127,10 +137,15 @@ def _attempt(subject: Subject, x: Any, batch: int, classes: Sequence[int] | None
                 one = samples.take(x, at, at + 1)
                 found = [loop.statistics(one, seed.unsqueeze(0), 1, _explicit) for seed in seeds]
                 for name in loop.parameters:
-                    together.values[name][at] = products([Dense(part[name]) for part in found])[0]
+                    together.values[name][at] = products(1, [Dense(part[name]) for part in found])[0]
     back = torch.linalg.inv(directions.double()).to(logits.device)
     values = torch.stack([back @ together.values[name] @ back.mT for name in subject.parameters], 1)
     return ClassGrams(way.outputs, (values + values.mT) / 2, tuple(subject.parameters), chosen)
+
+
+def _turns(numbers: range, most: int) -> list[range]:
+    """Ranges of at most so many numbers."""
+    return [numbers[start : start + most] for start in range(0, len(numbers), most)]
 
 
 def contrasts(count: int) -> Tensor:

@@ -28,7 +28,8 @@ class Sides:
 
     Attributes:
         gram: Maps a range of b samples to the Gram matrices of their inputs, (b, G, S, S).
-        errors: Maps a range of b samples to the gradients of their outputs, (b, G, O, S).
+        errors: Maps a range of b gradients to those of their outputs, (b, G, O, S). Where the factor is one of several
+            labels, the samples of one label are followed by the same samples for the next.
         gram_size: Numbers that are held for one sample while its Gram matrix is made.
         error_size: Numbers in the errors of one sample.
     """

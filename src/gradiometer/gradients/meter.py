@@ -224,10 +224,11 @@ class Gradiometer:
             )
         results = 3 * 8 * len(self._parameters) * count**2
         step, block = self.needs(x).parts(memory, max(1, count), plan.direction_bytes, results)
+        room = _STACKED if self.memory is None else min(_STACKED, step)
         parts = []
         for start in range(0, size, step):
             part = samples.on(samples.take(x, start, start + step), self._device)
-            parts.append(class_grams(self._subject(part), part, min(step, size - start), classes, block))
+            parts.append(class_grams(self._subject(part), part, min(step, size - start), classes, block, room))
         values, outputs = (torch.cat([getattr(part, name) for part in parts]) for name in ("values", "outputs"))
         return replace(parts[0], outputs=outputs, values=values)
 

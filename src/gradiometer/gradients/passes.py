@@ -96,20 +96,21 @@ class Walk:
             return {}
         return self._reader.backward(self._history, seed.to(self._history.dtype), reduce, last=last)
 
-    def every(self, seeds: Tensor, reduce: Reduce, at_once: int) -> list[dict[str, Tensor]]:
+    def every(self, seeds: Tensor, reduce: Reduce, at_once: int, *, last: bool = True) -> list[dict[str, Tensor]]:
         """The same for each of several seeds (N, B, ...).
 
         Args:
             seeds: The seeds.
             reduce: The statistic.
             at_once: How many of them may be sent back at once.
+            last: Whether no other seeds follow.
 
         Raises:
             Apart: They can only be sent back one by one.
         """
         if at_once < 2 or len(seeds) < 2 or self._history is None:
             numbered = enumerate(seeds, 1)
-            return [self.backward(seed, reduce, last=number == len(seeds)) for number, seed in numbered]
+            return [self.backward(seed, reduce, last=last and number == len(seeds)) for number, seed in numbered]
         history, found = self._history, []
         turns = -(-len(seeds) // at_once)
         for some in seeds.to(history.dtype).tensor_split(turns):
@@ -120,7 +121,7 @@ class Walk:
             except Exception as error:
                 raise Apart from error
         if self._program.stacks is None:
-            alone = self.backward(seeds[-1], reduce, last=True)
+            alone = self.backward(seeds[-1], reduce, last=last)
             if not _alike(found[-1], alone, _ALIKE.get(history.dtype, _LOW_PRECISION)):
                 raise Apart
             self._program.stacks = True

@@ -24,44 +24,58 @@ _EXPLICIT = 2**18
 _SMALL = 1e-30
 
 
-def products(rows: Sequence[Factor], columns: Sequence[Factor] | None = None) -> Tensor:
+def products(batch: int, rows: Sequence[Factor], columns: Sequence[Factor] | None = None) -> Tensor:
     """Inner products of the gradients of one parameter.
 
     Args:
-        rows: Factors of R directions, for the same B samples.
-        columns: Factors of Q directions; the same as the rows when absent.
+        batch: Number of samples B.
+        rows: Factors of R directions in all, each of one direction or of several, one behind the other.
+        columns: Factors of Q directions in all; the same as the rows when absent.
 
     Returns:
         float64 (B, R, Q).
     """
     every = [*rows, *(columns or ())]
-    sides = [_sides(factor, len(every)) for factor in every]
+    count, own = (sum(factor.batch for factor in factors) // batch for factors in (every, rows))
+    sides = [_sides(factor, count) for factor in every]
     apart = [found for found in sides if found is not None]
     by_sides = len(apart) == len(every)
     if by_sides:
-        size = apart[0].gram_size + 3 * sum(found.error_size for found in apart)
+        size = apart[0].gram_size + 3 * count * apart[0].error_size
     else:
-        size = 2 * len(every) * rows[0].shape.numel()
+        size = 2 * count * rows[0].shape.numel()
     step = max(1, CHUNK // (4 * size))
     parts = []
-    for start in range(0, rows[0].batch, step):
-        bounds = start, min(start + step, rows[0].batch)
-        left, right = _by_sides(apart, *bounds) if by_sides else _explicit(every, *bounds)
-        across = right if columns is None else right[:, len(rows) :]
-        parts.append(exact(left[:, : len(rows)] @ across.mT))
+    for start in range(0, batch, step):
+        bounds = start, min(start + step, batch)
+        places = [
+            [(first + start, first + bounds[1]) for first in range(0, factor.batch, batch)] for factor in every
+        ]
+        left, right = _by_sides(apart, places, bounds) if by_sides else _explicit(every, places)
+        across = right if columns is None else right[:, own:]
+        parts.append(exact(left[:, :own] @ across.mT))
     return torch.cat(parts)
 
 
-def _by_sides(sides: Sequence[Sides], start: int, stop: int) -> tuple[Tensor, Tensor]:
+Places = Sequence[Sequence[tuple[int, int]]]
+"""For each factor: where the gradients of the same samples lie, for each of its directions."""
+
+
+def _by_sides(sides: Sequence[Sides], places: Places, bounds: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Two tensors (b, R, *) whose products are the inner products: errors, and errors times the Gram matrix."""
-    errors = torch.stack([found.errors(start, stop) for found in sides], 2)
-    spread = errors.flatten(2, 3) @ sides[0].gram(start, stop)
+    errors = torch.stack([found.errors(*at) for found, each in zip(sides, places, strict=True) for at in each], 2)
+    spread = errors.flatten(2, 3) @ sides[0].gram(*bounds)
     return errors.transpose(1, 2).flatten(2), spread.view_as(errors).transpose(1, 2).flatten(2)
 
 
-def _explicit(factors: Sequence[Factor], start: int, stop: int) -> tuple[Tensor, Tensor]:
-    gradients = torch.stack([wide(factor.gradients(start, stop)).reshape(stop - start, -1) for factor in factors], 1)
+def _explicit(factors: Sequence[Factor], places: Places) -> tuple[Tensor, Tensor]:
+    pairs = zip(factors, places, strict=True)
+    gradients = torch.stack([_flat(factor, *at) for factor, each in pairs for at in each], 1)
     return gradients, gradients
+
+
+def _flat(factor: Factor, start: int, stop: int) -> Tensor:
+    return wide(factor.gradients(start, stop)).reshape(stop - start, -1)
 
 
 def _sides(factor: Factor, directions: int) -> Sides | None:
@@ -86,7 +100,8 @@ def kept_size(factor: Factor, directions: int) -> int:
 class Together:
     """Gathers the inner products of many directions, of which it keeps a block at a time.
 
-    Each direction of the block is kept; each later one meets the block and is forgotten.
+    Each direction of the block is kept; each later one meets the block and is forgotten. Several directions may come at
+    once, one behind the other.
 
     Args:
         parameters: Names of the parameters.
@@ -103,31 +118,30 @@ class Together:
         shape = (batch, directions, directions)
         self.values = {name: torch.zeros(shape, dtype=torch.float64, device=device) for name in parameters}
         self.doubtful: set[str] = set()
-        self._directions = directions
-        self._held: dict[str, dict[int, Factor]] = {}
+        self._batch, self._directions = batch, directions
+        self._held: dict[str, dict[range, Factor]] = {}
         self._met: set[str] = set()
-        self._block = range(0)
-        self._now = 0
+        self._block = self._now = range(0)
 
     def open(self, block: range) -> None:
         """Start the block of these directions."""
         self._block, self._held, self._met = block, {}, set()
 
-    def turn(self, direction: int) -> None:
-        """Say which direction is sent back next."""
-        self._now = direction
+    def turn(self, directions: range) -> None:
+        """Say which directions are sent back next: all of the block, or none of it."""
+        self._now = directions
 
     def take(self, name: str, factor: Factor) -> Tensor:
-        """A statistic for `Reader.backward`: takes a factor of the direction whose turn it is, and returns nothing."""
+        """A statistic for a reader: takes a factor of the directions whose turn it is, and returns nothing."""
         held = self._held.setdefault(name, {})
-        if self._now in self._block:
+        if self._now.start in self._block:
             held[self._now] = kept(factor, len(self._block))
-            if self._now == self._block[-1]:
+            if self._now.stop == self._block.stop:
                 self._meet(name)
         elif held:
-            found = products(list(held.values()), [factor])
-            self.values[name][:, list(held), self._now] = found[..., 0]
-            self.values[name][:, self._now, list(held)] = found[..., 0]
+            found, rows = products(self._batch, list(held.values()), [factor]), _numbers(held)
+            self.values[name][:, rows, self._now.start : self._now.stop] = found
+            self.values[name][:, self._now.start : self._now.stop, rows] = found.mT
         return torch.empty(factor.batch, 0, 0)
 
     def close(self) -> None:
@@ -140,15 +154,19 @@ class Together:
         """The products within the block, after which the last block is forgotten."""
         held = self._held[name]
         self._met.add(name)
-        numbers = list(held)
-        found = products(list(held.values()))
-        for row, number in enumerate(numbers):
-            self.values[name][:, number, numbers] = found[:, row]
+        numbers = torch.tensor(_numbers(held))
+        found = products(self._batch, list(held.values()))
+        self.values[name][:, numbers.unsqueeze(1), numbers] = found
         own = found.diagonal(dim1=1, dim2=2)
         certain = torch.isfinite(own) & (own >= _SMALL)
         if not bool(certain.all()):
-            zeros = torch.stack([factor.vanishing() for factor in held.values()], 1).to(certain.device)
+            zeros = torch.cat([factor.vanishing().view(-1, self._batch) for factor in held.values()])
+            zeros = zeros.mT.to(certain.device)
             if not bool((certain | zeros).all()):
                 self.doubtful.add(name)
         if self._block[-1] + 1 == self._directions:
             held.clear()
+
+
+def _numbers(held: Collection[range]) -> list[int]:
+    return [number for some in held for number in some]

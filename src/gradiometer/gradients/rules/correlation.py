@@ -217,11 +217,7 @@ class Correlation(Factor):
     def sides(self, directions: int) -> Sides | None:
         """Both sides where that is cheaper: several directions cost as much as one with that many times the outputs."""
         task = replace(self._chosen.task, outputs=directions * self._channels[1])
-        if (
-            self._labels > 1
-            or self._shared.shape[1] > 1
-            or costs.seconds("gram", task) >= costs.seconds(self.explicit_form, task)
-        ):
+        if self._shared.shape[1] > 1 or costs.seconds("gram", task) >= costs.seconds(self.explicit_form, task):
             return None
         groups, length = self.geometry.groups, self._positions if self._lines is None else self._lines.length
         return Sides(
