@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -46,8 +45,7 @@ def scaled(seeds: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
     """
     seeds = wide(seeds)
     others = tuple(range(2, seeds.ndim))
-    # Not flattened, which could cost the memory format.
-    largest = torch.linalg.vector_norm(seeds, math.inf, others) if others else seeds.abs()
+    largest = seeds.abs().amax(others) if others else seeds.abs()
     _, exponents = torch.frexp(largest)
     exponents = torch.where(largest > 0, exponents, 0)
     if seeds.dtype != torch.float64:
