@@ -108,9 +108,7 @@ def class_grams(
     return attempted(subject.program, lambda: _attempt(subject, x, batch, classes, block, room))
 
 
-def _attempt(
-    subject: Subject, x: Any, batch: int, classes: Sequence[int] | None, block: int, room: int
-) -> ClassGrams:
+def _attempt(subject: Subject, x: Any, batch: int, classes: Sequence[int] | None, block: int, room: int) -> ClassGrams:
     at_once = max(1, room // batch) if subject.program.stackable else 1
     with walk(subject, x, batch, stacks=at_once > 1) as way:
         logits = logits_of(way.outputs)

@@ -198,8 +198,8 @@ class Gradiometer:
         """Inner products between the gradients of the logits of each sample, for each parameter tensor.
 
         From these follows the squared norm for any label, hard, soft or multi-hot, without another pass:
-        `meter.class_grams(x).squared_norms(ContrastClasses())`. One forward pass, and a backward pass for each class.
-        The objective of the instrument plays no part.
+        `meter.class_grams(x).squared_norms(ContrastClasses())`. One forward pass, and a backward pass for each class,
+        or of few samples one for all classes at once. The objective of the instrument plays no part.
 
         Args:
             x: B samples.

@@ -23,6 +23,9 @@ _EXPLICIT = 2**18
 #: Inner products of a gradient with itself below it may have lost squares to underflow.
 _SMALL = 1e-30
 
+Places = Sequence[Sequence[tuple[int, int]]]
+"""For each factor: where the gradients of the same samples lie, for each of its directions."""
+
 
 def products(batch: int, rows: Sequence[Factor], columns: Sequence[Factor] | None = None) -> Tensor:
     """Inner products of the gradients of one parameter.
@@ -40,25 +43,16 @@ def products(batch: int, rows: Sequence[Factor], columns: Sequence[Factor] | Non
     sides = [_sides(factor, count) for factor in every]
     apart = [found for found in sides if found is not None]
     by_sides = len(apart) == len(every)
-    if by_sides:
-        size = apart[0].gram_size + 3 * count * apart[0].error_size
-    else:
-        size = 2 * count * rows[0].shape.numel()
+    size = apart[0].gram_size + 3 * count * apart[0].error_size if by_sides else 2 * count * rows[0].shape.numel()
     step = max(1, CHUNK // (4 * size))
     parts = []
     for start in range(0, batch, step):
         bounds = start, min(start + step, batch)
-        places = [
-            [(first + start, first + bounds[1]) for first in range(0, factor.batch, batch)] for factor in every
-        ]
+        places = [[(first + start, first + bounds[1]) for first in range(0, factor.batch, batch)] for factor in every]
         left, right = _by_sides(apart, places, bounds) if by_sides else _explicit(every, places)
         across = right if columns is None else right[:, own:]
         parts.append(exact(left[:, :own] @ across.mT))
     return torch.cat(parts)
-
-
-Places = Sequence[Sequence[tuple[int, int]]]
-"""For each factor: where the gradients of the same samples lie, for each of its directions."""
 
 
 def _by_sides(sides: Sequence[Sides], places: Places, bounds: tuple[int, int]) -> tuple[Tensor, Tensor]:
