@@ -26,8 +26,29 @@ Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
 
 
+class _OnLogits(Detector):
+    """A score that pytorch-ood computes from the logits alone, without a fit; here on float64 logits."""
+
+    requires_fit = False
+    _peer: ClassVar[type[pytorch_ood.detector.MaxSoftmax | pytorch_ood.detector.EnergyBased]]
+
+    def __init__(self, model: nn.Module, output: Output = None, *, batch_size: int = 128) -> None:
+        super().__init__(model, batch_size=batch_size)
+        self.output = output
+
+    def _measure(self, inputs: Inputs) -> Measurement:
+        return _logits(self.model, inputs, self.output)
+
+    def _score(self, statistics: Floats) -> Floats:
+        scores: Floats = self._peer(model=None).predict_logits(torch.from_numpy(statistics)).numpy()
+        return scores
+
+    def _parameters(self) -> dict[str, Any]:
+        return super()._parameters() | {"output": encode(self.output)}
+
+
 @register
-class MSP(Detector):
+class MSP(_OnLogits):
     """Minus the maximum softmax probability (Hendrycks and Gimpel, ICLR 2017), in [-1, -1 / C].
 
     Needs no fit; `pytorch_ood.detector.MaxSoftmax` computes it, here on float64 logits.
@@ -43,27 +64,12 @@ class MSP(Detector):
         [-0.5, -0.9999]
     """
 
-    requires_fit = False
-    info: ClassVar[DetectorInfo] = pytorch_ood.detector.MaxSoftmax.info
-
-    def __init__(self, model: nn.Module, output: Output = None, *, batch_size: int = 128) -> None:
-        super().__init__(model, batch_size=batch_size)
-        self.output = output
-        self._peer = pytorch_ood.detector.MaxSoftmax(model=None)
-
-    def _measure(self, inputs: Inputs) -> Measurement:
-        return _logits(self.model, inputs, self.output)
-
-    def _score(self, statistics: Floats) -> Floats:
-        scores: Floats = self._peer.predict_logits(torch.from_numpy(statistics)).numpy()
-        return scores
-
-    def _parameters(self) -> dict[str, Any]:
-        return super()._parameters() | {"output": encode(self.output)}
+    _peer = pytorch_ood.detector.MaxSoftmax
+    info: ClassVar[DetectorInfo] = _peer.info
 
 
 @register
-class Energy(Detector):
+class Energy(_OnLogits):
     """Energy of the logits, -log sum exp z (Liu et al., NeurIPS 2020), any real number.
 
     Needs no fit; `pytorch_ood.detector.EnergyBased` computes it, here on float64 logits.
@@ -74,23 +80,8 @@ class Energy(Detector):
         batch_size: Samples that go through the model at once.
     """
 
-    requires_fit = False
-    info: ClassVar[DetectorInfo] = pytorch_ood.detector.EnergyBased.info
-
-    def __init__(self, model: nn.Module, output: Output = None, *, batch_size: int = 128) -> None:
-        super().__init__(model, batch_size=batch_size)
-        self.output = output
-        self._peer = pytorch_ood.detector.EnergyBased(model=None)
-
-    def _measure(self, inputs: Inputs) -> Measurement:
-        return _logits(self.model, inputs, self.output)
-
-    def _score(self, statistics: Floats) -> Floats:
-        scores: Floats = self._peer.predict_logits(torch.from_numpy(statistics)).numpy()
-        return scores
-
-    def _parameters(self) -> dict[str, Any]:
-        return super()._parameters() | {"output": encode(self.output)}
+    _peer = pytorch_ood.detector.EnergyBased
+    info: ClassVar[DetectorInfo] = _peer.info
 
 
 @register

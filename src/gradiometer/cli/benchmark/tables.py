@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from gradiometer.cli.demo import publish
 from gradiometer.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from gradiometer.benchmarks.loading import TableSettings
     from gradiometer.benchmarks.outcome import Outcome
 
 OUT = "folder for records, readings, finished cells, tables, figures and the page"
@@ -102,30 +104,21 @@ def run_ood(options: OodOptions, terminal: Terminal) -> None:
     """Run the comparison, print the tables, write the page."""
     from gradiometer.benchmarks import ood
 
-    settings = ood.OodSettings(**given(options))
-    with terminal.progress() as progress:
-        outcome = ood.run(settings, progress=progress)
-    write(outcome, settings.out, terminal)
+    _compare(ood.run, ood.OodSettings(**given(options)), terminal)
 
 
 def run_attacks(options: AttackOptions, terminal: Terminal) -> None:
     """Attack and compare, print the tables, write the page."""
     from gradiometer.benchmarks import attacks
 
-    settings = attacks.AttackSettings(**given(options))
-    with terminal.progress() as progress:
-        outcome = attacks.run(settings, progress=progress)
-    write(outcome, settings.out, terminal)
+    _compare(attacks.run, attacks.AttackSettings(**given(options)), terminal)
 
 
 def run_corruptions(options: CorruptionOptions, terminal: Terminal) -> None:
     """Corrupt and compare, print the tables, write the page."""
     from gradiometer.benchmarks import corruptions
 
-    settings = corruptions.CorruptionSettings(**given(options))
-    with terminal.progress() as progress:
-        outcome = corruptions.run(settings, progress=progress)
-    write(outcome, settings.out, terminal)
+    _compare(corruptions.run, corruptions.CorruptionSettings(**given(options)), terminal)
 
 
 def run_null(options: NullOptions, terminal: Terminal) -> None:
@@ -158,6 +151,12 @@ def given(options: TableOptions) -> dict[str, Any]:
     settings = asdict(options)
     places = {"data_root": Path(root_of(options.data_root)), "out": Path(settings["out"])}
     return settings | places
+
+
+def _compare(run: Callable[..., Outcome], settings: TableSettings, terminal: Terminal) -> None:
+    with terminal.progress() as progress:
+        outcome = run(settings, progress=progress)
+    write(outcome, settings.out, terminal)
 
 
 def write(outcome: Outcome, out: Path, terminal: Terminal) -> None:
