@@ -10,7 +10,7 @@ from statistics import median
 
 from scipy.optimize import least_squares
 
-from gradiometer.gradients.rules import correlation, costs
+from gradiometer.gradients.rules import choice, costs
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _set(values: Mapping[str, float]) -> None:
     """Give the cost model constants, and let it forget what it found with others."""
     for name, value in values.items():
         setattr(costs, name, value)
-    for remembered in (costs.seconds, costs.tiled_gradient, correlation.chosen):
+    for remembered in (costs.seconds, costs.tiled_gradient, choice.chosen):
         remembered.cache_clear()
 
 

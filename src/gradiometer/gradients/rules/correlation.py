@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,80 +31,18 @@ from torch import Tensor
 from gradiometer.gradients import kernels
 from gradiometer.gradients.factors import CHUNK, Factor, Sides, sum_of_squares, wide
 from gradiometer.gradients.rules import costs
+from gradiometer.gradients.rules.choice import ROWS, chosen
 from gradiometer.gradients.rules.geometry import Geometry, Lines
 from gradiometer.gradients.stacked import again
 
-#: Positions that one product adds up: with more, its factors leave the innermost cache.
+#: Positions that one product of at least `ROWS` rows adds up: with more, its factors leave the innermost cache.
 _POSITIONS = 128
-#: Rows of a product from which that matters, and below which it is slow.
-_ROWS = 32
 #: Positions from which one sample keeps the native kernel of depthwise convolutions busy.
 _MANY = 196
 #: Forms that are kernels of our own.
 _KERNELS = ("kernel", "winograd")
 #: Bytes of inputs and errors, and of Gram matrices, that are worked on at once: a share of the outer cache.
 _CACHED, _GRAMS = 4 * 2**20, 8 * 2**20
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What the sizes of a convolution decide.
-
-    Attributes:
-        lines: Where positions lie in the flattened input, or None; see `Geometry.lines`.
-        task: What the cost model is asked. Windows are copied that move by more than one pixel, and those of few
-            channels, to make products larger.
-        prices: Seconds for one sample, by form of the squared norm.
-        explicit: The cheapest form for explicit gradients.
-        form: The cheapest form for the squared norm.
-    """
-
-    lines: Lines | None
-    task: costs.Task
-    prices: Mapping[str, float]
-    explicit: str
-    form: str
-
-
-@functools.lru_cache(maxsize=4096)
-def chosen(
-    geometry: Geometry,
-    inputs: tuple[int, ...],
-    errors: tuple[int, ...],
-    there: tuple[str, ...],
-    seconds: Callable[[str, costs.Task], float],
-    *,
-    apart: bool,
-) -> Chosen:
-    """Choose the forms of a convolution.
-
-    Args:
-        geometry: How the kernel moves.
-        inputs: Frames of a sample, and channels of the input.
-        errors: Channels and positions of the output.
-        there: Forms that are kernels of our own.
-        seconds: The cost model.
-        apart: Whether channels are not the fastest dimension in memory.
-    """
-    (frames, channels), (outputs, *positions) = inputs, errors
-    lines = geometry.lines(tuple(positions)) if frames == 1 else None
-    each = channels // geometry.groups
-    task = costs.Task(
-        positions=math.prod(positions) * frames,
-        pixels=math.prod(geometry.reach(tuple(positions))),
-        inputs=each,
-        outputs=outputs // geometry.groups,
-        kernel=math.prod(geometry.kernel),
-        groups=geometry.groups,
-        copied=lines is None or each * lines.run < _ROWS,
-    )
-    explicit = min(("offsets", "groups"), key=lambda form: seconds(form, task))
-    prices = {explicit: seconds(explicit, task)}
-    if frames == 1:
-        prices["gram"] = seconds("gram", task)
-    for form in there:
-        prices[form] = seconds(form, replace(task, copied=apart))
-    return Chosen(lines, task, prices, explicit, min(prices, key=lambda form: prices[form]))
 
 
 class Correlation(Factor):
@@ -403,7 +341,7 @@ def _kernel_rows(left: Tensor, pixels: Tensor, lines: Lines) -> Iterator[Tensor]
                 (pixels.stride(0), run * channels, 1),
                 pixels.storage_offset() + (first + turn) * channels,
             )
-            step = _POSITIONS if left.shape[2] >= _ROWS else part.shape[1]
+            step = _POSITIONS if left.shape[2] >= ROWS else part.shape[1]
             for at in range(0, part.shape[1], step):
                 factors = part[:, at : at + step].mT, rows[:, at : at + step]
                 total = torch.bmm(*factors) if total is None else total.baddbmm_(*factors)
