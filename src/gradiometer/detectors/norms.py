@@ -89,7 +89,7 @@ def channel_statistics(means: Sequence[npt.NDArray[np.floating]], shares: Sequen
         (B, F) float64, 0 or more; means first.
     """
     squares = [np.square(values.astype(np.float64)) for values in means]
-    odds = [(values + _ROOM) / (1 - values.astype(np.float64) + _ROOM) for values in shares]
+    odds = [(values + _ROOM) / (1 - values + _ROOM) for values in (share.astype(np.float64) for share in shares)]
     return np.concatenate([*squares, *odds], axis=1)
 
 
