@@ -116,9 +116,9 @@ def _attempt(subject: Subject, x: Any, batch: int, classes: Sequence[int] | None
         directions = contrasts(len(chosen)).to(way.outputs.dtype)
         seeds = way.outputs.new_zeros(len(chosen), logits.shape[1])
         seeds[:, list(chosen)] = directions.to(seeds.device)
-        every = seeds.unsqueeze(1).expand(-1, batch, -1)
+        sent = seeds.unsqueeze(1).expand(-1, batch, -1)
         if min(at_once, len(chosen)) > 1 and subject.program.stacks is None:
-            way.every(every[:2], lambda _, factor: factor.squared_norms(), 2, last=False)  # is it possible?
+            way.every(sent[:2], lambda _, factor: factor.squared_norms(), 2, last=False)  # is it possible?
         together = Together(subject.parameters, batch, len(chosen), logits.device)
         for start in range(0, len(chosen), block):
             held = range(start, min(start + block, len(chosen)))
@@ -126,7 +126,7 @@ def _attempt(subject: Subject, x: Any, batch: int, classes: Sequence[int] | None
             for turn in [*_turns(held, at_once), *_turns(range(held.stop, len(chosen)), at_once)]:
                 together.turn(turn)
                 last = held.stop == turn.stop == len(chosen)
-                way.every(every[turn.start : turn.stop], together.take, at_once, last=last)
+                way.every(sent[turn.start : turn.stop], together.take, at_once, last=last)
             together.close()
     if looped := way.looped | together.doubtful:
         loop = subject.loop(looped)
