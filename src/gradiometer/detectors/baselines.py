@@ -30,7 +30,7 @@ class _OnLogits(Detector):
     """A score that pytorch-ood computes from the logits alone, without a fit; here on float64 logits."""
 
     requires_fit = False
-    _peer: ClassVar[type[pytorch_ood.detector.MaxSoftmax | pytorch_ood.detector.EnergyBased]]
+    _peer: ClassVar[pytorch_ood.detector.MaxSoftmax | pytorch_ood.detector.EnergyBased]
 
     def __init__(self, model: nn.Module, output: Output = None, *, batch_size: int = 128) -> None:
         super().__init__(model, batch_size=batch_size)
@@ -40,7 +40,7 @@ class _OnLogits(Detector):
         return _logits(self.model, inputs, self.output)
 
     def _score(self, statistics: Floats) -> Floats:
-        scores: Floats = self._peer(model=None).predict_logits(torch.from_numpy(statistics)).numpy()
+        scores: Floats = self._peer.predict_logits(torch.from_numpy(statistics)).numpy()
         return scores
 
     def _parameters(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class MSP(_OnLogits):
         [-0.5, -0.9999]
     """
 
-    _peer = pytorch_ood.detector.MaxSoftmax
+    _peer = pytorch_ood.detector.MaxSoftmax(model=None)
     info: ClassVar[DetectorInfo] = _peer.info
 
 
@@ -80,7 +80,7 @@ class Energy(_OnLogits):
         batch_size: Samples that go through the model at once.
     """
 
-    _peer = pytorch_ood.detector.EnergyBased
+    _peer = pytorch_ood.detector.EnergyBased(model=None)
     info: ClassVar[DetectorInfo] = _peer.info
 
 

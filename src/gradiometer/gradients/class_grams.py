@@ -109,7 +109,7 @@ def class_grams(
 
 
 def _attempt(subject: Subject, x: Any, batch: int, classes: Sequence[int] | None, block: int, room: int) -> ClassGrams:
-    at_once = max(1, room // batch) if subject.program.stackable else 1
+    at_once = subject.program.at_once(room, batch)
     with walk(subject, x, batch, stacks=at_once > 1) as way:
         logits = logits_of(way.outputs)
         chosen = _checked(classes, logits.shape[1])

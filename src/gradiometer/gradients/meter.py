@@ -224,7 +224,7 @@ class Gradiometer:
             )
         results = 3 * 8 * len(self._parameters) * count**2
         step, block = self.needs(x).parts(memory, max(1, count), plan.direction_bytes, results)
-        room = _STACKED if self.memory is None else min(_STACKED, step)
+        room = self._room(step)
         parts = []
         for start in range(0, size, step):
             part = samples.on(samples.take(x, start, start + step), self._device)
@@ -335,7 +335,7 @@ class Gradiometer:
         """One statistic of every parameter, for the parts of a batch that fit into memory."""
         size = samples.count(x)
         step = self._step(x, size)
-        room = _STACKED if self.memory is None else min(_STACKED, step)
+        room = self._room(step)
         found = []
         for start in range(0, size, step):
             part, batch = samples.on(samples.take(x, start, start + step), self._device), min(step, size - start)
@@ -363,6 +363,10 @@ class Gradiometer:
     def _step(self, x: Inputs, size: int) -> int:
         """How many of so many samples are read at a time, so that the working memory is kept."""
         return size if self.memory is None else self.needs(x).batch(self.memory)
+
+    def _room(self, step: int) -> int:
+        """Up to how many samples of all labels may be sent back at once, where so many are read at a time."""
+        return _STACKED if self.memory is None else min(_STACKED, step)
 
     def _forward(self, x: Any) -> Any:
         x = samples.copied(x)  # a model may overwrite its input

@@ -230,7 +230,7 @@ def _attempt(
 ) -> Found:
     """One forward pass and the backward passes through it."""
     several = getattr(objective, "several", False)
-    at_once = room // batch if several and subject.program.stackable else 1
+    at_once = subject.program.at_once(room, batch) if several else 1
     with walk(subject, x, batch, wanted, several=isinstance(power, tuple), stacks=at_once > 1) as way:
         seeds, exponents = scaled(seeds_of(objective, way.outputs, x), way.outputs)
         found = way.every(seeds, reduce, at_once)

@@ -90,6 +90,10 @@ class Program:
         uses = (step for step in self.steps if step.kind == "use")
         return self.stacks is not False and all({*each.layouts.values(), each.output} == {Layout()} for each in uses)
 
+    def at_once(self, room: int, batch: int) -> int:
+        """How many labels of so many samples may be sent back at once, with room for so many samples of all labels."""
+        return max(1, room // batch) if self.stackable else 1
+
     def arranged(self, x: Any) -> Any:
         """The inputs of the model in the memory format in which it is run."""
         return channels_last(x, self.kernels // _REARRANGED) if self.channels_last else x

@@ -45,7 +45,8 @@ def scaled(seeds: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
     """
     seeds = wide(seeds)
     others = tuple(range(2, seeds.ndim))
-    largest = seeds.abs().amax(others) if others else seeds.abs()
+    magnitudes = seeds.abs()
+    largest = magnitudes.amax(others) if others else magnitudes
     _, exponents = torch.frexp(largest)
     exponents = torch.where(largest > 0, exponents, 0)
     if seeds.dtype != torch.float64:
