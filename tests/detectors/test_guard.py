@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from scipy import ndimage
 from sklearn.covariance import ledoit_wolf
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional as F
 
 from gradiometer.detectors import Fusion, Guard, Opinions, storage
+from gradiometer.detectors.consistency import Consistency
 from gradiometer.detectors.gaussians import ClassGaussians
 from gradiometer.detectors.guard import STEP, spread
 from gradiometer.detectors.members import FeatureDistance, Views
@@ -75,16 +78,30 @@ def minus_log_p(calibration: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("members", ["five", "seven"])
-@pytest.mark.parametrize(("gradients", "step"), [(True, STEP), (False, STEP), (False, 0.1), (False, 0), (True, 0)])
-def test_the_score_is_the_sum_over_the_members(gradients, step, members, model, digits):
+@pytest.mark.parametrize(
+    ("gradients", "step", "smoothing"),
+    [
+        (True, STEP, True),
+        (False, STEP, False),
+        (False, 0.1, True),
+        (False, 0, True),
+        (False, 0, False),
+        (True, 0, False),
+    ],
+)
+def test_the_score_is_the_sum_over_the_members(gradients, step, smoothing, members, model, digits):
     images, labels = digits.fit[0][:240], digits.fit[1][:240].numpy()
-    detector = Guard(model, gradients, neighbours=4, step=step, members=members).fit((images, labels))
+    asked = {"neighbours": 4, "step": step, "smoothing": smoothing, "members": members}
+    detector = Guard(model, gradients, **asked).fit((images, labels))
     apart = Fusion(()).apart(np.arange(240))
     assert apart.sum() == 60
     signs = torch.randint(2, images.shape[1:], generator=torch.Generator().manual_seed(0)) * 2 - 1
     known, queries = by_hand(model, images), by_hand(model, digits.test[0][:20])
     for seen, pixels in ((known, images), (queries, digits.test[0][:20])):
         seen.changes = changes_by_hand(seen, by_hand(model, pixels + step * signs)) if step else None
+        median = torch.from_numpy(ndimage.median_filter(pixels.numpy(), size=(1, 1, 3, 3), mode="nearest"))
+        after = torch.from_numpy(by_hand(model, median).logits)
+        seen.loss = F.cross_entropy(after, torch.from_numpy(seen.logits.argmax(1)), reduction="none").numpy()
     activations = len(known.pooled) + 1
     fit, held_out = ~apart, apart
 
@@ -119,52 +136,55 @@ def test_the_score_is_the_sum_over_the_members(gradients, step, members, model, 
         apart_from = ((logs - mean) / deviation)[:, None] - (reference - mean) / deviation
         norms = np.sort(np.linalg.norm(apart_from, axis=2), axis=1)[:, 3]
         before = [features, logits, energy, *([unsure, layers, active] if seven else [layers])]
-        if not step:
-            return [*before, norms]
-        stability = mahalanobis(known.changes[fit], labels[fit], of.changes[rows])
-        stability = stability[np.arange(len(stability)), of.logits[rows].argmax(1)]
-        return [*before, stability, norms]
+        if step:
+            stability = mahalanobis(known.changes[fit], labels[fit], of.changes[rows])
+            before.append(stability[np.arange(len(stability)), of.logits[rows].argmax(1)])
+        return [*before, *([of.loss[rows]] if smoothing else []), norms]
 
     held, new = scores(known, held_out), scores(queries)
     for place, together in ((4, np.max), (5, np.sum)) if members == "seven" else ((3, np.max),):
         mean, deviation = held[place].mean(0), held[place].std(0)
         held[place], new[place] = (together((v - mean) / deviation, axis=1) for v in (held[place], new[place]))
     expected = np.stack([minus_log_p(h, n) for h, n in zip(held, new, strict=True)], axis=1)
-    np.testing.assert_allclose(detector.predict(digits.test[0][:20]), expected.sum(1), rtol=2e-3)
+    twice = expected[:, -2] if smoothing else 0
+    np.testing.assert_allclose(detector.predict(digits.test[0][:20]), expected.sum(1) + twice, rtol=2e-3)
     opinions = detector.explain(digits.test[0][:20]).opinions
     np.testing.assert_allclose(opinions.p_values, np.exp(-expected), rtol=2e-2)
     layers = ("confidence", "layers", "activity") if members == "seven" else ("layers",)
-    named = ("features", "logits", "energy", *layers, *(("stability",) if step else ()), "norms")
-    assert opinions.names == named
+    second = [name for name, there in (("stability", step), ("consistency", smoothing)) if there]
+    assert opinions.names == ("features", "logits", "energy", *layers, *second, "norms")
 
 
-def test_without_a_step_there_is_one_pass_and_the_guard_of_files_from_before_it(model, digits, tmp_path):
+def test_without_a_second_look_there_is_one_pass_and_the_guard_of_files_from_before_it(model, digits, tmp_path):
     passes = []
     handle = model.register_forward_hook(lambda *_: passes.append(1))
     images = digits.test[0][:40]
     seven, stepped = (Guard(model, step=step).fit(digits.fit) for step in (0, STEP))
+    calm, both = (Guard(model, step=step, smoothing=True).fit(digits.fit) for step in (0, STEP))
     five = Guard(model, members="five").fit(digits.fit)
     counts = []
-    for detector in (seven, stepped):
+    for detector in (seven, stepped, calm, both):
         passes.clear()
         detector.predict(images)
         counts.append(len(passes))
     handle.remove()
-    assert counts[1] == 2 * counts[0]
-    assert not torch.equal(seven.predict(images), stepped.predict(images))
+    assert counts == [counts[0], 2 * counts[0], 2 * counts[0], 3 * counts[0]]
+    scores = [detector.predict(images) for detector in (seven, stepped, calm, both)]
+    assert all(not torch.equal(one, other) for one, other in itertools.combinations(scores, 2))
     assert torch.equal(Guard(model).fit(digits.fit).predict(images), seven.predict(images))
 
     header, arrays = five.contents()
-    del header["parameters"]["step"], header["parameters"]["members"]  # as version 0.1 wrote it
+    for name in ("step", "smoothing", "members"):  # as version 0.1 wrote it
+        del header["parameters"][name]
     storage.write(tmp_path / "old.safetensors", header, arrays)
     old = Guard.load(tmp_path / "old.safetensors", model)
-    assert (old.step, old.members) == (0, "five")
+    assert (old.step, old.smoothing, old.members) == (0, False, "five")
     assert torch.equal(old.predict(images), five.predict(images))
     assert old.explain(images[:1]).opinions.names == ("features", "logits", "energy", "layers", "norms")
-    for detector in (five, stepped, seven):
+    for detector in (five, stepped, seven, calm, both):
         detector.save(tmp_path / "new.safetensors")
         again = Guard.load(tmp_path / "new.safetensors", model)
-        assert (again.step, again.members) == (detector.step, detector.members)
+        assert (again.step, again.smoothing, again.members) == (detector.step, detector.smoothing, detector.members)
         assert torch.equal(again.predict(images), detector.predict(images))
         assert np.array_equal(again.explain(images).opinions.p_values, detector.explain(images).opinions.p_values)
 
@@ -199,11 +219,11 @@ def test_only_floating_point_inputs_are_moved():
     assert shaken(tokens, 0.5, seed=0) is None
 
 
-def test_tokens_have_no_step_and_no_member_for_it(tmp_path):
+def test_tokens_have_no_step_and_no_picture_and_no_members_for_them(tmp_path):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(30, 12), nn.Flatten(), nn.Linear(48, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
     tokens = torch.randint(30, (160, 4), generator=torch.Generator().manual_seed(0))
-    detector = Guard(model, step=STEP).fit(tokens[:120])
+    detector = Guard(model, step=STEP, smoothing=True).fit(tokens[:120])
     verdict = detector.calibrate(tokens[120:]).judge(tokens[:5])
     assert verdict.opinions.names == ("features", "logits", "energy", "confidence", "layers", "norms")
     detector.save(tmp_path / "tokens.safetensors")
@@ -226,8 +246,8 @@ def test_the_twin_reads_no_gradients_and_is_otherwise_the_same(model, digits):
     )
     stepped = Guard(model, step=STEP).fit(digits.fit).explain(digits.test[0][:2]).names
     assert stepped == (*twin[:5], "changes under a step", *twin[5:])
-    five = Guard(model, step=STEP, members="five").fit(digits.fit).explain(digits.test[0][:2]).names
-    assert five == (*twin[:4], "changes under a step", *twin[5:])
+    five = Guard(model, step=STEP, smoothing=True, members="five").fit(digits.fit).explain(digits.test[0][:2]).names
+    assert five == (*twin[:4], "changes under a step", "loss when smoothed", *twin[5:])
 
 
 def test_an_objective_of_several_labels_has_a_column_for_each(model, digits):
@@ -399,6 +419,25 @@ def test_what_was_not_read_is_no_opinion():
     views = Views(np.zeros((40, 2)), (np.zeros((40, 3)),), np.zeros((40, 1)))
     with pytest.raises(InputError, match="hold no changes under a step"):
         ChangeDistance().fit(views, np.arange(40) % 2)
+    with pytest.raises(InputError, match="hold nothing of smoothed images"):
+        Consistency().score(views)
+
+
+def test_a_prediction_that_hangs_on_one_pixel_is_inconsistent():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).eval()
+    with torch.no_grad():
+        model[1].weight.zero_()
+        model[1].weight[:, 9] = torch.tensor([-8.0, 8.0])  # the pixel in the second row and column
+        model[1].bias[:] = torch.tensor([4.0, -4.0])
+    known = torch.rand(200, 1, 1, 1, generator=torch.Generator().manual_seed(0)).expand(200, 1, 8, 8).contiguous()
+    detector = Guard(model, smoothing=True).fit(known[:150]).calibrate(known[150:])
+    spot, bright = torch.full((1, 1, 8, 8), 0.1), torch.full((1, 1, 8, 8), 0.9)
+    spot[0, 0, 1, 1] = 0.9
+    verdict = detector.judge(torch.cat([spot, bright]))
+    assert verdict.predictions.tolist() == [1, 1]
+    said = verdict.opinions.p_values[:, verdict.opinions.names.index("consistency")]
+    assert said[0] < 1e-4
+    assert said[1] > 0.1
 
 
 def test_opinions_in_words():

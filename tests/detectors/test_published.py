@@ -9,7 +9,7 @@ import pytest
 import pytorch_ood.detector
 import torch
 from pytorch_ood.utils import GridSearch
-from scipy import stats
+from scipy import ndimage, stats
 from scipy.special import logsumexp, softmax
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.linear_model import LogisticRegressionCV
@@ -24,6 +24,7 @@ from gradiometer.detectors import (
     ODIN,
     DeepEnsemble,
     ExGrad,
+    FeatureSqueezing,
     GradNorm,
     GradTrust,
     GradUncertainty,
@@ -385,3 +386,16 @@ def test_positions_are_averaged_wherever_the_channels_are():
     np.testing.assert_allclose(detector._measure(x).statistics[:, 0], expected, rtol=1e-3)
     with pytest.raises(ModelError, match=r"input \(4, 90, 6\) of the layer 'body' does not begin with 90 samples"):
         Mahalanobis(Tokens(sequence_first=True).eval(), layers=2).fit((x, labels))
+
+
+def test_feature_squeezing_is_the_l1_distance_of_probabilities_around_a_median_filter(model, digits):
+    images = digits.test[0][:30]
+    squeezed = torch.from_numpy(ndimage.median_filter(images.numpy(), size=(1, 1, 3, 3), mode="nearest"))
+    with torch.no_grad():
+        before, after = (softmax(model(x).double().numpy(), axis=1) for x in (images, squeezed))
+    scores = FeatureSqueezing(model).predict(images)
+    np.testing.assert_allclose(scores, [sum(abs(b - a)) for b, a in zip(before, after, strict=True)], atol=1e-6)
+    assert scores.min() >= 0
+    assert scores.max() > 0.5
+    with pytest.raises(InputError, match="no image to smooth"):
+        FeatureSqueezing(nn.Linear(4, 2).eval()).predict(torch.rand(3, 4))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import softmax
 from torch import nn
 
 from gradiometer.benchmarks.evidence import Evidence
@@ -28,6 +29,7 @@ from gradiometer.detectors import (
     ReAct,
     ViM,
 )
+from gradiometer.detectors.consistency import loss_when_smoothed
 from gradiometer.detectors.gaussians import ClassGaussians
 from gradiometer.detectors.guard import Members, guard_members
 from gradiometer.detectors.members import Views
@@ -120,6 +122,17 @@ def _density(gradients: bool) -> Callable[[Fit], Score]:
     return make
 
 
+def _squeezing(_: Fit) -> Score:
+    """How far the probabilities move when images are smoothed."""
+
+    def score(evidence: Evidence) -> Floats:
+        before, after = (softmax(z.astype(np.float64), axis=1) for z in (evidence.logits, evidence.smoothed))
+        moved: Floats = np.abs(after - before).sum(1)
+        return moved
+
+    return score
+
+
 def _layers(fit: Fit) -> Score:
     """The published distances of all layers, added up."""
     labels = class_labels(fit)
@@ -134,15 +147,20 @@ def _layers(fit: Fit) -> Score:
 
 
 def _guard(
-    *, gradients: bool = False, without: str = "", step: bool = False, members: Members = "seven"
+    *,
+    gradients: bool = False,
+    without: str = "",
+    step: bool = False,
+    smoothing: bool = False,
+    members: Members = "seven",
 ) -> Callable[[Fit], Score]:
-    """The members of Guard on the shared readings, or all but one; with a step one more."""
+    """The members of Guard on the shared readings, or all but one; with a step or smoothing one more."""
 
     def make(fit: Fit) -> Score:
-        asked = guard_members(fit.neighbours, members, stability=step)
+        asked = guard_members(fit.neighbours, members, stability=step, consistency=smoothing)
         fusion = Fusion([member for member in asked if member.name != without], fit.seed)
         fusion.fit(_views(fit.evidence, gradients), class_labels(fit), fit.groups)
-        return lambda evidence: fusion.surprises(_views(evidence, gradients)).sum(1)
+        return lambda evidence: fusion.score(_views(evidence, gradients))
 
     return make
 
@@ -158,11 +176,13 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("ViM", on_head(ViM)),
     Entry("ReAct", on_head(ReAct)),
     Entry("GradNorm", on_head(GradNorm)),
+    Entry("Feature squeezing", _squeezing),
     Entry("Purview", _density(gradients=True)),
     Entry("Control", _density(gradients=False), control=True),
     Entry("Guard", _guard(), control=True),
     Entry("Guard of five", _guard(members="five"), control=True),
     Entry("Guard with a step", _guard(step=True), control=True),
+    Entry("Guard with smoothing", _guard(smoothing=True), control=True),
     Entry("Guard with gradients", _guard(gradients=True)),
 )
 """All known-only detectors, in the order of a table. One more is one entry."""
@@ -224,7 +244,14 @@ def pooled(evidence: Evidence) -> tuple[Floats, ...]:
 
 def _views(evidence: Evidence, gradients: bool) -> Views:
     logits = evidence.logits.astype(np.float64)
-    return Views(logits, pooled(evidence), _norms(evidence, gradients), _doubled(evidence.shares), evidence.changes)
+    return Views(
+        logits,
+        pooled(evidence),
+        _norms(evidence, gradients),
+        _doubled(evidence.shares),
+        evidence.changes,
+        loss_when_smoothed(logits, evidence.smoothed),
+    )
 
 
 def _doubled(arrays: Sequence[npt.NDArray[np.float32]]) -> tuple[Floats, ...]:

@@ -30,6 +30,7 @@ DETECTORS = (
     "Guard",
     "Guard of five",
     "Guard with a step",
+    "Guard with smoothing",
     "Guard with gradients",
 )
 """The known-only detectors of this table, which has forty challenges."""

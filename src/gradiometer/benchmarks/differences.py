@@ -27,6 +27,7 @@ CONTROLLED: tuple[tuple[str, str], ...] = (
     ("Guard with gradients (known-only)", "Guard (known-only)"),
     ("Guard (known-only)", "Guard of five (known-only)"),
     ("Guard with a step (known-only)", "Guard (known-only)"),
+    ("Guard with smoothing (known-only)", "Guard (known-only)"),
     ("Purview (known-only)", "Control (known-only)"),
     ("Purview (matched)", "Control (matched)"),
     ("Purview (matched)", "Control (features) (matched)"),
@@ -42,7 +43,7 @@ CONTROLLED: tuple[tuple[str, str], ...] = (
 JUDGE = "Guard (known-only)"
 """The column of the detector that is shown where one has to be, and that is compared with all others."""
 
-_COMPARED = (JUDGE, "Guard of five (known-only)")
+_COMPARED = (JUDGE, "Guard with smoothing (known-only)", "Guard of five (known-only)")
 _RIVALS = "known-only"
 
 

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from gradiometer.benchmarks.records import hash_images
 from gradiometer.data import Images
 from gradiometer.detectors import ODIN, Detector, Guard, Purview
+from gradiometer.detectors.checks import forward
 from gradiometer.detectors.guard import STEP
 from gradiometer.detectors.layers import spread
 from gradiometer.detectors.norms import channel_statistics, largest_probabilities
 from gradiometer.detectors.reading import LastLayer
+from gradiometer.detectors.smoothing import smoothed
 from gradiometer.detectors.stability import changes, shaken
 from gradiometer.errors import ModelError
 from gradiometer.gradients import Gradiometer, Loss, Objective, Readings
@@ -38,7 +40,7 @@ Direct = Callable[[Tensor], Tensor]
 INPUT_STEP = "Mahalanobis with input step"
 """Name of the direct reading of distances (N, L) after an input step for each layer."""
 
-_SCHEMA = 4
+_SCHEMA = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,7 @@ class Evidence:
         norms: Squared gradient norms (N, T), one column for each parameter tensor.
         activations: Squared norms (N, L) of the input of each linear and convolution layer, from the same pass.
         changes: What the small step of `Guard` changes (N, C + layers): logits, and layers.
+        smoothed: (N, C) float32, the logits after a median filter.
         parameters: Names of the T tensors.
         images_sha256: Hash of the pixels.
         seconds: Time that reading took.
@@ -66,6 +69,7 @@ class Evidence:
     norms: Floats
     activations: Floats
     changes: Floats
+    smoothed: npt.NDArray[np.float32]
     parameters: tuple[str, ...]
     images_sha256: str
     seconds: float
@@ -85,6 +89,7 @@ class Evidence:
             norms=self.norms[rows],
             activations=self.activations[rows],
             changes=self.changes[rows],
+            smoothed=self.smoothed[rows],
             direct={name: scores[rows] for name, scores in self.direct.items()},
         )
 
@@ -124,6 +129,7 @@ def join(parts: Sequence[Evidence]) -> Evidence:
         norms=np.concatenate([part.norms for part in parts]),
         activations=np.concatenate([part.activations for part in parts]),
         changes=np.concatenate([part.changes for part in parts]),
+        smoothed=np.concatenate([part.smoothed for part in parts]),
         images_sha256=hashlib.sha256("".join(part.images_sha256 for part in parts).encode()).hexdigest(),
         seconds=sum(part.seconds for part in parts),
         direct={name: np.concatenate([part.direct[name] for part in parts]) for name in first.direct},
@@ -213,7 +219,7 @@ class Reader:
                 part |= {f"{kind}.{at}": of[layer].float() for at, layer in enumerate(self._layers) if layer in of}
             part |= {f"direct.{name}": score(batch) for name, score in self.direct.items()}
             arrays = {name: tensor.cpu().numpy() for name, tensor in part.items()}
-            parts.append(arrays | {"changes": self._changes(batch, readings)})
+            parts.append(arrays | {"changes": self._changes(batch, readings), "smoothed": self._smoothed(batch)})
             parameters = readings.parameters
             done += len(batch)
             if progress is not None:
@@ -234,6 +240,13 @@ class Reader:
             [found.means[layer].cpu().double().numpy() for layer in self._layers] for found in (readings, there)
         )
         return changes(readings.outputs, before, there.outputs, after)
+
+    def _smoothed(self, batch: Tensor) -> npt.NDArray[np.float32]:
+        """The logits of smoothed images (B, C)."""
+        calm = smoothed(batch)
+        if calm is None:
+            raise ModelError("smoothing needs images (B, C, H, W) in floating point")
+        return forward(self.model, calm).float().cpu().numpy()
 
     def _find_layers(self, images: Images) -> None:
         """Choose the layers that Guard looks at, and make sure that the last of them gives the logits."""
@@ -266,6 +279,7 @@ def _evidence(
         norms=arrays["norms"],
         activations=arrays["activations"],
         changes=arrays["changes"],
+        smoothed=arrays["smoothed"],
         parameters=parameters,
         images_sha256=digest,
         seconds=seconds,

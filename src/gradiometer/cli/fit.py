@@ -48,6 +48,7 @@ class Options(Reading):
             "knn",
             "vim",
             "react",
+            "squeezing",
             "gradnorm",
             "exgrad",
             "gradtrust",
@@ -55,7 +56,8 @@ class Options(Reading):
         | None
     ) = option(
         "guard asks several members, purview reads norms, gradcon the gradients of an auto-encoder, the others are "
-        "baselines on logits and features; guard when absent, or purview if there are challenges",
+        "baselines on logits and features, squeezing on those of smoothed images too; guard when absent, or purview if "
+        "there are challenges",
         None,
     )
     challenges: tuple[str, ...] = option(
@@ -79,6 +81,11 @@ class Options(Reading):
     step: float = option(
         "by how much every pixel moves, such as 0.008, for one more member of guard and twice the time; 0 does without",
         0.0,
+        group=_GUARD,
+    )
+    smoothing: bool = option(
+        "ask again about every image after a median filter, for one more member of guard and twice the time",
+        False,
         group=_GUARD,
     )
     members: Literal["five", "seven"] = option("how many members guard asks", "seven", group=_GUARD)
@@ -185,6 +192,7 @@ def _make(kind: str, options: Options, model: nn.Module) -> Detector:
             neighbours=options.neighbours,
             seed=options.seed,
             step=options.step,
+            smoothing=options.smoothing,
             members=options.members,
             memory=options.memory,
             batch_size=options.batch_size,
@@ -210,6 +218,7 @@ def _make(kind: str, options: Options, model: nn.Module) -> Detector:
         "knn": detectors.KNN,
         "vim": detectors.ViM,
         "react": detectors.ReAct,
+        "squeezing": detectors.FeatureSqueezing,
         "gradnorm": detectors.GradNorm,
         "exgrad": detectors.ExGrad,
         "gradtrust": detectors.GradTrust,

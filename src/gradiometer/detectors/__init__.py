@@ -29,6 +29,7 @@ from gradiometer.detectors.purview import Purview
 from gradiometer.detectors.react import ReAct
 from gradiometer.detectors.registry import load, register, registered
 from gradiometer.detectors.samples import Measurement, Samples
+from gradiometer.detectors.squeezing import FeatureSqueezing
 from gradiometer.detectors.uncertainty import Uncertainty
 from gradiometer.detectors.verdict import Verdict
 from gradiometer.detectors.vim import ViM
@@ -48,6 +49,7 @@ __all__ = [
     "Energy",
     "ExGrad",
     "FalseAlarms",
+    "FeatureSqueezing",
     "FromPytorchOod",
     "Fusion",
     "GradNorm",

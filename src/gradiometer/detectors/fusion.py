@@ -23,8 +23,9 @@ class Fusion:
     """Adds up how surprising each member finds an input (Fisher, "Statistical Methods for Research Workers", 1932).
 
     The known inputs are divided by base image. The members are fitted on the larger part; on the other, their scores
-    become p-values, and the sum of -log p is the score. The members look at the same network, so they are not
-    independent and the sum has no known distribution: it is calibrated afterwards like any other score.
+    become p-values, and the sum of -log p, each as often as its member counts, is the score. The members look at the
+    same network, so they are not independent and the sum has no known distribution: it is calibrated afterwards like
+    any other score.
 
     Args:
         members: What to ask.
@@ -98,6 +99,15 @@ class Fusion:
             raise NotFittedError("the fusion has no known images yet; call fit first")
         pairs = zip(self.members, self.tails, strict=True)
         return np.stack([tail.surprise(member.score(views)) for member, tail in pairs], axis=1)
+
+    def score(self, views: Views) -> Floats:
+        """The sum of the surprises, each as often as its member counts (N,).
+
+        Raises:
+            NotFittedError: Before fit.
+        """
+        total: Floats = (self.surprises(views) * [member.weight for member in self.members]).sum(1)
+        return total
 
     def state(self) -> dict[str, Array]:
         """The arrays that [restore][gradiometer.detectors.fusion.Fusion.restore] takes."""

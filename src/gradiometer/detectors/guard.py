@@ -13,7 +13,8 @@ from torch import nn
 
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output, check_outputs
+from gradiometer.detectors.checks import Output, check_outputs, forward
+from gradiometer.detectors.consistency import Consistency, loss_when_smoothed
 from gradiometer.detectors.fusion import Fusion
 from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.known import Known
@@ -33,13 +34,14 @@ from gradiometer.detectors.norms import activation_norms, gradient_norms
 from gradiometer.detectors.opinions import Opinions
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement, Samples
+from gradiometer.detectors.smoothing import smoothed
 from gradiometer.detectors.stability import ChangeDistance, changes, shaken
 from gradiometer.errors import InputError, NotFittedError
 from gradiometer.gradients import ConfoundingLabel, Gradiometer, Loss, Objective
 from gradiometer.models.hashing import weights_hash
 
 Members = Literal["five", "seven"]
-"""How many members are asked, without that for a step."""
+"""How many members are asked, without those for a second pass."""
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
@@ -48,6 +50,7 @@ STEP = 2 / 255
 """How far an input moves for the member `stability` where it was measured: two grey levels of an image in [0, 1]."""
 
 _SHAKEN = "changes under a step"
+_SMOOTHED = "loss when smoothed"
 _ACTIVE = "active channels into"
 
 
@@ -57,14 +60,15 @@ class Guard(Detector):
 
     The members look at the penultimate features, at the logits (how usual they are, their energy, and the largest
     softmax probability), at the inputs of several layers (their means, and which channels are above zero), and at the
-    norms of activations (and gradients). With a step, an eighth looks at what a small move of the input in a random
-    direction changes. Each gives a p-value among held-out known images, and the
-    score is the sum of their -log p (see `Fusion`); `judge` and `explain` say which members found an input strange. The
-    confidence of a verdict, the largest softmax probability, stays the better guide to wrong predictions on known
-    images.
+    norms of activations (and gradients). With smoothing, one more asks whether the prediction survives a median filter,
+    and counts twice; with a step, one more looks at what a small move of the input in a random direction changes. Each
+    gives a p-value among held-out known images, and the score is the sum of their -log p (see `Fusion`); `judge` and
+    `explain` say which members found an input strange. The confidence of a verdict, the largest softmax probability,
+    stays the better guide to wrong predictions on known images.
 
     Seen: known images only. Their labels are the classes whose means are learnt; without labels, the predictions are
-    taken for them. Cost: one forward pass, a second one with a step, and one backward pass with gradients.
+    taken for them. Cost: one forward pass, one more with smoothing, one more with a step, and one backward pass
+    with gradients.
 
     Args:
         model: Classifier in eval mode that maps inputs to logits (B, C).
@@ -83,6 +87,9 @@ class Guard(Detector):
             input), for the member `stability`. In units of the inputs: `STEP` is two grey levels of images in [0, 1];
             images that are normalised outside of the model need it divided by the deviation. 0 leaves the member and
             its forward pass out; so do inputs of integers alone, such as tokens.
+        smoothing: Whether images, which are floating point tensors (B, C, H, W), go through the model once more after a
+            median filter of 3 x 3 pixels, for the member `consistency`: how much of the probability of the predicted
+            class is left. Inputs without an image leave it out.
         members: `"seven"`, or `"five"` to do without `activity` (which channels of these layers are above zero, and at
             how many positions, such as pixels or tokens) and `confidence` (the largest softmax probability); `layers`
             divides the means of a layer by their norm then. Networks whose layers have no positions leave `activity`
@@ -118,6 +125,7 @@ class Guard(Detector):
         output: Output = None,
         *,
         step: float = 0.0,
+        smoothing: bool = False,
         members: Members = "seven",
         memory: str | int | None = None,
         batch_size: int = 128,
@@ -138,12 +146,13 @@ class Guard(Detector):
         self.seed = seed
         self.output = output
         self.step = step
+        self.smoothing = smoothing
         self.members: Members = members
         self.memory = memory
         self._meter = Gradiometer(model, self.objective, memory=memory, output=output)
         self._chosen: tuple[str, ...] = ()
         self._widths: tuple[int, ...] = ()
-        self._shakes = False
+        self._shakes = self._smooths = False
         self._active = 0
         self._fusion: Fusion | None = None
 
@@ -169,6 +178,11 @@ class Guard(Detector):
             layers = [there.means[name].cpu().double().numpy() for name in self._chosen]
             blocks.append(changes(outputs, blocks[1 : 1 + len(layers)], there.outputs, layers))
             said.append(_SHAKEN)
+        calm = smoothed(inputs) if self.smoothing else None
+        if calm is not None:
+            after = forward(self.model, calm, self.output)
+            blocks.append(loss_when_smoothed(outputs.cpu(), after.cpu().double())[:, None])
+            said.append(_SMOOTHED)
         return Measurement(
             outputs,
             np.concatenate([*blocks, norms], axis=1),
@@ -181,14 +195,13 @@ class Guard(Detector):
         if labels.max() >= known.classes:
             raise InputError(f"label {labels.max()} is outside 0 to {known.classes - 1}, the classes of the model")
         self._widths = known.widths
-        self._shakes = _SHAKEN in known.names
+        self._shakes, self._smooths = (name in known.names for name in (_SHAKEN, _SMOOTHED))
         self._active = sum(name.startswith(_ACTIVE) for name in known.names)
         fusion = Fusion(self._asked(), self.seed)
         self._fusion = fusion.fit(self._views(known.statistics), labels, known.groups)
 
     def _score(self, statistics: Floats) -> Floats:
-        scores: Floats = self._fitted().surprises(self._views(statistics)).sum(1)
-        return scores
+        return self._fitted().score(self._views(statistics))
 
     def _opinions(self, statistics: Floats) -> Opinions | None:
         fusion = self._fitted()
@@ -214,7 +227,7 @@ class Guard(Detector):
 
     def _restore(self, state: Mapping[str, Array]) -> None:
         self._widths = tuple(int(width) for width in state["widths"])
-        self._shakes = f"{ChangeDistance.name}.tail" in state
+        self._shakes, self._smooths = (f"{kind.name}.tail" in state for kind in (ChangeDistance, Consistency))
         self._active = len(state.get(f"{ActivityDistance.name}.mean", ()))
         if f"{Confidence.name}.tail" not in state:  # as in files from before there was a choice
             self.members = "five"
@@ -222,19 +235,21 @@ class Guard(Detector):
         self._fusion.restore(state)
 
     def _parameters(self) -> dict[str, Any]:
-        names = ("gradients", "objective", "layers", "neighbours", "seed", "output", "step", "members", "memory")
-        return super()._parameters() | {name: encode(getattr(self, name)) for name in names}
+        read = ("gradients", "objective", "layers", "output", "memory")
+        asked = ("neighbours", "seed", "step", "smoothing", "members")
+        return super()._parameters() | {name: encode(getattr(self, name)) for name in (*read, *asked)}
 
     def _views(self, statistics: Floats) -> Views:
         """The columns of the statistics as what the members look at."""
         logits, *layers = (statistics[:, start:end] for start, end in pairwise((0, *np.cumsum(self._widths))))
+        loss = layers.pop()[:, 0] if self._smooths else None
         changed = layers.pop() if self._shakes else None
         count = len(layers) - self._active
         norms = statistics[:, sum(self._widths) :]
-        return Views(logits, tuple(layers[:count]), norms, tuple(layers[count:]), changed)
+        return Views(logits, tuple(layers[:count]), norms, tuple(layers[count:]), changed, loss)
 
     def _asked(self) -> tuple[Member, ...]:
-        made = guard_members(self.neighbours, self.members, stability=self._shakes)
+        made = guard_members(self.neighbours, self.members, stability=self._shakes, consistency=self._smooths)
         return made if self._active else tuple(one for one in made if not isinstance(one, ActivityDistance))
 
     def _fitted(self) -> Fusion:
@@ -243,13 +258,16 @@ class Guard(Detector):
         return self._fusion
 
 
-def guard_members(neighbours: int, members: Members = "seven", *, stability: bool = False) -> tuple[Member, ...]:
+def guard_members(
+    neighbours: int, members: Members = "seven", *, stability: bool = False, consistency: bool = False
+) -> tuple[Member, ...]:
     """The members of Guard.
 
     Args:
         neighbours: k of the density of the norms.
         members: How many.
         stability: Whether there is one more, for the changes under a step of the input.
+        consistency: Whether there is one more, for the prediction when the image is smoothed.
     """
     seven = members == "seven"
     asked: list[Member] = [FeatureDistance(), LogitDistance(), LogitEnergy()]
@@ -257,4 +275,5 @@ def guard_members(neighbours: int, members: Members = "seven", *, stability: boo
     asked += [LayerDistance(divided=not seven)]
     asked += [ActivityDistance()] if seven else []
     asked += [ChangeDistance()] if stability else []
+    asked += [Consistency()] if consistency else []
     return (*asked, NormDistance(neighbours))

@@ -6,7 +6,7 @@ same images give the same scores to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,24 +74,21 @@ def rows(inputs: Inputs) -> int:
 def take(inputs: Inputs, index: slice | npt.NDArray[np.bool_]) -> Inputs:
     """The rows of an input at a slice or a mask (B,)."""
     where: Any = index if isinstance(index, slice) else torch.from_numpy(index)
+    return mapped(inputs, lambda tensor: tensor[where])
+
+
+def mapped(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    """The same input with every tensor changed, in its order."""
     if isinstance(inputs, Tensor):
-        return inputs[where]
+        return change(inputs)
     if isinstance(inputs, dict):
-        return {name: tensor[where] for name, tensor in inputs.items()}
-    return tuple(tensor[where] for tensor in inputs)
+        return {name: change(tensor) for name, tensor in inputs.items()}
+    return tuple(change(tensor) for tensor in inputs)
 
 
 def move(inputs: Inputs, device: torch.device | None, dtype: torch.dtype | None) -> Inputs:
     """The same input on another device, with its floating point tensors in another type; None keeps what it has."""
-
-    def moved(tensor: Tensor) -> Tensor:
-        return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
-
-    if isinstance(inputs, Tensor):
-        return moved(inputs)
-    if isinstance(inputs, dict):
-        return {name: moved(tensor) for name, tensor in inputs.items()}
-    return tuple(moved(tensor) for tensor in inputs)
+    return mapped(inputs, lambda tensor: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None))
 
 
 def batches(source: Any, size: int, role: str) -> Iterator[Batch]:

@@ -18,8 +18,8 @@ Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-_FLOOR = 1e-9
-"""Squared distance below which none is told apart; its log is the smallest there is."""
+FLOOR = 1e-9
+"""Squared distance or loss below which none is told apart; its log is the smallest there is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,7 @@ class Views:
         shares: Share of the positions (N, channels) at which each channel of the input is above zero, of those of the
             same layers whose input has positions.
         changes: What a small step of the input changed (N, C + layers), as `stability.changes` gives it, or None.
+        smoothed: Loss of the predicted class when the image is smoothed (N,), or None.
     """
 
     logits: Floats
@@ -41,6 +42,7 @@ class Views:
     norms: Floats
     shares: tuple[Floats, ...] = ()
     changes: Floats | None = None
+    smoothed: Floats | None = None
 
     def __len__(self) -> int:
         """Number of inputs N."""
@@ -54,14 +56,15 @@ class Views:
     def select(self, rows: npt.NDArray[np.bool_]) -> Views:
         """The views of some rows."""
         layers, shares = (tuple(values[rows] for values in each) for each in (self.layers, self.shares))
-        changes = None if self.changes is None else self.changes[rows]
-        return Views(self.logits[rows], layers, self.norms[rows], shares, changes)
+        changes, smoothed = (None if values is None else values[rows] for values in (self.changes, self.smoothed))
+        return Views(self.logits[rows], layers, self.norms[rows], shares, changes, smoothed)
 
 
 class Member(Protocol):
     """One side of a fusion."""
 
-    name: ClassVar[str]  #: What it looks at, in the plural.
+    name: ClassVar[str]  #: What it looks at.
+    weight: ClassVar[int]  #: How often its surprise counts in the sum.
 
     def fit(self, known: Views, labels: Integers) -> None:
         """Learn from known inputs and their classes."""
@@ -84,6 +87,8 @@ class Member(Protocol):
 
 class Settled:
     """Base of the members for which known inputs that were not fitted on change nothing."""
+
+    weight: ClassVar[int] = 1
 
     def settle(self, held_out: Views) -> None:
         """Nothing to adjust."""
@@ -140,7 +145,7 @@ class PredictedDistance(GaussianMember):
 
     def details(self, views: Views) -> Floats:
         """Natural log of the squared distance (N, 1)."""
-        logs: Floats = np.log(np.maximum(self.score(views), _FLOOR))[:, None]
+        logs: Floats = np.log(np.maximum(self.score(views), FLOOR))[:, None]
         return logs
 
 
@@ -157,15 +162,11 @@ class LogitDistance(PredictedDistance):
         return views.logits
 
 
-class LogitScore(Settled):
-    """Base of the members that learn nothing but how their score of the logits is distributed. One-sided."""
+class LearnsNothing(Settled):
+    """Base of the members that learn nothing but how their score is distributed."""
 
     def fit(self, known: Views, labels: Integers) -> None:
         """Nothing to learn."""
-
-    def details(self, views: Views) -> Floats:
-        """Nothing (N, 0): the logits are among the details of `LogitDistance`."""
-        return np.empty((len(views), 0))
 
     def state(self) -> dict[str, Array]:
         """Nothing."""
@@ -173,6 +174,14 @@ class LogitScore(Settled):
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """Nothing to take back."""
+
+
+class LogitScore(LearnsNothing):
+    """Base of the members that score the logits as they are. One-sided."""
+
+    def details(self, views: Views) -> Floats:
+        """Nothing (N, 0): the logits are among the details of `LogitDistance`."""
+        return np.empty((len(views), 0))
 
 
 class LogitEnergy(LogitScore):
@@ -245,6 +254,8 @@ class LayersMember(ABC):
     on held-out known inputs, so that layers of any width can be compared.
     """
 
+    weight: ClassVar[int] = 1
+
     def __init__(self) -> None:
         self.gaussians: list[ClassGaussians] = []
         self.mean = self.deviation = np.zeros(0)
@@ -266,7 +277,7 @@ class LayersMember(ABC):
     def details(self, views: Views) -> Floats:
         """Natural log of the squared distance in every layer (N, layers)."""
         distances = [g.nearest(values) for g, values in zip(self.gaussians, self._layers(views), strict=True)]
-        logs: Floats = np.log(np.maximum(np.stack(distances, axis=1), _FLOOR))
+        logs: Floats = np.log(np.maximum(np.stack(distances, axis=1), FLOOR))
         return logs
 
     def state(self) -> dict[str, Array]:

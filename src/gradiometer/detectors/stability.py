@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gradiometer.detectors.gaussians import unit
-from gradiometer.detectors.inputs import Inputs, leaves
+from gradiometer.detectors.inputs import Inputs, leaves, mapped
 from gradiometer.detectors.members import PredictedDistance, Views
 from gradiometer.errors import InputError
 
@@ -49,11 +49,7 @@ def shaken(inputs: Inputs, step: float, seed: int) -> Inputs | None:
         signs = torch.randint(2, tensor.shape[1:], generator=generator) * 2 - 1
         return tensor + step * signs.to(tensor)
 
-    if isinstance(inputs, Tensor):
-        return moved(inputs)
-    if isinstance(inputs, dict):
-        return {name: moved(tensor) for name, tensor in inputs.items()}
-    return tuple(moved(tensor) for tensor in inputs)
+    return mapped(inputs, moved)
 
 
 def changes(
