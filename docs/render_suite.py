@@ -28,6 +28,9 @@ FIVE = "Guard of five (known-only)"
 STEPPED = "Guard with a step (known-only)"
 """The same with one more member, for a second pass."""
 
+SMOOTHED = "Guard with smoothing (known-only)"
+"""The same with one more member, for a pass of the smoothed image."""
+
 NORMALISED = "Normalised Mahalanobis"
 """The baseline that it is to be three points ahead of."""
 
@@ -40,7 +43,8 @@ Rendered by `python docs/render_suite.py` from the records of `gradiometer bench
 seven data sets, seven attacks and the nineteen corruptions of CIFAR-10-C at level 3, 300
 images of each kind, half of them tested. Every kind counts once in the *mean*, so that corruptions weigh most; in the
 *mean of families* the three families weigh the same. Differences are in points of AUROC, with 95 % bootstrap intervals
-over images, resampled within kinds; an interval is that of one training. The networks' cards are in
+over images, resampled within kinds; an interval is that of one training. Networks without a figure *with smoothing*
+were measured before it was there, and before feature squeezing was among the baselines. The networks' cards are in
 [models](../models). `tables.md` in each folder has all cells.
 """
 
@@ -50,7 +54,8 @@ def rendered() -> str:
     folders = {path.parent.name: path.parent for path in sorted(FOLDER.glob("*/records.jsonl.gz"))}
     found = {name: _differences(folder) for name, folder in folders.items()}
     every = {name: records.read(folder / "records.jsonl.gz") for name, folder in folders.items()}
-    behind = {c: {name: shortfalls(found, c) for name, found in every.items()} for c in (JUDGE, FIVE, STEPPED)}
+    columns = (JUDGE, SMOOTHED, FIVE, STEPPED)
+    behind = {column: {name: shortfalls(found, column) for name, found in every.items()} for column in columns}
     parts = [_ABOUT, _asked(found, behind)]
     parts += [f"## Differences: {title}\n\n{_table(found, title)}" for title in _MEANS]
     parts.append("## Where the best baseline is furthest ahead")
@@ -68,7 +73,8 @@ def _asked(found: Found, behind: dict[str, dict[str, list[Shortfall]]]) -> str:
     """What was asked of Guard, and what it reaches on each network."""
     head = f"| asked of the mean over all kinds | {' | '.join(found)} |\n|---|{'---:|' * len(found)}"
     rows = {"kinds": [str(len(entries)) for entries in behind[JUDGE].values()]}
-    for column, said in ((JUDGE, ""), (FIVE, ", of five"), (STEPPED, ", with a step")):
+    asked = ((JUDGE, ""), (SMOOTHED, ", with smoothing"), (FIVE, ", of five"), (STEPPED, ", with a step"))
+    for column, said in asked:
         if column != STEPPED:
             rows[f"6 points ahead of the best of nine baselines{said}"] = [
                 _lead(each, column, NINE, 0.06) for each in found.values()

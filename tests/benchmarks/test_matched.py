@@ -28,6 +28,7 @@ def make_evidence(count: int, shift: float = 0.0, seed: int = 0) -> Evidence:
         norms=np.exp(generator.normal(size=(count, 7)) + shift),
         activations=np.exp(generator.normal(size=(count, 2)) + shift),
         changes=np.exp(generator.normal(size=(count, 5)) + shift),
+        smoothed=layers[-1][:, 1:],
         parameters=tuple("abcdefg"),
         images_sha256=f"{count} {seed}",
         seconds=1.0,
