@@ -239,7 +239,8 @@ class Reader:
         before, after = (
             [found.means[layer].cpu().double().numpy() for layer in self._layers] for found in (readings, there)
         )
-        return changes(readings.outputs, before, there.outputs, after)
+        logits, moved_logits = (found.outputs.cpu().double().numpy() for found in (readings, there))
+        return changes(logits, before, moved_logits, after)
 
     def _smoothed(self, batch: Tensor) -> npt.NDArray[np.float32]:
         """The logits of smoothed images (B, C)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, get_args
 
@@ -172,23 +172,27 @@ class Guard(Detector):
         blocks = [value.cpu().double().numpy() for value in (outputs, *pooled)]
         said = ["logits", *(f"inputs of {layer_of(name)}" for name in self._chosen)]
         said += [f"{_ACTIVE} {layer_of(name)}" for name in active]
-        moved = shaken(inputs, self.step, self.seed) if self.step else None
-        if moved is not None:
-            there = self._meter.activation_norms(moved, means=self._chosen)
-            layers = [there.means[name].cpu().double().numpy() for name in self._chosen]
-            blocks.append(changes(outputs, blocks[1 : 1 + len(layers)], there.outputs, layers))
-            said.append(_SHAKEN)
-        calm = smoothed(inputs) if self.smoothing else None
-        if calm is not None:
-            after = forward(self.model, calm, self.output)
-            blocks.append(loss_when_smoothed(outputs.cpu(), after.cpu().double())[:, None])
-            said.append(_SMOOTHED)
+        for name, values in self._again(inputs, blocks[0], blocks[1 : 1 + len(self._chosen)]):
+            said.append(name)
+            blocks.append(values)
         return Measurement(
             outputs,
             np.concatenate([*blocks, norms], axis=1),
             (*said, *names),
             tuple(block.shape[1] for block in blocks),
         )
+
+    def _again(self, inputs: Inputs, logits: Floats, layers: Sequence[Floats]) -> Iterator[tuple[str, Floats]]:
+        """What further passes tell of inputs, as far as they are asked for and can change them: names and (B, P)."""
+        moved = shaken(inputs, self.step, self.seed) if self.step else None
+        if moved is not None:
+            there = self._meter.activation_norms(moved, means=self._chosen)
+            turned = [there.means[name].cpu().double().numpy() for name in self._chosen]
+            yield _SHAKEN, changes(logits, layers, there.outputs.cpu().double().numpy(), turned)
+        calm = smoothed(inputs) if self.smoothing else None
+        if calm is not None:
+            after = forward(self.model, calm, self.output).cpu().double().numpy()
+            yield _SMOOTHED, loss_when_smoothed(logits, after)[:, None]
 
     def _learn(self, known: Samples, _: Samples | None, /) -> None:
         labels = known.predictions if known.labels is None else known.labels

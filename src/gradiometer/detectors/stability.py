@@ -53,21 +53,24 @@ def shaken(inputs: Inputs, step: float, seed: int) -> Inputs | None:
 
 
 def changes(
-    outputs: Tensor, layers: Sequence[npt.ArrayLike], moved_outputs: Tensor, moved_layers: Sequence[npt.ArrayLike]
+    logits: npt.ArrayLike,
+    layers: Sequence[npt.ArrayLike],
+    moved_logits: npt.ArrayLike,
+    moved_layers: Sequence[npt.ArrayLike],
 ) -> Floats:
     """What a step of the inputs changed.
 
     Args:
-        outputs: Logits (B, C).
+        logits: (B, C).
         layers: Pooled inputs (B, channels) of L layers.
-        moved_outputs: Logits after the step.
+        moved_logits: Logits after the step.
         moved_layers: Pooled inputs after the step.
 
     Returns:
         (B, C + L) float64: the change of the logits, from the class with the largest logit before the step to the one
         with the smallest, and for each layer the squared distance between the pooled inputs, each divided by its norm.
     """
-    before, after = (values.detach().cpu().double().numpy() for values in (outputs, moved_outputs))
+    before, after = (np.asarray(values, dtype=np.float64) for values in (logits, moved_logits))
     order = np.argsort(-before, axis=1, kind="stable")
     distances = [np.square(unit(a) - unit(b)).sum(1) for a, b in zip(layers, moved_layers, strict=True)]
     return np.concatenate([np.take_along_axis(after - before, order, axis=1), np.stack(distances, axis=1)], axis=1)
