@@ -14,7 +14,8 @@ import numpy as np
 
 from gradiometer.benchmarks import differences, records
 from gradiometer.benchmarks.differences import BALANCED, JUDGE, MEAN, Difference, mean_of
-from gradiometer.benchmarks.families import Shortfall, shortfalls
+from gradiometer.benchmarks.families import OURS, Shortfall, shortfalls
+from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.suite import ATTACKS, CORRUPTED, SETS
 
 FOLDER = Path(__file__).resolve().parent / "results" / "suite"
@@ -56,7 +57,7 @@ def rendered() -> str:
     every = {name: records.read(folder / "records.jsonl.gz") for name, folder in folders.items()}
     columns = (JUDGE, SMOOTHED, FIVE, STEPPED)
     behind = {column: {name: shortfalls(found, column) for name, found in every.items()} for column in columns}
-    parts = [_ABOUT, _asked(found, behind)]
+    parts = [_ABOUT, _asked(found, behind), _averaged({n: r for n, r in every.items() if behind[SMOOTHED][n]})]
     parts += [f"## Differences: {title}\n\n{_table(found, title)}" for title in _MEANS]
     parts.append("## Where the best baseline is furthest ahead")
     for column, each in behind.items():
@@ -103,6 +104,63 @@ def _lead(each: Mapping[tuple[str, str, str], Difference], column: str, rivals: 
 def _worst(entries: Sequence[Shortfall]) -> str:
     """The largest shortfall."""
     return f"{100 * entries[0].gap:.1f}, {entries[0].challenge}: {_met(-entries[0].gap, -0.06)}" if entries else "-"
+
+
+def _averaged(every: Mapping[str, Sequence[Record]]) -> str:
+    """The same goals for means over trainings: of each architecture, and of both, which weigh the same."""
+    groups: dict[str, list[dict[str, dict[str, float]]]] = {}
+    for name, entries in every.items():
+        groups.setdefault(name.partition("-")[0], []).append(_areas(entries))
+    each = {f"{name}, {len(areas)} trainings": _means(areas) for name, areas in groups.items()}
+    every_one = {**each, "both architectures, each one half": _means(list(each.values()))}
+    titles = ("means over", "detector", "AUROC", "ahead of the best of nine", "most behind, of all kinds")
+    head = f"| {' | '.join(titles)} |\n|---|---|---:|---:|---:|"
+    lines = []
+    for name, areas in every_one.items():
+        for column in (JUDGE, SMOOTHED):
+            mean = {
+                detector: np.mean([found[detector] for found in areas.values()])
+                for detector in next(iter(areas.values()))
+            }
+            best = max((f"{rival} (known-only)" for rival in NINE), key=lambda rival: mean[rival])
+            gaps = {kind: _gap(found, column) for kind, found in areas.items()}
+            worst = max(gaps, key=lambda kind: gaps[kind])
+            lead = mean[column] - mean[best]
+            lines.append(
+                f"| {name} | {_plain(column)} | {100 * mean[column]:.1f} | {100 * lead:+.2f}, {_plain(best)}: "
+                f"{_met(lead, 0.06)} | {100 * gaps[worst]:.1f}, {worst}: {_met(-gaps[worst], -0.06)} |"
+            )
+    about = (
+        "Of the networks that were measured with smoothing. The AUROC of every kind is averaged over trainings first,\n"
+        "that of Guard and that of every baseline; alone, each is a figure of 150 images and one training."
+    )
+    return "\n".join(["## Averaged over trainings", "", about, "", head, *lines])
+
+
+def _areas(entries: Sequence[Record]) -> dict[str, dict[str, float]]:
+    """AUROC of every known-only detector on every kind."""
+    found: dict[str, dict[str, float]] = {}
+    for record in entries:
+        if record.kind == "detection":
+            found.setdefault(record.challenge, {})[record.column] = record.metrics.auroc.value
+    return found
+
+
+def _means(trainings: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    first = trainings[0]
+    return {
+        kind: {name: float(np.mean([areas[kind][name] for areas in trainings])) for name in found}
+        for kind, found in first.items()
+    }
+
+
+def _gap(found: Mapping[str, float], column: str) -> float:
+    """How far a column is behind the best baseline of a kind."""
+    return max(value for name, value in found.items() if not name.startswith(OURS)) - found[column]
+
+
+def _plain(column: str) -> str:
+    return column.removesuffix(" (known-only)")
 
 
 def _table(found: Found, title: str) -> str:
