@@ -122,12 +122,12 @@ def test_the_artefact_notes_where_it_comes_from(workshop: Workshop) -> None:
     assert loaded.step == 0
 
 
-def test_fit_with_a_step(workshop: Workshop, run: Run, tmp_path: Path) -> None:
-    words = ("fit", "--model", workshop.model, "--known", "digits@0-40", "--step", 0.01)
-    assert run(*words, "--out", tmp_path / "six.safetensors").code == 0
-    six = detectors.load(tmp_path / "six.safetensors", models.load(str(workshop.model)))
-    assert isinstance(six, Guard)
-    assert six.step == 0.01
+def test_fit_with_second_looks(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    words = ("fit", "--model", workshop.model, "--known", "digits@0-40", "--step", 0.01, "--smoothing")
+    assert run(*words, "--out", tmp_path / "more.safetensors").code == 0
+    more = detectors.load(tmp_path / "more.safetensors", models.load(str(workshop.model)))
+    assert isinstance(more, Guard)
+    assert (more.step, more.smoothing) == (0.01, True)
 
 
 def test_calibrate_in_place_and_at_another_rate(workshop: Workshop, run: Run, tmp_path: Path) -> None:
@@ -141,7 +141,9 @@ def test_calibrate_in_place_and_at_another_rate(workshop: Workshop, run: Run, tm
     assert "predicted class" in said.out
 
 
-@pytest.mark.parametrize("kind", ["msp", "energy", "mahalanobis", "odin", "knn", "vim", "react", "gradnorm"])
+@pytest.mark.parametrize(
+    "kind", ["msp", "energy", "mahalanobis", "odin", "knn", "vim", "react", "squeezing", "gradnorm"]
+)
 def test_the_baselines_go_the_same_way(kind: str, workshop: Workshop, run: Run, tmp_path: Path) -> None:
     guard = tmp_path / "guard.safetensors"
     assert run("fit", "--detector", kind, "--model", workshop.model, "--known", "digits@0-40", "--out", guard).code == 0
