@@ -41,6 +41,7 @@ class FeatureSqueezing(Detector):
         InputError: At the first batch, if no input is a floating point tensor (B, C, H, W).
 
     Example:
+        >>> import torch
         >>> spot = torch.zeros(1, 1, 4, 4)
         >>> spot[0, 0, 1, 1] = 9.0
         >>> detector = FeatureSqueezing(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).eval())
