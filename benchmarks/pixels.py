@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import markdown
 from measuring.environment import environment
 from measuring.options import positive
 
@@ -26,6 +27,7 @@ from gradiometer.benchmarks.corruptions import LEVELS, READINGS, name_of
 from gradiometer.benchmarks.metrics import evaluate
 from gradiometer.challenges import PURVIEW_EIGHT, Corruption, corrupt, corruption
 from gradiometer.data import Images
+from gradiometer.models.export import channel_statistics
 from gradiometer.models.training import Labelled, Recipe, as_input, train
 
 NETWORK = "resnet20"
@@ -50,7 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         precision="bfloat16",
         seed=options.seed,
     )
-    options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "pixels.json"
     done = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
     for kind in options.kinds:
@@ -60,8 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(kind, file=sys.stderr, flush=True)
         done.append(measure(kind, known, test, recipe, options.output / "trainings", options.draws))
         document = {"schema": 1, "network": NETWORK, "environment": environment({"torch", "gradiometer"}), "rows": done}
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        (options.output / "pixels.md").write_text(render(document), encoding="utf-8")
+        markdown.write(options.output, "pixels", document, render(document))
     print((options.output / "pixels.md").read_text(encoding="utf-8"), end="")
     return 0
 
@@ -84,8 +84,7 @@ def measure(kind: str, known: Images, test: Images, recipe: Recipe, folder: Path
     change = corruption(PURVIEW_EIGHT[title][READINGS["cifar10c"]], level)
     parts = [_labelled(images, change) for images in (known, test)]
     torch.manual_seed(recipe.seed)
-    pixels = as_input(parts[0].images, torch.device("cpu"))
-    mean, std = pixels.mean((0, 2, 3)).tolist(), pixels.std((0, 2, 3)).tolist()
+    mean, std = channel_statistics(parts[0].images)
     network = models.build(NETWORK, classes=2, mean=mean, std=std)
     record = train(network, *parts, recipe, folder / kind.replace(" ", "-"))
     network.eval()

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradiometer.benchmarks import differences, records
 from gradiometer.benchmarks.differences import BALANCED, JUDGE, MEAN, Difference, mean_of
-from gradiometer.benchmarks.families import OURS, Shortfall, shortfalls
+from gradiometer.benchmarks.families import Shortfall, areas, ranked_shortfalls, shortfalls
 from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.suite import ATTACKS, CORRUPTED, SETS
 
@@ -62,9 +62,12 @@ def rendered() -> str:
     parts.append("## Where the best baseline is furthest ahead")
     for column, each in behind.items():
         for name, entries in filter(lambda item: item[1], each.items()):
-            parts.append(f"### {column.removesuffix(' (known-only)')}, {name}\n\n{_shortfalls(entries[:_SHOWN])}")
+            parts.append(f"### {_plain(column)}, {name}\n\n{_shortfalls(entries[:_SHOWN])}")
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
+
+Areas = Mapping[str, Mapping[str, float]]
+"""Kind -> detector -> AUROC."""
 
 Found = dict[str, dict[tuple[str, str, str], Difference]]
 """Network -> first column, second column and row -> their difference."""
@@ -97,7 +100,7 @@ def _lead(each: Mapping[tuple[str, str, str], Difference], column: str, rivals: 
     if not leads:
         return "-"
     lead = min(leads, key=lambda entry: entry.auroc.value)
-    over = f", {lead.second.removesuffix(' (known-only)')}" if len(rivals) > 1 else ""
+    over = f", {_plain(lead.second)}" if len(rivals) > 1 else ""
     return f"{lead.in_points}{over}: {_met(lead.auroc.value, asked)}"
 
 
@@ -108,55 +111,35 @@ def _worst(entries: Sequence[Shortfall]) -> str:
 
 def _averaged(every: Mapping[str, Sequence[Record]]) -> str:
     """The same goals for means over trainings: of each architecture, and of both, which weigh the same."""
-    groups: dict[str, list[dict[str, dict[str, float]]]] = {}
+    groups: dict[str, list[Areas]] = {}
     for name, entries in every.items():
-        groups.setdefault(name.partition("-")[0], []).append(_areas(entries))
-    each = {f"{name}, {len(areas)} trainings": _means(areas) for name, areas in groups.items()}
-    every_one = {**each, "both architectures, each one half": _means(list(each.values()))}
+        groups.setdefault(name.partition("-")[0], []).append(areas(entries))
+    each = {f"{name}, {len(trainings)} trainings": _means(trainings) for name, trainings in groups.items()}
     titles = ("means over", "detector", "AUROC", "ahead of the best of nine", "most behind, of all kinds")
-    head = f"| {' | '.join(titles)} |\n|---|---|---:|---:|---:|"
     lines = []
-    for name, areas in every_one.items():
+    for name, found in (*each.items(), ("both architectures, each one half", _means(list(each.values())))):
+        kinds = list(found.values())
+        mean = {detector: float(np.mean([values[detector] for values in kinds])) for detector in kinds[0]}
+        best = max((f"{rival} (known-only)" for rival in NINE), key=lambda rival: mean[rival])
         for column in (JUDGE, SMOOTHED):
-            mean = {
-                detector: np.mean([found[detector] for found in areas.values()])
-                for detector in next(iter(areas.values()))
-            }
-            best = max((f"{rival} (known-only)" for rival in NINE), key=lambda rival: mean[rival])
-            gaps = {kind: _gap(found, column) for kind, found in areas.items()}
-            worst = max(gaps, key=lambda kind: gaps[kind])
             lead = mean[column] - mean[best]
             lines.append(
                 f"| {name} | {_plain(column)} | {100 * mean[column]:.1f} | {100 * lead:+.2f}, {_plain(best)}: "
-                f"{_met(lead, 0.06)} | {100 * gaps[worst]:.1f}, {worst}: {_met(-gaps[worst], -0.06)} |"
+                f"{_met(lead, 0.06)} | {_worst(ranked_shortfalls(found, {}, column))} |"
             )
     about = (
         "Of the networks that were measured with smoothing. The AUROC of every kind is averaged over trainings first,\n"
         "that of Guard and that of every baseline; alone, each is a figure of 150 images and one training."
     )
+    head = f"| {' | '.join(titles)} |\n|---|---|---:|---:|---:|"
     return "\n".join(["## Averaged over trainings", "", about, "", head, *lines])
 
 
-def _areas(entries: Sequence[Record]) -> dict[str, dict[str, float]]:
-    """AUROC of every known-only detector on every kind."""
-    found: dict[str, dict[str, float]] = {}
-    for record in entries:
-        if record.kind == "detection":
-            found.setdefault(record.challenge, {})[record.column] = record.metrics.auroc.value
-    return found
-
-
-def _means(trainings: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    first = trainings[0]
+def _means(trainings: Sequence[Areas]) -> Areas:
     return {
-        kind: {name: float(np.mean([areas[kind][name] for areas in trainings])) for name in found}
-        for kind, found in first.items()
+        kind: {name: float(np.mean([found[kind][name] for found in trainings])) for name in values}
+        for kind, values in trainings[0].items()
     }
-
-
-def _gap(found: Mapping[str, float], column: str) -> float:
-    """How far a column is behind the best baseline of a kind."""
-    return max(value for name, value in found.items() if not name.startswith(OURS)) - found[column]
 
 
 def _plain(column: str) -> str:
@@ -179,7 +162,7 @@ def _table(found: Found, title: str) -> str:
 def _shortfalls(entries: list[Shortfall]) -> str:
     lines = [
         f"| {entry.challenge} | {entry.family} | {100 * entry.guard:.1f} | {100 * entry.best:.1f} "
-        f"({entry.baseline.removesuffix(' (known-only)')}) | {100 * entry.gap:+.1f} |"
+        f"({_plain(entry.baseline)}) | {100 * entry.gap:+.1f} |"
         for entry in entries
     ]
     return "\n".join(["| kind | family | Guard | best baseline | behind by |\n|---|---|---:|---:|---:|", *lines])

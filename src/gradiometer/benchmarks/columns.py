@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import softmax
 from torch import nn
 
 from gradiometer.benchmarks.evidence import Evidence
@@ -33,6 +32,7 @@ from gradiometer.detectors.consistency import loss_when_smoothed
 from gradiometer.detectors.gaussians import ClassGaussians
 from gradiometer.detectors.guard import Members, guard_members
 from gradiometer.detectors.members import Views
+from gradiometer.detectors.squeezing import moved_probabilities
 from gradiometer.errors import InputError
 
 Score = Callable[[Evidence], Floats]
@@ -126,9 +126,8 @@ def _squeezing(_: Fit) -> Score:
     """How far the probabilities move when images are smoothed."""
 
     def score(evidence: Evidence) -> Floats:
-        before, after = (softmax(z.astype(np.float64), axis=1) for z in (evidence.logits, evidence.smoothed))
-        moved: Floats = np.abs(after - before).sum(1)
-        return moved
+        distances: Floats = np.abs(moved_probabilities(evidence.logits, evidence.smoothed)).sum(1)
+        return distances
 
     return score
 

@@ -47,14 +47,40 @@ def shortfalls(records: Sequence[Record], column: str = JUDGE) -> list[Shortfall
         records: Records of one table on one model.
         column: Which Guard.
     """
-    found = []
-    for challenge, family in _families(records).items():
-        areas = _areas(records, challenge)
-        baselines = {name: value for name, value in areas.items() if not name.startswith(OURS)}
-        if column in areas and baselines:
+    families = _families(records)
+    return ranked_shortfalls(areas(records), families, column)
+
+
+def ranked_shortfalls(
+    found: Mapping[str, Mapping[str, float]], families: Mapping[str, str], column: str
+) -> list[Shortfall]:
+    """A column beside the best baseline of every kind, the largest shortfall first.
+
+    Args:
+        found: AUROC of every known-only detector on every kind, as `areas` gives them.
+        families: The family of each kind; kinds without one have none.
+        column: Which Guard; kinds without it are left out.
+    """
+    entries = []
+    for challenge, values in found.items():
+        baselines = {name: value for name, value in values.items() if not name.startswith(OURS)}
+        if column in values and baselines:
             best = max(baselines, key=lambda name: baselines[name])
-            found.append(Shortfall(challenge, family, areas[column], best, baselines[best]))
-    return sorted(found, key=lambda entry: -entry.gap)
+            entries.append(Shortfall(challenge, families.get(challenge, ""), values[column], best, baselines[best]))
+    return sorted(entries, key=lambda entry: -entry.gap)
+
+
+def areas(records: Sequence[Record]) -> dict[str, dict[str, float]]:
+    """AUROC of every known-only detector on every kind that has a family.
+
+    Args:
+        records: Records of one table on one model.
+    """
+    found: dict[str, dict[str, float]] = {challenge: {} for challenge in _families(records)}
+    for record in records:
+        if record.challenge in found and record.kind == "detection" and record.protocol == "known-only":
+            found[record.challenge][record.column] = record.metrics.auroc.value
+    return found
 
 
 def arrange_families(records: Sequence[Record]) -> list[Table]:
@@ -69,14 +95,14 @@ def arrange_families(records: Sequence[Record]) -> list[Table]:
     families = _families(records)
     if not families:
         return []
-    areas = {challenge: _areas(records, challenge) for challenge in families}
-    columns = list(dict.fromkeys(name for found in areas.values() for name in found))
+    found = areas(records)
+    columns = list(dict.fromkeys(name for values in found.values() for name in values))
     heads = [Head(name.removesuffix(" (known-only)"), ("known-only",)) for name in columns]
     names = list(dict.fromkeys(families.values()))
     rows: dict[str, list[float]] = {}
     for name in columns:
-        means = [float(np.mean([areas[c][name] for c, f in families.items() if f == family])) for family in names]
-        every = float(np.mean([areas[challenge][name] for challenge in families]))
+        means = [float(np.mean([found[c][name] for c, f in families.items() if f == family])) for family in names]
+        every = float(np.mean([found[challenge][name] for challenge in families]))
         titles = [MEAN, *(mean_of(family) for family in names), BALANCED]
         for title, value in zip(titles, [every, *means, float(np.mean(means))], strict=True):
             rows.setdefault(title, []).append(value)
@@ -116,11 +142,3 @@ def _kinds(count: int) -> str:
 
 def _families(records: Sequence[Record]) -> dict[str, str]:
     return {r.challenge: r.settings[FAMILY] for r in records if r.kind == "detection" and FAMILY in r.settings}
-
-
-def _areas(records: Sequence[Record], challenge: str) -> Mapping[str, float]:
-    return {
-        record.column: record.metrics.auroc.value
-        for record in records
-        if record.challenge == challenge and record.kind == "detection" and record.protocol == "known-only"
-    }

@@ -48,10 +48,10 @@ def _median(images: Tensor) -> Tensor:
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
     above, here, below = padded[..., :-2, :], padded[..., 1:-1, :], padded[..., 2:, :]
     smaller, larger = torch.minimum(above, here), torch.maximum(above, here)
-    low, middle, high = torch.minimum(smaller, below), _middle(above, here, below), torch.maximum(larger, below)
-    return _middle(
-        reduce(torch.maximum, _windows(low)), _middle(*_windows(middle)), reduce(torch.minimum, _windows(high))
-    )
+    low, high = torch.minimum(smaller, below), torch.maximum(larger, below)
+    middle = torch.maximum(smaller, torch.minimum(larger, below))
+    highest, lowest = reduce(torch.maximum, _windows(low)), reduce(torch.minimum, _windows(high))
+    return _middle(highest, _middle(*_windows(middle)), lowest)
 
 
 def _windows(columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -22,6 +22,21 @@ from gradiometer.errors import InputError
 Floats = npt.NDArray[np.float64]
 
 
+def moved_probabilities(logits: npt.ArrayLike, smoothed_logits: npt.ArrayLike) -> Floats:
+    """How the softmax probabilities change when images are smoothed, in float64.
+
+    Args:
+        logits: (N, C), of the images.
+        smoothed_logits: (N, C), of the same images, smoothed.
+
+    Returns:
+        (N, C), rows that add up to 0.
+    """
+    before, after = (softmax(np.asarray(z, dtype=np.float64), axis=1) for z in (logits, smoothed_logits))
+    moved: Floats = after - before
+    return moved
+
+
 @register
 class FeatureSqueezing(Detector):
     """L1 distance between the softmax probabilities of an image and of the same image, smoothed.
@@ -71,11 +86,9 @@ class FeatureSqueezing(Detector):
                 "there is no image to smooth; give floating point tensors (B, C, H, W), or take another detector"
             )
         outputs = forward(self.model, inputs, self.output)
-        before, after = (
-            softmax(logits.cpu().double().numpy(), axis=1)
-            for logits in (outputs, forward(self.model, squeezed, self.output))
-        )
-        return Measurement(outputs, after - before, ("change of the probabilities when smoothed",))
+        after = forward(self.model, squeezed, self.output)
+        moved = moved_probabilities(*(logits.cpu().double().numpy() for logits in (outputs, after)))
+        return Measurement(outputs, moved, ("change of the probabilities when smoothed",))
 
     def _score(self, statistics: Floats) -> Floats:
         scores: Floats = np.abs(statistics).sum(1)
