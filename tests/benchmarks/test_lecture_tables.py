@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -183,6 +184,32 @@ def test_the_suite_counts_every_kind_once_and_every_family_once(given):
     assert means.rows[0][1][3].text == f"{100 * mean('Guard', *families):.1f}"
     assert len(shorts.rows) == 6
     assert arrange_families([record for record in outcome.records if record.kind == "null"]) == []
+
+
+@needs_foolbox
+def test_what_cannot_be_a_challenge_is_left_out_and_said(given):
+    """Grey images have no colours to change, and the known data are no challenge to themselves."""
+    settings = suite.SuiteSettings(
+        **given,
+        challenges=("known", "turned"),
+        attacks=("negative", "colour_shift"),
+        types=("contrast", "saturate"),
+        detectors=("MSP", "Guard"),
+    )
+    outcome = suite.run(settings)
+    kinds = {record.challenge.removesuffix(attacks.UNFILTERED) for record in outcome.records if record.kind != "null"}
+    assert kinds == {"turned", "Semantic (negative)", "contrast 3"}
+    assert set(outcome.steps) >= {
+        "Left out known: it is the known data.",
+        "Left out Semantic (colour shift): the images are grey.",
+        "Left out saturate 3: the images are grey.",
+    }
+    for wrong, words in (
+        ({"challenges": ("known",)}, "known is the known data and cannot be its own challenge"),
+        ({"types": ("saturate",)}, "saturate 3 would change colours alone, and the images are grey"),
+    ):
+        with pytest.raises(InputError, match=words):
+            suite.run(replace(settings, **wrong))
 
 
 def gap(area: dict[tuple[str, str], float], kind: str) -> float:

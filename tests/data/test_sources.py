@@ -347,6 +347,10 @@ def test_an_unknown_name_suggests(archive: Archive) -> None:
         load("cifar-10")
     with pytest.raises(InputError, match=r"there is no file nowhere\.npz"):
         load("nowhere.npz")
+    with pytest.raises(InputError, match=r"for the part 'train' of .*npz give split='train'\. Understood are"):
+        load(f"{archive[0]}:train")
+    with pytest.raises(InputError, match=r"not a known name\. Understood are"):
+        load("nothing of the kind")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from gradiometer.benchmarks.evidence import Progress
 from gradiometer.benchmarks.loading import Kit, TableSettings
 from gradiometer.benchmarks.outcome import Outcome
+from gradiometer.benchmarks.possible import changing
 from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.sides import Challenge
 from gradiometer.benchmarks.tabling import Contents, fill
@@ -92,17 +93,18 @@ def run(
         InputError: If there is no such attack, the known images have no labels, or the null test fails.
         DependencyError: If Foolbox is missing.
     """
-    chosen = named(settings)
+    asked = named(settings)
     kit = Kit.of(settings)
+    chosen, idle = changing(asked, kit, lambda entry: title_of(entry.name), lambda entry: entry.colour)
     challenges = attacked(chosen, settings, kit, progress)
     table = Contents(
         name="attacks",
         title=f"Does {Path(settings.model).name} notice that it is attacked?",
         challenges=challenges,
-        transferred=tuple(title_of(name) for name in settings.attacks),
+        transferred=tuple(title_of(entry.name) for entry in chosen),
         input_step=settings.input_step,
         notes=tuple((f"attack {entry.name}", entry.description) for entry in chosen),
-        said=tuple(dict.fromkeys(map(said, challenges))),
+        said=(*dict.fromkeys(map(said, challenges)), *idle),
     )
     return fill(settings, kit, table, progress=progress, finished=finished)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from gradiometer.benchmarks.evidence import Progress
 from gradiometer.benchmarks.loading import Kit, TableSettings
 from gradiometer.benchmarks.outcome import Outcome
+from gradiometer.benchmarks.possible import changing
 from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.sides import Challenge
 from gradiometer.benchmarks.tabling import Contents, fill
@@ -102,6 +103,7 @@ def run(
         for level in settings.levels
     ]
     kit = Kit.of(settings)
+    changes, idle = changing(changes, kit, lambda named: named[0], lambda named: named[1].recipe.colour)
     challenges = []
     for number, (name, change) in enumerate(changes):
         challenges.append(Challenge(name, corrupt(kit.held_out, change, seed=settings.seed), True))
@@ -111,10 +113,10 @@ def run(
         name="corruptions",
         title=f"Does {Path(settings.model).name} notice that images are corrupted?",
         challenges=challenges,
-        transferred=tuple(name_of(title, settings.transfer_level) for title in settings.types),
+        transferred=tuple(name for name, change in changes if change.level == settings.transfer_level),
         detectors=DETECTORS,
         matched=MATCHED,
         notes=(("reading", settings.reading),),
-        said=(f"Read the eight names of the published table as corruptions of {source}.",),
+        said=(f"Read the eight names of the published table as corruptions of {source}.", *idle),
     )
     return fill(settings, kit, table, progress=progress, finished=finished)

@@ -9,6 +9,7 @@ from pathlib import Path
 from gradiometer.benchmarks.evidence import Progress
 from gradiometer.benchmarks.loading import Kit, TableSettings
 from gradiometer.benchmarks.outcome import Outcome
+from gradiometer.benchmarks.possible import others
 from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.sides import Challenge
 from gradiometer.benchmarks.tabling import Contents, fill
@@ -56,16 +57,16 @@ def run(
         ModelError: If the model cannot be loaded or read.
     """
     kit = Kit.of(settings)
-    challenges = [Challenge(name, kit.load(name, None, settings.limit)) for name in settings.challenges]
-    said: tuple[str, ...] = ()
+    names, said = others(settings.challenges, settings.known)
+    challenges = [Challenge(name, kit.load(name, None, settings.limit)) for name in names]
     if settings.jpeg is not None:
         challenges.append(Challenge(JPEG_CONTROL, reencode(kit.held_out, settings.jpeg), True, handling=True))
-        said = (f"Compressed known images as JPEG of quality {settings.jpeg}, to see what is found of that alone.",)
+        said += (f"Compressed known images as JPEG of quality {settings.jpeg}, to see what is found of that alone.",)
     table = Contents(
         name="ood",
         title=f"What does {Path(settings.model).name} do with images that it was not trained for?",
         challenges=challenges,
-        transferred=settings.challenges,
+        transferred=tuple(names),
         said=said,
     )
     return fill(settings, kit, table, progress=progress, finished=finished)

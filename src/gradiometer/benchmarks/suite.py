@@ -13,6 +13,7 @@ from gradiometer.benchmarks.evidence import Progress
 from gradiometer.benchmarks.loading import Kit
 from gradiometer.benchmarks.ood import CHALLENGES
 from gradiometer.benchmarks.outcome import Outcome
+from gradiometer.benchmarks.possible import changing, others
 from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.sides import FAMILY, Challenge
 from gradiometer.benchmarks.tabling import Contents, fill
@@ -70,10 +71,13 @@ def run(
         ModelError: If the model cannot be loaded or read.
         DependencyError: If Foolbox is missing.
     """
-    chosen = attacks.named(settings)
-    changes = [(f"{name} {level}", corruption(name, level)) for name in settings.types for level in settings.levels]
+    asked = attacks.named(settings)
+    wanted = [(f"{name} {level}", corruption(name, level)) for name in settings.types for level in settings.levels]
     kit = Kit.of(settings)
-    whole = [Challenge(name, kit.load(name, None, settings.limit)) for name in settings.challenges]
+    names, known = others(settings.challenges, settings.known)
+    chosen, calm = changing(asked, kit, lambda entry: attacks.title_of(entry.name), lambda entry: entry.colour)
+    changes, idle = changing(wanted, kit, lambda named: named[0], lambda named: named[1].recipe.colour)
+    whole = [Challenge(name, kit.load(name, None, settings.limit)) for name in names]
     attacked = attacks.attacked(chosen, settings, kit, progress)
     corrupted = []
     for number, (name, change) in enumerate(changes):
@@ -85,10 +89,10 @@ def run(
         name="suite",
         title=f"What does {Path(settings.model).name} notice of all that can go wrong with its inputs?",
         challenges=[challenge for name, members in families.items() for challenge in _of(name, members)],
-        transferred=settings.challenges,
+        transferred=tuple(names),
         input_step=settings.input_step,
         notes=tuple((f"attack {entry.name}", entry.description) for entry in chosen),
-        said=tuple(dict.fromkeys(map(attacks.said, attacked))),
+        said=(*known, *dict.fromkeys(map(attacks.said, attacked)), *calm, *idle),
     )
     return fill(settings, kit, table, progress=progress, finished=finished)
 

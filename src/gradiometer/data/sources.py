@@ -231,7 +231,10 @@ def _unknown(source: str, root: Path | None) -> str:
     understood = ["digits", *TORCHVISION, *COLLECTIONS, *there]
     lower = {name.lower(): name for name in understood}
     close = [lower[name] for name in difflib.get_close_matches(source.lower(), lower, n=3, cutoff=0.6)]
-    guess = f"; did you mean {' or '.join(close)}?" if close else ""
+    guess = f"; did you mean {' or '.join(close)}?" if close else "."
+    name, colon, split = source.rpartition(":")
+    if name and colon and split.isidentifier():
+        guess = f"; for the part {split!r} of {name} give split={split!r}."
     where = f"in {root}: {', '.join(there) or 'none'}" if root is not None else "names of .npz files need root="
     return (
         f"unknown data source {source!r}: not a folder, not an .npz, .npy or .parquet file, not a known name{guess} "

@@ -40,6 +40,9 @@ are not known.
 """
 
 
+_COLOUR = frozenset({"colour_shift"})
+
+
 @dataclass(frozen=True)
 class NamedAttack:
     """One attack with all of its settings: a callable from model, images and labels to images.
@@ -60,6 +63,11 @@ class NamedAttack:
     def bound(self) -> float | None:
         """The largest change of a pixel that it may make, or None when it has no such bound."""
         return self.settings.get("epsilon")
+
+    @property
+    def colour(self) -> bool:
+        """Whether it changes colours and nothing else, and so needs three channels."""
+        return self.name in _COLOUR
 
     @property
     def description(self) -> str:
