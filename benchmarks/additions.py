@@ -28,10 +28,10 @@ from gradiometer.detectors.members import Views
 
 HALVES = (kinds.DESIGN, kinds.CONFIRM)
 NORMS = "norms of gradients in the member `norms`"
-"""What `Guard(gradients=True)` does: no more members, but more columns for the last."""
+"""What `Guard(gradients=True, smoothing=False)` does: no more members, but more columns for the last."""
 
-GUARD = "Guard"
-BEST = "Guard with the change under random signs"
+GUARD = "Guard of seven"
+BEST = "Guard of seven with the change under random signs"
 """The best forward-only fusion: with the control that adds most on the design half."""
 
 
@@ -71,7 +71,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     members = {c.name: [learn(c.density, s, known, labels, apart) for s in (c.gradient, c.control)] for c in CANDIDATES}
     guards = {}
     for gradients in (False, True):
-        guards[gradients] = Fusion(guard_members(10), options.seed)
+        guards[gradients] = Fusion(guard_members(10, consistency=False), options.seed)
         guards[gradients].fit(_views(known, gradients), labels, sets.fit.groups.numpy())
 
     halves: dict[str, Any] = {}

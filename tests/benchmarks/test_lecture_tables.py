@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from gradiometer.benchmarks import attacks, corruptions, matched, null, records, suite
+from gradiometer.benchmarks import attacks, corruptions, matched, null, ood, records, suite
 from gradiometer.benchmarks.comparison import Comparison
 from gradiometer.benchmarks.evidence import Reader
 from gradiometer.benchmarks.families import arrange_families, shortfalls
@@ -249,6 +249,42 @@ def test_a_known_set_without_splits_is_divided_by_class_and_base_image(given):
     assert len(fit) == pytest.approx(240, abs=10)
     assert not set(fit.groups.tolist()) & set(held_out.groups.tolist())
     assert len(Loader(root, 8, 1).known("whole", 50, 30)[0]) == 50
+
+
+def test_detectors_can_be_fitted_on_images_that_the_model_has_not_seen(given):
+    """The known images that are tested stay the same, and so do the challenges; only what is fitted on is another."""
+    asked = given | {"limit": 200, "protocols": ("known-only",), "challenges": ("turned",)}
+    asked["detectors"] = ("MSP", "Guard")
+    outs = [Path(str(given["out"])) / name for name in ("seen", "unseen")]
+    first, second = (
+        ood.run(ood.OodSettings(**asked | {"out": out, "fit_unseen": number == 1})) for number, out in enumerate(outs)
+    )
+    seen, unseen = (
+        {record.detector: record for record in outcome.records if record.challenge == "turned"}
+        for outcome in (first, second)
+    )
+    for name in ("MSP", "Guard"):
+        digests = seen[name].data_sha256, unseen[name].data_sha256
+        assert digests[0]["known"] == digests[1]["known"]
+        assert digests[0]["challenge"] == digests[1]["challenge"]
+        assert digests[0]["fit"] != digests[1]["fit"]
+    assert seen["MSP"].metrics == unseen["MSP"].metrics
+    assert seen["Guard"].metrics != unseen["Guard"].metrics
+    assert "fit_unseen" not in seen["MSP"].settings
+    assert unseen["MSP"].settings["fit_unseen"] is True
+    assert "Fitted the known-only detectors on 120 other test images of known." in second.steps
+
+    root = Path(str(given["data_root"]))
+    load = Loader(root, 8, 1)
+    held_out = load("known", "test", 200)
+    fit = load.unseen("known", 10_000, held_out)
+    assert len(fit) == 200
+    assert not set(fit.groups.tolist()) & set(held_out.groups.tolist())
+    for name, kept, words in (("known", 400, "lower the limit"), ("turned", 10, "no training split")):
+        with pytest.raises(InputError, match=words):
+            load.unseen(name, 100, load(name, "test", kept))
+    with pytest.raises(InputError, match="give a limit"):
+        TableSettings(data_root=root, fit_unseen=True)
 
 
 def test_wrong_protocols_are_named(tmp_path):

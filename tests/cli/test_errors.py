@@ -166,7 +166,7 @@ def test_options_that_need_the_workshop(workshop: Workshop, run: Run, tmp_path: 
     refused(run(*fit, "--detector", "msp", "--challenges", workshop.archive), "leave --challenges out")
     refused(run(*fit, "--parameters", "nothing*"), "--parameters is for --detector purview", "this is guard")
     refused(run(*fit, "--beta", "0.5"), "--beta is for --detector gradcon", "this is guard")
-    for more in (("--members", "five"), ("--step", "0.01"), ("--smoothing",), ("--gradients",)):
+    for more in (("--members", "five"), ("--step", "0.01"), ("--smoothing", "false"), ("--gradients",)):
         refused(run(*fit, "--detector", "msp", *more), f"{more[0]} is for --detector guard", "this is msp")
     refused(run(*fit, "--detector", "purview", "--parameters", "nothing*"), "nothing*")
     refused(run(*fit[:-1], tmp_path / "nowhere" / "g"), "make it first")

@@ -119,15 +119,15 @@ def test_the_artefact_notes_where_it_comes_from(workshop: Workshop) -> None:
     loaded = detectors.load(workshop.detector, models.load(str(workshop.model)))
     assert isinstance(loaded, Guard)
     assert loaded.calibration is not None
-    assert loaded.step == 0
+    assert (loaded.step, loaded.smoothing) == (0, True)
 
 
 def test_fit_with_second_looks(workshop: Workshop, run: Run, tmp_path: Path) -> None:
-    words = ("fit", "--model", workshop.model, "--known", "digits@0-40", "--step", 0.01, "--smoothing")
+    words = ("fit", "--model", workshop.model, "--known", "digits@0-40", "--step", 0.01, "--smoothing", "false")
     assert run(*words, "--out", tmp_path / "more.safetensors").code == 0
     more = detectors.load(tmp_path / "more.safetensors", models.load(str(workshop.model)))
     assert isinstance(more, Guard)
-    assert (more.step, more.smoothing) == (0.01, True)
+    assert (more.step, more.smoothing) == (0.01, False)
 
 
 def test_calibrate_in_place_and_at_another_rate(workshop: Workshop, run: Run, tmp_path: Path) -> None:

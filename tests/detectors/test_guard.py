@@ -19,7 +19,7 @@ from gradiometer.detectors import Fusion, Guard, Opinions, storage
 from gradiometer.detectors.consistency import Consistency
 from gradiometer.detectors.gaussians import ClassGaussians
 from gradiometer.detectors.guard import STEP, spread
-from gradiometer.detectors.members import FeatureDistance, Views
+from gradiometer.detectors.members import Confidence, FeatureDistance, Views
 from gradiometer.detectors.stability import ChangeDistance, shaken
 from gradiometer.detectors.tails import Tail
 from gradiometer.errors import InputError
@@ -122,7 +122,8 @@ def test_the_score_is_the_sum_over_the_members(gradients, step, smoothing, membe
             ],
             axis=1,
         )
-        unsure = -np.log((np.exp(of.logits[rows]) / np.exp(of.logits[rows]).sum(1, keepdims=True)).max(1))
+        largest = (np.exp(of.logits[rows]) / np.exp(of.logits[rows]).sum(1, keepdims=True)).max(1)
+        unsure = -np.log(largest / (1 - largest))
         active = np.stack(
             [
                 np.log(mahalanobis(np.arcsin(k[fit] ** 0.5), labels[fit], np.arcsin(o[rows] ** 0.5)).min(1))
@@ -159,9 +160,9 @@ def test_without_a_second_look_there_is_one_pass_and_the_guard_of_files_from_bef
     passes = []
     handle = model.register_forward_hook(lambda *_: passes.append(1))
     images = digits.test[0][:40]
-    seven, stepped = (Guard(model, step=step).fit(digits.fit) for step in (0, STEP))
-    calm, both = (Guard(model, step=step, smoothing=True).fit(digits.fit) for step in (0, STEP))
-    five = Guard(model, members="five").fit(digits.fit)
+    seven, stepped = (Guard(model, step=step, smoothing=False).fit(digits.fit) for step in (0, STEP))
+    calm, both = (Guard(model, step=step).fit(digits.fit) for step in (0, STEP))
+    five = Guard(model, smoothing=False, members="five").fit(digits.fit)
     counts = []
     for detector in (seven, stepped, calm, both):
         passes.clear()
@@ -171,7 +172,7 @@ def test_without_a_second_look_there_is_one_pass_and_the_guard_of_files_from_bef
     assert counts == [counts[0], 2 * counts[0], 2 * counts[0], 3 * counts[0]]
     scores = [detector.predict(images) for detector in (seven, stepped, calm, both)]
     assert all(not torch.equal(one, other) for one, other in itertools.combinations(scores, 2))
-    assert torch.equal(Guard(model).fit(digits.fit).predict(images), seven.predict(images))
+    assert torch.equal(Guard(model).fit(digits.fit).predict(images), calm.predict(images))
 
     header, arrays = five.contents()
     for name in ("step", "smoothing", "members"):  # as version 0.1 wrote it
@@ -187,6 +188,21 @@ def test_without_a_second_look_there_is_one_pass_and_the_guard_of_files_from_bef
         assert (again.step, again.smoothing, again.members) == (detector.step, detector.smoothing, detector.members)
         assert torch.equal(again.predict(images), detector.predict(images))
         assert np.array_equal(again.explain(images).opinions.p_values, detector.explain(images).opinions.p_values)
+
+
+def test_confidence_counts_odds_so_that_an_unsure_known_image_is_no_catastrophe():
+    """A network that has learnt its training images by heart is far surer of them than of others of their kind."""
+    gaps = np.random.default_rng(0).normal(20, 3, 400)
+
+    def score(gap: np.ndarray) -> np.ndarray:
+        logits = np.stack([gap, np.zeros(len(gap)), np.zeros(len(gap))], axis=1)
+        return Confidence().score(Views(logits, (), logits))
+
+    np.testing.assert_allclose(score(np.array([100.0, 0.0])), [np.log(2) - 100, np.log(2)])
+    tail, unseen = Tail(score(gaps)), score(np.array([5.0]))
+    assert 5 < tail.surprise(unseen)[0] < 20
+    of_probabilities = Tail(np.log1p(np.exp(score(gaps))))
+    assert of_probabilities.surprise(np.log1p(np.exp(unseen)))[0] > 1000
 
 
 def test_the_step_is_the_same_for_every_image_in_any_batch(model, digits):
@@ -223,7 +239,7 @@ def test_tokens_have_no_step_and_no_picture_and_no_members_for_them(tmp_path):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(30, 12), nn.Flatten(), nn.Linear(48, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
     tokens = torch.randint(30, (160, 4), generator=torch.Generator().manual_seed(0))
-    detector = Guard(model, step=STEP, smoothing=True).fit(tokens[:120])
+    detector = Guard(model, step=STEP).fit(tokens[:120])
     verdict = detector.calibrate(tokens[120:]).judge(tokens[:5])
     assert verdict.opinions.names == ("features", "logits", "energy", "confidence", "layers", "norms")
     detector.save(tmp_path / "tokens.safetensors")
@@ -242,18 +258,19 @@ def test_the_twin_reads_no_gradients_and_is_otherwise_the_same(model, digits):
         "logits",
         *(f"inputs of {layer}" for layer in ("3", "8", "10")),
         "active channels into 3",
+        "loss when smoothed",
         *(f"activation into {layer}" for layer in ("0", "3", "8", "10")),
     )
     stepped = Guard(model, step=STEP).fit(digits.fit).explain(digits.test[0][:2]).names
     assert stepped == (*twin[:5], "changes under a step", *twin[5:])
-    five = Guard(model, step=STEP, smoothing=True, members="five").fit(digits.fit).explain(digits.test[0][:2]).names
-    assert five == (*twin[:4], "changes under a step", "loss when smoothed", *twin[5:])
+    five = Guard(model, step=STEP, members="five").fit(digits.fit).explain(digits.test[0][:2]).names
+    assert five == (*twin[:4], "changes under a step", *twin[5:])
 
 
 def test_an_objective_of_several_labels_has_a_column_for_each(model, digits):
     detector = Guard(model, True, ContrastClasses([0, 3])).fit((digits.fit[0][:90], digits.fit[1][:90]))
     profile = detector.explain(digits.test[0][:3])
-    assert profile.z.shape == (3, len(profile.names)) == (3, 1 + 3 + 1 + 4 + 2 * 12)
+    assert profile.z.shape == (3, len(profile.names)) == (3, 1 + 3 + 1 + 1 + 4 + 2 * 12)
     assert profile.names[-1] == "gradient of 10.bias for contrast 1"
 
 
@@ -430,7 +447,7 @@ def test_a_prediction_that_hangs_on_one_pixel_is_inconsistent():
         model[1].weight[:, 9] = torch.tensor([-8.0, 8.0])  # the pixel in the second row and column
         model[1].bias[:] = torch.tensor([4.0, -4.0])
     known = torch.rand(200, 1, 1, 1, generator=torch.Generator().manual_seed(0)).expand(200, 1, 8, 8).contiguous()
-    detector = Guard(model, smoothing=True).fit(known[:150]).calibrate(known[150:])
+    detector = Guard(model).fit(known[:150]).calibrate(known[150:])
     spot, bright = torch.full((1, 1, 8, 8), 0.1), torch.full((1, 1, 8, 8), 0.9)
     spot[0, 0, 1, 1] = 0.9
     verdict = detector.judge(torch.cat([spot, bright]))
@@ -442,7 +459,7 @@ def test_a_prediction_that_hangs_on_one_pixel_is_inconsistent():
 
 def test_opinions_in_words():
     opinions = Opinions(("one", "two", "three"), np.array([[0.5, 0.6, 0.7], [1e-9, 0.02, 0.003], [1e-5, 1e-4, 1e-3]]))
-    assert opinions.words(0) == "ordinary in one, two and three"
+    assert opinions.words(0) == "strange to no member by itself, least usual in one (p = 0.5) and two (p = 0.6)"
     assert opinions.words(1) == "unlike known images in one (p = 1e-09) and three (p = 0.003); ordinary in two"
     assert opinions.words(2) == "unlike known images in one (p = 1e-05), two (p = 0.0001) and three (p = 0.001)"
     assert Opinions.joined([opinions, opinions]).p_values.shape == (6, 3)

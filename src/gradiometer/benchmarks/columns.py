@@ -150,10 +150,10 @@ def _guard(
     gradients: bool = False,
     without: str = "",
     step: bool = False,
-    smoothing: bool = False,
+    smoothing: bool = True,
     members: Members = "seven",
 ) -> Callable[[Fit], Score]:
-    """The members of Guard on the shared readings, or all but one; with a step or smoothing one more."""
+    """The members of Guard on the shared readings, or all but one; with a step one more, without smoothing one less."""
 
     def make(fit: Fit) -> Score:
         asked = guard_members(fit.neighbours, members, stability=step, consistency=smoothing)
@@ -179,9 +179,9 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Purview", _density(gradients=True)),
     Entry("Control", _density(gradients=False), control=True),
     Entry("Guard", _guard(), control=True),
-    Entry("Guard of five", _guard(members="five"), control=True),
+    Entry("Guard of seven", _guard(smoothing=False), control=True),
+    Entry("Guard of five", _guard(smoothing=False, members="five"), control=True),
     Entry("Guard with a step", _guard(step=True), control=True),
-    Entry("Guard with smoothing", _guard(smoothing=True), control=True),
     Entry("Guard with gradients", _guard(gradients=True)),
 )
 """All known-only detectors, in the order of a table. One more is one entry."""

@@ -29,9 +29,9 @@ DETECTORS = (
     "Purview",
     "Control",
     "Guard",
+    "Guard of seven",
     "Guard of five",
     "Guard with a step",
-    "Guard with smoothing",
     "Guard with gradients",
 )
 """The known-only detectors of this table, which has forty challenges."""

@@ -25,9 +25,9 @@ BALANCED = "mean of families"
 
 CONTROLLED: tuple[tuple[str, str], ...] = (
     ("Guard with gradients (known-only)", "Guard (known-only)"),
-    ("Guard (known-only)", "Guard of five (known-only)"),
+    ("Guard (known-only)", "Guard of seven (known-only)"),
+    ("Guard of seven (known-only)", "Guard of five (known-only)"),
     ("Guard with a step (known-only)", "Guard (known-only)"),
-    ("Guard with smoothing (known-only)", "Guard (known-only)"),
     ("Purview (known-only)", "Control (known-only)"),
     ("Purview (matched)", "Control (matched)"),
     ("Purview (matched)", "Control (features) (matched)"),
@@ -43,7 +43,9 @@ CONTROLLED: tuple[tuple[str, str], ...] = (
 JUDGE = "Guard (known-only)"
 """The column of the detector that is shown where one has to be, and that is compared with all others."""
 
-_COMPARED = (JUDGE, "Guard with smoothing (known-only)", "Guard of five (known-only)")
+GUARDS = (JUDGE, "Guard of seven (known-only)", "Guard of five (known-only)")
+"""The columns that are compared with all others; tables from before there was the first are judged by the next."""
+
 _RIVALS = "known-only"
 
 
@@ -109,13 +111,13 @@ class Difference:
 
 
 def pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
-    """Which of some columns are compared: Guard, of five and of seven, with other known-only ones; and controls.
+    """Which of some columns are compared: each Guard with all other known-only ones, and what has a control with that.
 
     Args:
         columns: The columns that are there, such as `MSP (known-only)`.
     """
     found = [pair for pair in CONTROLLED if all(name in columns for name in pair)]
-    for judge in (column for column in _COMPARED if column in columns):
+    for judge in (column for column in GUARDS if column in columns):
         rivals = [name for name in columns if name.endswith(f"({_RIVALS})") and name != judge]
         found += [(judge, name) for name in rivals if {(judge, name), (name, judge)}.isdisjoint(found)]
     return found

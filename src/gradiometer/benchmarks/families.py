@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradiometer.benchmarks.differences import BALANCED, JUDGE, MEAN, mean_of
+from gradiometer.benchmarks.differences import BALANCED, GUARDS, JUDGE, MEAN, mean_of
 from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.rendering import Cell, Head, Table, ranked
 from gradiometer.benchmarks.sides import FAMILY
@@ -114,10 +114,12 @@ def arrange_families(records: Sequence[Record]) -> list[Table]:
         tuple(heads),
         tuple((counted[title], ranked(values, heads)) for title, values in rows.items()),
     )
-    return [means_table, _shortfall_table(shortfalls(records))]
+    judges = [name for name in GUARDS if name in columns]
+    return [means_table, *(_shortfall_table(ranked_shortfalls(found, families, name), name) for name in judges[:1])]
 
 
-def _shortfall_table(found: Sequence[Shortfall]) -> Table:
+def _shortfall_table(found: Sequence[Shortfall], column: str) -> Table:
+    guard = column.removesuffix(" (known-only)")
     rows = tuple(
         (
             entry.challenge,
@@ -131,8 +133,8 @@ def _shortfall_table(found: Sequence[Shortfall]) -> Table:
         )
         for entry in found
     )
-    heads = ("family", "Guard", "best baseline", "which", "Guard is behind by")
-    title = "AUROC of Guard in percent beside the best known-only baseline of each kind, the largest shortfall first"
+    heads = ("family", guard, "best baseline", "which", f"{guard} is behind by")
+    title = f"AUROC of {guard} in percent beside the best known-only baseline of each kind, the largest shortfall first"
     return Table(title, "challenge", tuple(Head(name) for name in heads), rows)
 
 

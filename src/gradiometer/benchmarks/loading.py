@@ -39,6 +39,8 @@ class TableSettings:
         size: Height and width that all images are resized to; that of the model when None.
         channels: 1 or 3; that of the model when None.
         fit_images: Training images that detectors are fitted on.
+        fit_unseen: Whether they are fitted on test images instead, on which the model was not trained: on those that
+            `limit` leaves.
         limit: At most so many test images of every set.
         protocols: Which of `known-only`, `matched` and `transfer` to show; the first is always shown, and the
             last does not come without the second.
@@ -61,6 +63,7 @@ class TableSettings:
     size: int | None = None
     channels: int | None = None
     fit_images: int = 5000
+    fit_unseen: bool = False
     limit: int | None = None
     protocols: tuple[str, ...] = PROTOCOLS
     detectors: tuple[str, ...] = ()
@@ -82,7 +85,8 @@ class TableSettings:
         """Check protocols, detectors and seeds.
 
         Raises:
-            InputError: If a protocol is unknown, Guard is left out, or there is no seed.
+            InputError: If a protocol is unknown, Guard is left out, there is no seed, or no test image is left to fit
+                on.
         """
         if unknown := [name for name in self.protocols if name not in PROTOCOLS]:
             raise InputError(f"there is no protocol {unknown[0]!r}; there are: {', '.join(PROTOCOLS)}")
@@ -90,6 +94,8 @@ class TableSettings:
             raise InputError(
                 f"the detectors {', '.join(self.detectors)} are without {_JUDGE}, whose verdicts are shown"
             )
+        if self.fit_unseen and self.limit is None:
+            raise InputError("fit_unseen fits on the test images that a limit leaves, and there is none; give a limit")
         if not self.seeds:
             raise InputError("there is no seed for the matched detectors; give one or more")
 
@@ -120,6 +126,20 @@ class Loader:
         first = round(_FIT_SHARE * _PARTS)
         parts = [tenths[str(part)] for part in range(_PARTS)]
         return _some(_joined(parts[:first]), fit_images), _some(_joined(parts[first:]), limit)
+
+    def unseen(self, name: str, fit_images: int, held_out: Images) -> Images:
+        """Images to fit on that the model was not trained on either: test images of other base images.
+
+        Raises:
+            InputError: There is none, or the set has no splits, so that nobody knows what the model was trained on.
+        """
+        if self._splits(name) == {"test"}:
+            raise InputError(f"{name} has no training split, so that no image of it is known to be new to the model")
+        every = self(name, "test", None)
+        rest = np.flatnonzero(~np.isin(every.groups.numpy(), held_out.groups.numpy()))
+        if not len(rest):
+            raise InputError(f"all test images of {name} are held out, and none is left to fit on; lower the limit")
+        return _some(every.select(rest), fit_images)
 
     def reencoded(self, images: Images) -> Images:
         """Images, stored like a challenge and loaded like one."""
@@ -163,6 +183,8 @@ class Kit:
         model = models.load(settings.model)
         load = Loader(settings.data_root, *_form(settings))
         fit, held_out = load.known(settings.known, settings.fit_images, settings.limit)
+        if settings.fit_unseen:
+            fit = load.unseen(settings.known, settings.fit_images, held_out)
         return cls(model, load, fit, held_out)
 
 

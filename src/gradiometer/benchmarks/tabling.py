@@ -66,6 +66,8 @@ def compare(settings: TableSettings, kit: Kit, table: Contents, progress: Progre
         basis=f" {hash_images(kit.fit.images.numpy())} {_EPSILON}" if table.input_step else "",
     )
     notes = {"size": kit.load.size, "channels": kit.load.channels, "fit_images": len(kit.fit), "limit": settings.limit}
+    if settings.fit_unseen:
+        notes["fit_unseen"] = True
     return Comparison(
         reader,
         Settings(
@@ -172,10 +174,11 @@ def _steps(settings: TableSettings, comparison: Comparison, challenges: Sequence
     split, known = comparison.split, settings.known
     count, channels, height, width = comparison.held_out.images.shape
     names = ", ".join(challenge.name for challenge in challenges)
+    source = "other test" if settings.fit_unseen else "training"
     return (
         f"Loaded the classifier {Path(settings.model).name}.",
         f"Loaded all images in the same way: {height} x {width} pixels, {'colour' if channels == 3 else 'grey'}.",
-        f"Fitted the known-only detectors on {len(comparison.fitted)} training images of {known}.",
+        f"Fitted the known-only detectors on {len(comparison.fitted)} {source} images of {known}.",
         f"Calibrated them on {len(split.seen)} of its {count} test images.",
         f"Trained matched detectors for each challenge on 40 % of it and {len(split.train)} test images of {known}.",
         "Stopped decision networks early on a further 10 % of both.",

@@ -34,7 +34,7 @@ class Options(Reading):
     """Settings of the command."""
 
     model: str = option(f"{MODEL}; for gradcon a file that train gradcon wrote, or an auto-encoder of yours")
-    known: str = option(f"images that the model was trained for, best the training images: {FORMS}")
+    known: str = option(f"images that the model was trained for, such as its training images: {FORMS}")
     out: str = option("file of the fitted detector, ending in .safetensors")
     detector: (
         Literal[
@@ -85,7 +85,7 @@ class Options(Reading):
     )
     smoothing: bool = option(
         "ask again about every image after a median filter, for one more member of guard and twice the time",
-        False,
+        True,
         group=_GUARD,
     )
     members: Literal["five", "seven"] = option("how many members guard asks", "seven", group=_GUARD)

@@ -131,9 +131,9 @@ class Detector(pytorch_ood.api.Detector):
         """Learn what known images look like.
 
         Args:
-            known: Images of the kind that the model was trained for, best the training images: a tensor (B, ...), a
-                tuple (images, labels), `data.Images`, or an iterable of batches such as a DataLoader. Rows with a
-                negative label are left out, as pytorch-ood does.
+            known: Images of the kind that the model was trained for: the training images, or others if it is much
+                surer of these. A tensor (B, ...), a tuple (images, labels), `data.Images`, or an iterable of batches
+                such as a DataLoader. Rows with a negative label are left out, as pytorch-ood does.
             challenges: Images that the model was not trained for, in the same forms, for detectors that learn from
                 them.
 

@@ -41,7 +41,7 @@ from gradiometer.gradients import ConfoundingLabel, Gradiometer, Loss, Objective
 from gradiometer.models.hashing import weights_hash
 
 Members = Literal["five", "seven"]
-"""How many members are asked, without those for a second pass."""
+"""How many members are asked, besides those that need a second pass."""
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
@@ -56,19 +56,19 @@ _ACTIVE = "active channels into"
 
 @register
 class Guard(Detector):
-    """Known-only detector that asks seven members, from one forward pass, and one backward pass if wanted.
+    """Known-only detector that asks eight members, from two forward passes, and one backward pass if wanted.
 
-    The members look at the penultimate features, at the logits (how usual they are, their energy, and the largest
-    softmax probability), at the inputs of several layers (their means, and which channels are above zero), and at the
-    norms of activations (and gradients). With smoothing, one more asks whether the prediction survives a median filter,
+    The members look at the penultimate features, at the logits (how usual they are, their energy, and the odds of
+    the predicted class), at the inputs of several layers (their means, and which channels are above zero), and at the
+    norms of activations (and gradients). The eighth asks whether the prediction survives a median filter of the image,
     and counts twice; with a step, one more looks at what a small move of the input in a random direction changes. Each
     gives a p-value among held-out known images, and the score is the sum of their -log p (see `Fusion`); `judge` and
     `explain` say which members found an input strange. The confidence of a verdict, the largest softmax probability,
     stays the better guide to wrong predictions on known images.
 
     Seen: known images only. Their labels are the classes whose means are learnt; without labels, the predictions are
-    taken for them. Cost: one forward pass, one more with smoothing, one more with a step, and one backward pass
-    with gradients.
+    taken for them. Cost: two forward passes, one without smoothing, one more with a step, and one backward pass with
+    gradients.
 
     Args:
         model: Classifier in eval mode that maps inputs to logits (B, C).
@@ -89,7 +89,8 @@ class Guard(Detector):
             its forward pass out; so do inputs of integers alone, such as tokens.
         smoothing: Whether images, which are floating point tensors (B, C, H, W), go through the model once more after a
             median filter of 3 x 3 pixels, for the member `consistency`: how much of the probability of the predicted
-            class is left. Inputs without an image leave it out.
+            class is left. Inputs without an image leave it out. With it was found to be better than without
+            (docs/science.md has the figures), most of all under attack.
         members: `"seven"`, or `"five"` to do without `activity` (which channels of these layers are above zero, and at
             how many positions, such as pixels or tokens) and `confidence` (the largest softmax probability); `layers`
             divides the means of a layer by their norm then. Networks whose layers have no positions leave `activity`
@@ -125,7 +126,7 @@ class Guard(Detector):
         output: Output = None,
         *,
         step: float = 0.0,
-        smoothing: bool = False,
+        smoothing: bool = True,
         members: Members = "seven",
         memory: str | int | None = None,
         batch_size: int = 128,
@@ -233,7 +234,9 @@ class Guard(Detector):
         self._widths = tuple(int(width) for width in state["widths"])
         self._shakes, self._smooths = (f"{kind.name}.tail" in state for kind in (ChangeDistance, Consistency))
         self._active = len(state.get(f"{ActivityDistance.name}.mean", ()))
-        if f"{Confidence.name}.tail" not in state:  # as in files from before there was a choice
+        # Files from before there was a choice do not say what they did without.
+        self.smoothing = self.smoothing and self._smooths
+        if f"{Confidence.name}.tail" not in state:
             self.members = "five"
         self._fusion = Fusion(self._asked(), self.seed)
         self._fusion.restore(state)
@@ -263,7 +266,7 @@ class Guard(Detector):
 
 
 def guard_members(
-    neighbours: int, members: Members = "seven", *, stability: bool = False, consistency: bool = False
+    neighbours: int, members: Members = "seven", *, stability: bool = False, consistency: bool = True
 ) -> tuple[Member, ...]:
     """The members of Guard.
 

@@ -199,17 +199,20 @@ class LogitEnergy(LogitScore):
 
 
 class Confidence(LogitScore):
-    """Minus the log of the largest softmax probability (Hendrycks and Gimpel, ICLR 2017).
+    """Minus the log of the odds of the largest softmax probability (Hendrycks and Gimpel, ICLR 2017).
 
     High where two classes are about as likely. Of all members the best for attacks that stop at the decision boundary.
+    On the scale of the odds the tail of a network that is sure of all its training images stays long enough for known
+    images that it has not seen.
     """
 
     name: ClassVar[str] = "confidence"
 
     def score(self, views: Views) -> Floats:
-        """Minus the log of the largest probability (N,)."""
-        unsure: Floats = np.logaddexp.reduce(views.logits, axis=1) - views.logits.max(1)
-        return unsure
+        """Log of the odds (N,) against the class that is predicted."""
+        ascending = np.sort(views.logits, axis=1)
+        odds: Floats = np.logaddexp.reduce(ascending[:, :-1], axis=1) - ascending[:, -1]
+        return odds
 
 
 class NormDistance(Settled):

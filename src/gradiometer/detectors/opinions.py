@@ -37,13 +37,18 @@ class Opinions:
         return cls(parts[0].names, np.concatenate([part.p_values for part in parts]))
 
     def words(self, row: int) -> str:
-        """Say for one input which members find it unlike known images, the strangest first."""
+        """Say for one input which members find it unlike known images, the strangest first.
+
+        Where none does, many that are a little surprised can still add up: then the two that are most are named.
+        """
         values = self.p_values[row]
-        order = np.argsort(values, kind="stable")
-        strange = [f"{self.names[m]} (p = {values[m]:.2g})" for m in order if values[m] <= STRANGE]
-        ordinary = [self.names[m] for m in range(len(values)) if values[m] > STRANGE]
-        said = [f"unlike known images in {_listed(strange)}"] if strange else []
-        return "; ".join(said + ([f"ordinary in {_listed(ordinary)}"] if ordinary else []))
+        said = [f"{self.names[m]} (p = {values[m]:.2g})" for m in np.argsort(values, kind="stable")]
+        count = int((values <= STRANGE).sum())
+        if not count:
+            return f"strange to no member by itself, least usual in {_listed(said[:2])}"
+        ordinary = [name for name, value in zip(self.names, values, strict=True) if value > STRANGE]
+        rest = f"; ordinary in {_listed(ordinary)}" if ordinary else ""
+        return f"unlike known images in {_listed(said[:count])}{rest}"
 
 
 def _listed(words: Sequence[str]) -> str:

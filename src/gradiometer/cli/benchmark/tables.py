@@ -37,6 +37,7 @@ class TableOptions:
     size: int | None = option("resize images to SIZE x SIZE pixels; the size of the model when absent", None)
     channels: int | None = option("1 for grey, 3 for colour; those of the model when absent", None)
     fit_images: int = option("training images that detectors are fitted on", 5000)
+    fit_unseen: bool = option("fit on test images that --limit leaves instead, on which it was not trained", False)
     limit: int | None = option("at most so many test images of every set", None)
     protocols: tuple[str, ...] = option(
         "known-only, matched and transfer, or fewer of them", ("known-only", "matched", "transfer")
