@@ -167,7 +167,7 @@ def render(document: Mapping[str, Any]) -> str:
         about,
     ]
     for half, found in document["halves"].items():
-        kinds_of = found["bases"][GUARD]["kinds"]
+        kinds_of = next(iter(found["bases"].values()))["kinds"]
         parts.append(f"## {half.capitalize()} half: {len(kinds_of)} kinds, {found['known_images']:,} known images")
         parts += [_section(name, base) for name, base in found["bases"].items()]
     return "\n\n".join(parts) + "\n"
