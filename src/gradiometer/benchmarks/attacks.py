@@ -95,22 +95,22 @@ def run(
     """
     asked = named(settings)
     kit = Kit.of(settings)
-    chosen, idle = changing(asked, kit, lambda entry: title_of(entry.name), lambda entry: entry.colour)
+    chosen, idle = changing(asked, kit)
     challenges = attacked(chosen, settings, kit, progress)
     table = Contents(
         name="attacks",
         title=f"Does {Path(settings.model).name} notice that it is attacked?",
         challenges=challenges,
-        transferred=tuple(title_of(entry.name) for entry in chosen),
+        transferred=tuple(title for title, _ in chosen),
         input_step=settings.input_step,
-        notes=tuple((f"attack {entry.name}", entry.description) for entry in chosen),
+        notes=described(chosen),
         said=(*dict.fromkeys(map(said, challenges)), *idle),
     )
     return fill(settings, kit, table, progress=progress, finished=finished)
 
 
-def named(settings: AttackSettings) -> list[NamedAttack]:
-    """The attacks of some settings.
+def named(settings: AttackSettings) -> list[tuple[str, NamedAttack]]:
+    """The attacks of some settings, each after its title.
 
     Raises:
         InputError: If there is no such attack.
@@ -119,16 +119,21 @@ def named(settings: AttackSettings) -> list[NamedAttack]:
         "carlini_wagner": {"confidence": settings.confidence},
         "colour_shift": {"trials": settings.trials},
     }
-    return [attack(name, **own.get(name, {})) for name in settings.attacks]
+    return [(title_of(name), attack(name, **own.get(name, {}))) for name in settings.attacks]
+
+
+def described(chosen: Sequence[tuple[str, NamedAttack]]) -> tuple[tuple[str, str], ...]:
+    """Notes on attacks, for the records."""
+    return tuple((f"attack {entry.name}", entry.description) for _, entry in chosen)
 
 
 def attacked(
-    chosen: Sequence[NamedAttack], settings: AttackSettings, kit: Kit, progress: Progress | None = None
+    chosen: Sequence[tuple[str, NamedAttack]], settings: AttackSettings, kit: Kit, progress: Progress | None = None
 ) -> list[Challenge]:
     """Attack the held-out images, and put originals and equally noisy images beside them.
 
     Args:
-        chosen: The attacks.
+        chosen: The attacks, each after its title.
         settings: How they are filtered; attacked images are kept in `out/attacked`.
         kit: Model and known images.
         progress: Told about attacks.
@@ -139,13 +144,12 @@ def attacked(
     """
     if kit.held_out.labels is None:
         raise InputError(f"{settings.known} has no labels, and whether an attack succeeds cannot be said without them")
-    return [made for entry in chosen for made in _challenges(entry, settings, kit, progress)]
+    return [made for title, entry in chosen for made in _challenges(title, entry, settings, kit, progress)]
 
 
 def _challenges(
-    chosen: NamedAttack, settings: AttackSettings, kit: Kit, progress: Progress | None
+    title: str, chosen: NamedAttack, settings: AttackSettings, kit: Kit, progress: Progress | None
 ) -> Iterator[Challenge]:
-    title = title_of(chosen.name)
     images = attack_images(
         chosen,
         kit.model,

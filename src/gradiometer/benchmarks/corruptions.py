@@ -13,7 +13,7 @@ from gradiometer.benchmarks.possible import changing
 from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.sides import Challenge
 from gradiometer.benchmarks.tabling import Contents, fill
-from gradiometer.challenges import PURVIEW_EIGHT, corrupt, corruption
+from gradiometer.challenges import PURVIEW_EIGHT, Corruption, corrupt, corruption
 from gradiometer.errors import InputError
 
 READINGS = {"cifar10c": "CIFAR-10-C", "cure": "CURE-TSR"}
@@ -103,16 +103,11 @@ def run(
         for level in settings.levels
     ]
     kit = Kit.of(settings)
-    changes, idle = changing(changes, kit, lambda named: named[0], lambda named: named[1].recipe.colour)
-    challenges = []
-    for number, (name, change) in enumerate(changes):
-        challenges.append(Challenge(name, corrupt(kit.held_out, change, seed=settings.seed), True))
-        if progress is not None:
-            progress("corrupting", number + 1, len(changes))
+    changes, idle = changing(changes, kit)
     table = Contents(
         name="corruptions",
         title=f"Does {Path(settings.model).name} notice that images are corrupted?",
-        challenges=challenges,
+        challenges=corrupted(changes, settings, kit, progress),
         transferred=tuple(name for name, change in changes if change.level == settings.transfer_level),
         detectors=DETECTORS,
         matched=MATCHED,
@@ -120,3 +115,22 @@ def run(
         said=(f"Read the eight names of the published table as corruptions of {source}.", *idle),
     )
     return fill(settings, kit, table, progress=progress, finished=finished)
+
+
+def corrupted(
+    changes: Sequence[tuple[str, Corruption]], settings: TableSettings, kit: Kit, progress: Progress | None = None
+) -> list[Challenge]:
+    """Corrupt the held-out images.
+
+    Args:
+        changes: The corruptions, each after what it is called.
+        settings: Whose seed is taken.
+        kit: The known images.
+        progress: Told about corruptions.
+    """
+    challenges = []
+    for number, (name, change) in enumerate(changes):
+        challenges.append(Challenge(name, corrupt(kit.held_out, change, seed=settings.seed), True))
+        if progress is not None:
+            progress("corrupting", number + 1, len(changes))
+    return challenges

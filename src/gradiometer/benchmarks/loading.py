@@ -182,9 +182,11 @@ class Kit:
         """
         model = models.load(settings.model)
         load = Loader(settings.data_root, *_form(settings))
-        fit, held_out = load.known(settings.known, settings.fit_images, settings.limit)
         if settings.fit_unseen:
+            held_out = load(settings.known, "test", settings.limit)
             fit = load.unseen(settings.known, settings.fit_images, held_out)
+        else:
+            fit, held_out = load.known(settings.known, settings.fit_images, settings.limit)
         return cls(model, load, fit, held_out)
 
 

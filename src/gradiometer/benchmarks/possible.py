@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 from gradiometer.benchmarks.loading import Kit
 from gradiometer.errors import InputError
 
-_Kind = TypeVar("_Kind")
+
+class Change(Protocol):
+    """An attack or a corruption."""
+
+    @property
+    def colour(self) -> bool:
+        """Whether it changes colours and nothing else."""
+
+
+_Change = TypeVar("_Change", bound=Change)
 
 
 def others(names: Sequence[str], known: str) -> tuple[list[str], tuple[str, ...]]:
@@ -34,16 +43,12 @@ def others(names: Sequence[str], known: str) -> tuple[list[str], tuple[str, ...]
     return kept, (f"Left out {known}: it is the known data.",) if len(kept) < len(names) else ()
 
 
-def changing(
-    kinds: Sequence[_Kind], kit: Kit, title: Callable[[_Kind], str], colour: Callable[[_Kind], bool]
-) -> tuple[list[_Kind], tuple[str, ...]]:
+def changing(changes: Sequence[tuple[str, _Change]], kit: Kit) -> tuple[list[tuple[str, _Change]], tuple[str, ...]]:
     """What changes the held-out images, of attacks or corruptions.
 
     Args:
-        kinds: Attacks or corruptions.
+        changes: Attacks or corruptions, each after what it is called.
         kit: The images.
-        title: How one is called.
-        colour: Whether one changes colours and nothing else.
 
     Returns:
         Those that can change these images, and what there is to say about it.
@@ -52,9 +57,9 @@ def changing(
         InputError: There is none.
     """
     if kit.held_out.images.shape[1] > 1:
-        return list(kinds), ()
-    kept = [kind for kind in kinds if not colour(kind)]
-    idle = ", ".join(title(kind) for kind in kinds if colour(kind))
-    if kinds and not kept:
+        return list(changes), ()
+    kept = [(title, change) for title, change in changes if not change.colour]
+    idle = ", ".join(title for title, change in changes if change.colour)
+    if changes and not kept:
         raise InputError(f"{idle} would change colours alone, and the images are grey; name something else")
     return kept, (f"Left out {idle}: the images are grey.",) if idle else ()

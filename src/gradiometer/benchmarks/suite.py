@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gradiometer.benchmarks import attacks
 from gradiometer.benchmarks.attacks import AttackSettings
-from gradiometer.benchmarks.corruptions import READINGS
+from gradiometer.benchmarks.corruptions import READINGS, corrupted
 from gradiometer.benchmarks.evidence import Progress
 from gradiometer.benchmarks.loading import Kit
 from gradiometer.benchmarks.ood import CHALLENGES
@@ -17,7 +17,7 @@ from gradiometer.benchmarks.possible import changing, others
 from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.sides import FAMILY, Challenge
 from gradiometer.benchmarks.tabling import Contents, fill
-from gradiometer.challenges import CORRUPTIONS, corrupt, corruption
+from gradiometer.challenges import CORRUPTIONS, corruption
 
 SETS, ATTACKS, CORRUPTED = "data sets", "attacks", "corruptions"
 """The families."""
@@ -75,23 +75,18 @@ def run(
     wanted = [(f"{name} {level}", corruption(name, level)) for name in settings.types for level in settings.levels]
     kit = Kit.of(settings)
     names, known = others(settings.challenges, settings.known)
-    chosen, calm = changing(asked, kit, lambda entry: attacks.title_of(entry.name), lambda entry: entry.colour)
-    changes, idle = changing(wanted, kit, lambda named: named[0], lambda named: named[1].recipe.colour)
+    chosen, calm = changing(asked, kit)
+    changes, idle = changing(wanted, kit)
     whole = [Challenge(name, kit.load(name, None, settings.limit)) for name in names]
     attacked = attacks.attacked(chosen, settings, kit, progress)
-    corrupted = []
-    for number, (name, change) in enumerate(changes):
-        corrupted.append(Challenge(name, corrupt(kit.held_out, change, seed=settings.seed), True))
-        if progress is not None:
-            progress("corrupting", number + 1, len(changes))
-    families = {SETS: whole, ATTACKS: attacked, CORRUPTED: corrupted}
+    families = {SETS: whole, ATTACKS: attacked, CORRUPTED: corrupted(changes, settings, kit, progress)}
     table = Contents(
         name="suite",
         title=f"What does {Path(settings.model).name} notice of all that can go wrong with its inputs?",
         challenges=[challenge for name, members in families.items() for challenge in _of(name, members)],
         transferred=tuple(names),
         input_step=settings.input_step,
-        notes=tuple((f"attack {entry.name}", entry.description) for entry in chosen),
+        notes=attacks.described(chosen),
         said=(*known, *dict.fromkeys(map(attacks.said, attacked)), *calm, *idle),
     )
     return fill(settings, kit, table, progress=progress, finished=finished)

@@ -92,7 +92,7 @@ class Guard(Detector):
             class is left. Inputs without an image leave it out. With it was found to be better than without
             (docs/science.md has the figures), most of all under attack.
         members: `"seven"`, or `"five"` to do without `activity` (which channels of these layers are above zero, and at
-            how many positions, such as pixels or tokens) and `confidence` (the largest softmax probability); `layers`
+            how many positions, such as pixels or tokens) and `confidence` (the odds of the predicted class); `layers`
             divides the means of a layer by their norm then. Networks whose layers have no positions leave `activity`
             out. Seven were found to be better than five (docs/science.md has the figures).
         memory: Working memory that the gradients may take, such as `"512MiB"`; None for no limit of ours.

@@ -91,6 +91,11 @@ class Corruption:
         """How it works, and where its constants come from."""
         return CORRUPTIONS[self.name]
 
+    @property
+    def colour(self) -> bool:
+        """Whether it changes colours and nothing else, and so needs three channels."""
+        return self.recipe.colour
+
     def __call__(self, images: Tensor, seed: int = 0) -> Tensor:
         """Corrupt a batch.
 
@@ -112,7 +117,7 @@ class Corruption:
         if images.shape[1] not in (1, 3):
             raise InputError(f"corruptions are for 1 or 3 channels, got {images.shape[1]}")
         recipe = self.recipe
-        if recipe.colour and images.shape[1] == 1:
+        if self.colour and images.shape[1] == 1:
             raise InputError(f"{self.name} changes colours, but the images are grey; choose another corruption")
         with torch.no_grad():
             changed = recipe.change(images, recipe.levels[self.level - 1], Draws(images, self.name, seed))
