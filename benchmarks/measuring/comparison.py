@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from measuring import memory, results, timing
-from measuring.contenders import EVERY, Run, Unavailable, largest_difference
+from measuring.contenders import EVERY, Contender, Run, Unavailable, largest_difference
 from measuring.networks import Network
 
 #: Samples for which a few are enough: comparing with the plain loop, loading code before memory counts.
@@ -94,6 +94,7 @@ def measure_memory(name: str, tasks: Tasks, seed: int) -> None:
     for size, (network, batch) in tasks.items():
         try:
             model, inputs = network.make(seed, settle=False), network.draw(batch, seed)
+            _freeze(contender, network, model)
             # On a few samples and a copy first, which is dropped: code that libraries load late is no working memory.
             contender.prepare(network, copy.deepcopy(model), inputs[:FEW]).call()
             run = contender.prepare(network, model, inputs)
@@ -142,6 +143,7 @@ def compare(
         tell(f"warm-up of {row.title}")
         try:
             copies[row.name] = copy.deepcopy(model)
+            _freeze(EVERY[row.name], network, copies[row.name])
             run, repeats[row.name] = _ready(row, network, copies[row.name], inputs, settings)
         except Exception as error:
             row.reason, row.seconds = why(error), []
@@ -161,6 +163,12 @@ def compare(
         values=sum(parameter.numel() for parameter in parameters),
         rows=list(rows.values()),
     )
+
+
+def _freeze(contender: Contender, network: Network, model: nn.Module) -> None:
+    """Freeze the parameters that are not read, but for bounds: a training step trains all of them."""
+    if contender.kind != "bound":
+        network.freeze_others(model)
 
 
 def _row(name: str, taken: Mapping[str, Mapping[str, Any]] | None) -> results.Row:

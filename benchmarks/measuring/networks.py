@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from measuring.statistic import ALIGNMENTS, INNER_PRODUCTS, SQUARED_NORMS, Stati
 from measuring.text import GRUClassifier, tokens
 
 CIFAR, PHOTOGRAPH = (3, 32, 32), (3, 224, 224)
+
+#: The weights of the auto-encoder's decoder, whose gradients GradCon constrains and reads.
+CONSTRAINED = ("decoder.*.weight",)
 
 #: Batches of networks for small images, and of those for photographs, which take a hundred times as long.
 MANY, FEW = (1, 8, 64, 256), (1, 8)
@@ -50,6 +54,7 @@ class Network:
         objective: The same as the instrument takes it.
         statistic: What is read of the gradients.
         batches: Batch sizes that are measured when nothing else is asked for.
+        parameters: Globs of the parameters that are read. Bounds are those of the whole network all the same.
     """
 
     title: str
@@ -59,6 +64,7 @@ class Network:
     objective: Objective | Loss = field(default_factory=ConfoundingLabel)
     statistic: Statistic = SQUARED_NORMS
     batches: tuple[int, ...] = MANY
+    parameters: tuple[str, ...] = ("*",)
 
     def make(self, seed: int, *, settle: bool = True) -> nn.Module:
         """The module in evaluation mode, the same for the same seed.
@@ -75,6 +81,12 @@ class Network:
             for _ in range(10 if settle else 0):
                 model(self.inputs(8, torch.Generator().manual_seed(seed)))
         return model.eval()
+
+    def freeze_others(self, model: nn.Module) -> None:
+        """Freeze the parameters that are not read, for those that read what requires a gradient."""
+        for name, parameter in model.named_parameters():
+            if not any(fnmatchcase(name, pattern) for pattern in self.parameters):
+                parameter.requires_grad_(requires_grad=False)
 
     def draw(self, batch: int, seed: int) -> Tensor:
         """A batch of inputs, the same for the same seed."""
@@ -128,7 +140,7 @@ def _photograph(title: str, build: Callable[[], nn.Module], batches: tuple[int, 
     return Network(f"{title} at 224 px", build, images(PHOTOGRAPH), batches=batches)
 
 
-def _gradcon(title: str, statistic: Statistic) -> Network:
+def _gradcon(title: str, statistic: Statistic, parameters: tuple[str, ...] = ("*",)) -> Network:
     """The auto-encoder of GradCon for images of CIFAR-10."""
 
     def build() -> nn.Module:
@@ -136,7 +148,7 @@ def _gradcon(title: str, statistic: Statistic) -> Network:
 
         return make_network("cae", *CIFAR[:2])
 
-    return Network(title, build, images(CIFAR), reconstruction_loss, Reconstruction(), statistic)
+    return Network(title, build, images(CIFAR), reconstruction_loss, Reconstruction(), statistic, parameters=parameters)
 
 
 NETWORKS: dict[str, Network] = {
@@ -151,6 +163,9 @@ NETWORKS: dict[str, Network] = {
     "gru": Network("GRU text classifier", GRUClassifier, tokens),
     "gradcon": _gradcon("GradCon auto-encoder, inner products", INNER_PRODUCTS),
     "gradcon-alignments": _gradcon("GradCon auto-encoder, inner products and squared norms", ALIGNMENTS),
+    "gradcon-constrained": _gradcon(
+        "GradCon auto-encoder, inner products and squared norms of the constrained weights", ALIGNMENTS, CONSTRAINED
+    ),
     "tiny": Network("a tiny convolutional network", _tiny, images((3, 8, 8)), batches=(4,)),
 }
 

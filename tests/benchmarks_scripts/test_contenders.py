@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 from measuring.comparison import Settings, compare, forget
-from measuring.contenders import CONTENDERS, EVERY, Expected, Unavailable, largest_difference
-from measuring.networks import NETWORKS, Network, images, reconstruction_loss
+from measuring.contenders import CONTENDERS, EVERY, Expected, Run, Unavailable, largest_difference
+from measuring.networks import CONSTRAINED, NETWORKS, Network, images, reconstruction_loss
 from measuring.statistic import ALIGNMENTS, INNER_PRODUCTS, SQUARED_NORMS
 from measuring.text import GRUClassifier, tokens
 
@@ -24,7 +24,7 @@ def difference(name, network, batch=3):
     return largest_difference(run.call(), run.expected(batch))
 
 
-def small(statistic):
+def small(statistic, parameters=("*",)):
     """The auto-encoder of GradCon, for small images."""
     return Network(
         "auto-encoder",
@@ -33,6 +33,7 @@ def small(statistic):
         reconstruction_loss,
         Reconstruction(),
         statistic,
+        parameters=parameters,
     )
 
 
@@ -54,6 +55,32 @@ def test_contenders_without_inner_products_say_so(name):
     network = small(INNER_PRODUCTS)
     with pytest.raises(Unavailable, match="squared norms, not inner products"):
         CONTENDERS[name].prepare(network, network.make(0, settle=False), network.draw(2, 0))
+
+
+@pytest.mark.parametrize("name", ["instrument", "loop", "vmap"])
+def test_readers_read_the_chosen_parameters_and_bounds_work_on_all(name, monkeypatch):
+    network, shapes, trained = small(ALIGNMENTS, CONSTRAINED), {}, {}
+    for each in ("training-step", name):
+
+        def prepare(network, model, inputs, each=each, original=EVERY[each]):
+            run = original.prepare(network, model, inputs)
+
+            def call():
+                found = run.call()
+                shapes[each] = None if found is None else found.shape
+                trained[each] = sum(parameter.grad is not None for parameter in model.parameters())
+                return found
+
+            return Run(call, run.expected)
+
+        copied = copy.copy(EVERY[each])
+        copied.prepare = prepare
+        monkeypatch.setitem(EVERY, each, copied)
+    section = compare(network, 3, Settings(("training-step", name), repeats=1, slow_repeats=1), lambda text: None)
+    assert [row["reason"] for row in section["rows"]] == ["", ""]
+    assert section["rows"][1]["difference"] < 1e-4
+    assert shapes[name] == (3, 4, 2)
+    assert trained["training-step"] == 16
 
 
 def test_tokens_are_read_like_images():

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from gradiometer import Gradiometer
-from measuring.contenders.contender import Kind, Run, expected
+from measuring.contenders.contender import Kind, Run, chosen, expected
 from measuring.networks import Network
 
 
 class Instrument:
-    """The network's statistic of all parameters. The plan is made in the warm-up, once for a shape of input."""
+    """The network's statistic. The plan is made in the warm-up, once for a shape of input."""
 
     title = "Gradiometer"
     kind: Kind = "instrument"
@@ -19,8 +19,9 @@ class Instrument:
 
     def prepare(self, network: Network, model: nn.Module, inputs: Tensor) -> Run:
         """See `Contender`."""
-        meter = Gradiometer(model, network.objective)
-        reference = network.reference(dict(model.named_parameters()))
+        parameters = chosen(model)
+        meter = Gradiometer(model, network.objective, parameters=list(parameters))
+        reference = network.reference(parameters)
 
         def call() -> Tensor:
             return network.statistic.read(meter, inputs, reference)

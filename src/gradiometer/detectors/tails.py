@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -48,12 +49,12 @@ class Tail:
             raise InputError(f"{len(scores)} known score(s) make no p-values; give {_FEWEST} finite ones or more")
         object.__setattr__(self, "scores", scores)
 
-    @property
+    @cached_property
     def start(self) -> float:
         """Where the tail begins: t."""
         return float(np.quantile(self.scores, 1 - _TAIL))
 
-    @property
+    @cached_property
     def excess(self) -> float:
         """Mean excess of the known scores above t; larger than zero."""
         above = self.scores[self.scores > self.start] - self.start

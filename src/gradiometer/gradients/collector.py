@@ -20,7 +20,7 @@ from gradiometer.gradients.uses import Use
 Reduce = Callable[[str, Factor], Tensor]
 
 #: Squared norms below it may have lost squares to underflow.
-_SMALL = 1e-30
+SMALL = 1e-30
 
 
 class Collector:
@@ -115,7 +115,7 @@ class Collector:
             return
         if _in_range(decisive):
             return
-        certain = torch.isfinite(decisive) & (decisive.abs() >= _SMALL)
+        certain = torch.isfinite(decisive) & (decisive.abs() >= SMALL)
         if not bool((certain | factor.vanishing().to(certain.device)).all()):
             self.doubtful.add(name)
 
@@ -165,4 +165,4 @@ class Collector:
 def _in_range(statistics: Tensor) -> bool:
     """Whether none of these may have lost squares to under- or overflow."""
     low, high = torch.aminmax(statistics.abs())
-    return bool((low >= _SMALL) & (high < torch.inf))
+    return bool((low >= SMALL) & (high < torch.inf))

@@ -38,19 +38,36 @@ class Loop:
         found: dict[str, list[Tensor]] = {name: [] for name in self.parameters}
         for at in range(batch):
             outputs = self._select(self._forward(samples.take(x, at, at + 1)))
-            gradients: tuple[Tensor | None, ...] = (None,) * len(found)
-            if outputs.requires_grad:
-                seed = seeds[at : at + 1].to(outputs.dtype)
-                scalar = (outputs * seed).sum()
-                gradients = _gradients(scalar, list(self.parameters.values()))
-            for (name, parameter), gradient in zip(self.parameters.items(), gradients, strict=True):
-                value = torch.zeros_like(parameter) if gradient is None else gradient.to_dense()
-                found[name].append(reduce(name, Dense(exact(value.detach()).unsqueeze(0))))
+            for name, gradient in gradients_of(outputs, seeds[at : at + 1], self.parameters).items():
+                found[name].append(reduce(name, Dense(exact(gradient).unsqueeze(0))))
         return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def _gradients(scalar: Tensor, parameters: list[Tensor]) -> tuple[Tensor | None, ...]:
-    try:
-        return torch.autograd.grad(scalar, parameters, allow_unused=True)
-    except RuntimeError as error:
-        raise ModelError(f"autograd cannot differentiate this model, not even for one sample: {error}") from error
+def gradients_of(
+    outputs: Tensor, seed: Tensor, parameters: Mapping[str, Tensor], *, keep: bool = False
+) -> dict[str, Tensor]:
+    """The gradient of every parameter by autograd.
+
+    Args:
+        outputs: Outputs of one sample, with their history.
+        seed: Gradient of the objective with respect to them, same shape.
+        parameters: The parameters by name.
+        keep: Whether another backward pass follows through the same history.
+
+    Returns:
+        Gradients in the shapes of the parameters; zeros where one has no influence.
+
+    Raises:
+        ModelError: If autograd cannot differentiate the model.
+    """
+    found: tuple[Tensor | None, ...] = (None,) * len(parameters)
+    if outputs.requires_grad:
+        wanted = list(parameters.values())
+        try:
+            found = torch.autograd.grad(outputs, wanted, seed.to(outputs.dtype), retain_graph=keep, allow_unused=True)
+        except RuntimeError as error:
+            raise ModelError(f"autograd cannot differentiate this model, not even for one sample: {error}") from error
+    return {
+        name: torch.zeros_like(parameter) if gradient is None else gradient.detach().to_dense()
+        for (name, parameter), gradient in zip(parameters.items(), found, strict=True)
+    }

@@ -26,6 +26,7 @@ from gradiometer.gradients.planning import Program, check_finite, check_mode
 from gradiometer.gradients.reader import Reader
 from gradiometer.gradients.readings import Readings
 from gradiometer.gradients.samples import Inputs
+from gradiometer.gradients.single import TYPES
 from gradiometer.gradients.state import left_as_found, uncompiled
 
 Select = Callable[[Any], Tensor] | str | int
@@ -339,13 +340,24 @@ class Gradiometer:
         found = []
         for start in range(0, size, step):
             part, batch = samples.on(samples.take(x, start, start + step), self._device), min(step, size - start)
-            subject = self._subject(part)
+            subject = self._subject(part, alone=batch == 1 and self._lone(part))
             found.append(passes.statistics(subject, part, batch, self.objective, reduce, power, wanted, room))
         return found
 
-    def _subject(self, x: Inputs) -> Subject:
+    def _subject(self, x: Inputs, *, alone: bool = False) -> Subject:
         program = self._plan(x).program
-        return Subject(self.model, self._parameters, self._forward, self._select, program)
+        return Subject(self.model, self._parameters, self._forward, self._select, program, alone)
+
+    def _lone(self, x: Inputs) -> bool:
+        """Whether one sample is read by a backward pass of its own, which holds all of its gradients for a moment."""
+        if torch.is_autocast_enabled(self._device.type) or not TYPES.issuperset(
+            parameter.dtype for parameter in self._parameters.values()
+        ):
+            return False
+        if self.memory is None:
+            return True
+        held = sum(parameter.numel() * parameter.element_size() for parameter in self._parameters.values())
+        return self.needs(x).of(1) + held <= self.memory
 
     def _plan(self, x: Inputs) -> Plan:
         if any(found_at(self.model, name) is not parameter for name, parameter in self._parameters.items()):

@@ -20,6 +20,7 @@ from gradiometer.gradients.objectives import Loss, Objective
 from gradiometer.gradients.planning import Program, check_mode, watched_by_hooks
 from gradiometer.gradients.reader import Reader
 from gradiometer.gradients.seeds import check_outputs, scaled, seeds_of
+from gradiometer.gradients.single import Single, single
 from gradiometer.gradients.state import left_as_found
 
 Power = int | tuple[int, ...]
@@ -56,6 +57,7 @@ class Subject:
         forward: The model's forward pass.
         select: Picks the outputs that the objective sees.
         program: What to do in each step. Parameters whose way fails are added to those left to the loop.
+        alone: Whether there is one sample, which is read by a backward pass of its own.
     """
 
     model: nn.Module
@@ -63,6 +65,7 @@ class Subject:
     forward: Callable[[Any], Any]
     select: Callable[[Any], Tensor]
     program: Program
+    alone: bool = False
 
     def named(self, names: Collection[str]) -> dict[str, Tensor]:
         """The parameters of these names, in order."""
@@ -231,7 +234,7 @@ def _attempt(
     """One forward pass and the backward passes through it."""
     several = getattr(objective, "several", False)
     at_once = subject.program.at_once(room, batch) if several else 1
-    with walk(subject, x, batch, wanted, several=isinstance(power, tuple), stacks=at_once > 1) as way:
+    with _way(subject, x, batch, wanted, several=isinstance(power, tuple), stacks=at_once > 1) as way:
         seeds, exponents = scaled(seeds_of(objective, way.outputs, x), way.outputs)
         found = way.every(seeds, reduce, at_once)
     if looped := way.looped | way.doubtful:
@@ -241,6 +244,23 @@ def _attempt(
                 found[number] |= loop.statistics(x, seed, batch, reduce)
     values = _joined(subject.parameters, found, exponents, batch, reduce, power, several=several)
     return Found(way.outputs, values, way.inputs)
+
+
+@contextmanager
+def _way(
+    subject: Subject, x: Any, batch: int, wanted: Wanted | None, *, several: bool, stacks: bool
+) -> Iterator[Walk | Single]:
+    """One forward pass: by the program, or of one sample without it."""
+    if stacks or not subject.alone:
+        with walk(subject, x, batch, wanted, several=several, stacks=stacks) as way:
+            yield way
+        return
+    check_mode(subject.model)
+    with (
+        left_as_found(subject.model, subject.parameters.values()),
+        single(subject.parameters, subject.forward, subject.select, x, wanted, several=several) as one,
+    ):
+        yield one
 
 
 def _alike(stacked: Mapping[str, Tensor], alone: Mapping[str, Tensor], tolerance: float) -> bool:

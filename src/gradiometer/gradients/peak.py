@@ -48,6 +48,10 @@ class Need:
         copies = sum(each.numel() * each.element_size() for each in parameters if each.ndim > 3)
         return cls(max(0, few - FEW * sample) + copies + CHUNK, round(_OVERHEAD * sample))
 
+    def of(self, size: int) -> int:
+        """Bytes for a batch of so many samples."""
+        return self.fixed + size * self.sample
+
     def batch(self, memory: int) -> int:
         """How many samples fit into a working memory, at least one."""
         return max(1, (memory - self.fixed) // self.sample)

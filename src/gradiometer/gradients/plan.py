@@ -53,7 +53,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Plan:
-    """How every statistic is computed for one shape of input.
+    """How every statistic is computed for one shape of input, but for a batch of one: that has its own backward pass.
 
     Attributes:
         lines: One line for each parameter tensor.
