@@ -25,7 +25,7 @@ def test_records_are_appended_and_read_in_order(tmp_path, record):
         records.append(path, entry)
     assert records.read(path) == written
     records.write(path, written[:1])
-    assert records.read(path) == written[:1]
+    assert records.read(str(path)) == written[:1]
 
 
 def test_a_line_says_what_it_takes_to_repeat_the_result(record):

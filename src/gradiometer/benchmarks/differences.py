@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -205,13 +206,14 @@ def write(path: Path, found: Iterable[Difference]) -> None:
     path.write_text("".join(entry.to_json() + "\n" for entry in found), encoding="utf-8")
 
 
-def read(path: Path) -> list[Difference]:
+def read(path: str | os.PathLike[str]) -> list[Difference]:
     """All differences of a JSON-lines file; one that ends in `.gz` is unpacked.
 
     Raises:
         ArtefactError: If a line is no difference.
         InputError: If there is no such file.
     """
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no file of differences at {path}")
     return [Difference.from_json(line) for line in read_text(path).splitlines()]

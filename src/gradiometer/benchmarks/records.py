@@ -178,7 +178,7 @@ def write(path: Path, records: Iterable[Record]) -> None:
     path.write_text("".join(record.to_json() + "\n" for record in records), encoding="utf-8")
 
 
-def read(path: Path) -> list[Record]:
+def read(path: str | os.PathLike[str]) -> list[Record]:
     """All records of a JSON-lines file.
 
     Args:
@@ -191,6 +191,7 @@ def read(path: Path) -> list[Record]:
         ArtefactError: If a line is no record; the message gives its number.
         InputError: If there is no such file.
     """
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no file of records at {path}")
     records = []

@@ -59,16 +59,20 @@ class TorchvisionRows:
 
     def annotations(self) -> Annotations:
         """Labels and class names; no labels for a split that has none."""
-        values = getattr(self.data, "targets", None)
-        if values is None:
-            values = getattr(self.data, "labels", None)
-        if values is None:  # only the items know
-            values = [self.data[row][1] for row in range(self.count())]
-        labels = np.asarray(values).astype(np.int64)
+        labels = np.asarray(self._labels()).astype(np.int64)
         if (labels < 0).any():
             return Annotations()
         classes = getattr(self.data, "classes", None) or range(int(labels.max()) + 1)
         return Annotations(labels, tuple(str(name) for name in classes))
+
+    def _labels(self) -> Any:
+        """A label for each row, from the list that torchvision keeps under one of several names."""
+        for name in ("targets", "labels", "_labels"):
+            if getattr(self.data, name, None) is not None:
+                return getattr(self.data, name)
+        if hasattr(self.data, "_samples"):
+            return [label for _, label in self.data._samples]
+        return [self.data[row][1] for row in range(self.count())]  # decodes every image
 
     def _image(self, row: int) -> Image.Image:
         image: Image.Image = self.data[row][0]

@@ -65,7 +65,8 @@ class Table:
         """The row of each image, by its name.
 
         A name is the same as another if both are equal, or if one is the end of the other, folder by folder: a table
-        may say `/Trial/02/OD/7.tif` where the image was read from `data/OLIVES/Trial/02/OD/7.tif`.
+        may say `/Trial/02/OD/7.tif` where the image was read from `data/OLIVES/Trial/02/OD/7.tif`. A row with the very
+        same name goes first.
 
         Args:
             names: Names of images, such as those of `Images`.
@@ -80,7 +81,9 @@ class Table:
         ends: dict[str, list[int]] = {}
         for row, name in enumerate(self.names):
             ends.setdefault(_parts(name)[-1], []).append(row)
-        return np.array([exact.get(name, _by_end(name, ends, self)) for name in names], dtype=np.int64)
+        return np.array(
+            [exact[name] if name in exact else _by_end(name, ends, self) for name in names], dtype=np.int64
+        )
 
 
 def read_table(path: Path, key: str | None = None, patient: str | None = None) -> Table:
