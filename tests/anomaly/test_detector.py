@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradiometer import detectors
-from gradiometer.anomaly import AutoEncoder, GradCon, VariationalAutoEncoder, make_network, mean_gradient
+from gradiometer.anomaly import AutoEncoder, GradCon, VariationalAutoEncoder, make_network, maps_of, mean_gradient
 from gradiometer.detectors import storage
 from gradiometer.errors import ArtefactError, GradiometerError, InputError, ModelError, NotFittedError
 from gradiometer.gradients import Gradiometer, Reconstruction
@@ -260,6 +260,28 @@ def test_known_images_may_carry_labels_and_negative_ones_are_left_out() -> None:
     detector = a_detector().fit((known, np.r_[np.zeros(20), -np.ones(10)].astype(np.int64)))
     expected = a_detector().fit(known[:20])
     assert np.array_equal(detector.explain(known[:3]).z, expected.explain(known[:3]).z)
+
+
+@pytest.mark.parametrize("score", ["subspace", "whitened", "aligned"])
+def test_no_score_learns_from_rows_with_a_negative_label(score: Any) -> None:
+    known = images(60)
+    settings = {"score": score, "batch_size": 16}
+    labels = np.r_[np.zeros(40), -np.ones(20)].astype(np.int64)
+    detector = a_detector(**settings).fit((known, labels))
+    expected = a_detector(**settings).fit(known[:40])
+    torch.testing.assert_close(detector.predict(known[-5:]), expected.predict(known[-5:]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("score", ["subspace", "whitened", "aligned"])
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no cuda device here")
+def test_a_network_that_moves_after_loading_is_scored(score: Any, tmp_path: Path) -> None:
+    detector = a_detector(score=score).fit(images(40))
+    detector.save(tmp_path / "a.safetensors")
+    moved = GradCon.load(tmp_path / "a.safetensors")
+    moved.model.cuda()
+    x = images(5, seed=1)
+    torch.testing.assert_close(moved.predict(x), detector.predict(x), rtol=1e-3, atol=1e-4)
+    assert np.isfinite(maps_of(moved, x).alignment).all()
 
 
 def test_a_file_of_another_detector_still_needs_its_model(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from gradiometer.anomaly import AnomalyRecipe, GradCon, pixels_hash
 from gradiometer.benchmarks import gradcon, records
 from gradiometer.benchmarks.gradcon import measures, tables
 from gradiometer.benchmarks.gradcon.cases import Classes, resized, trained
+from gradiometer.benchmarks.gradcon.classes import OTHERS
 from gradiometer.benchmarks.gradcon.references import Components, Neighbours
 from gradiometer.benchmarks.gradcon.scoring import WITHOUT, Scorer, scores_of
-from gradiometer.benchmarks.gradcon.settings import GradConSettings
+from gradiometer.benchmarks.gradcon.settings import GradConBench, GradConSettings
 from gradiometer.benchmarks.metrics import Interval
 from gradiometer.errors import InputError
 from gradiometer.reports import figures
@@ -143,6 +144,22 @@ def test_the_tables_are_rendered_from_the_records(settings: GradConSettings, pag
     assert "| PCA reconstruction |" in page
 
 
+def test_the_last_record_of_a_cell_counts(settings: GradConSettings, page: str) -> None:
+    found = records.read(settings.records)
+    before = [replace(r, metrics=replace(r.metrics, auroc=Interval(0.0, 0.0, 0.0))) for r in found]
+    assert tables.to_page([*before, *found], measures.read(settings.out / "measures.jsonl")) == page
+    assert tables.curves([*before, *found]) == tables.curves(found)
+
+
+@pytest.mark.parametrize("change", [{"draws": 7}, {"tile_size": 24}, {"limit": 3}])
+def test_records_of_other_settings_do_not_count_as_done(
+    settings: GradConSettings, page: str, change: dict[str, int]
+) -> None:
+    key = ("cifar10/rows", OTHERS, "cae+grad", ["combined"], 0)
+    assert GradConBench(settings).missing(*key) == []
+    assert GradConBench(replace(settings, **change)).missing(*key) == ["combined"]
+
+
 def test_the_figure_has_the_curves_of_the_records(settings: GradConSettings, page: str) -> None:
     found = records.read(settings.records)
     curves = tables.curves(found)
@@ -171,6 +188,18 @@ def test_a_bright_dent_is_found_in_place(settings: GradConSettings, page: str) -
     assert found["PCA reconstruction", "pixel AUROC"].value > 0.95
     assert found["cae+grad, reconstruction", "pixel AUROC"].value > 0.9
     assert found["cae+grad, reconstruction", "PRO"].settings["regions"] == 40
+
+
+def test_maps_of_tiles_need_no_score_of_the_network(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GradConSettings, "recipe", lambda self, model, seed, values: _recipe(self, seed))
+    settings = GradConSettings(
+        root, tmp_path, parts=("tiles",), models=("cae",), scores=("whitened pixels",), epochs=1, tile_size=16, draws=20
+    )
+    gradcon.run(settings)
+    assert {record.detector for record in records.read(settings.records)} == {"whitened pixels"}
+    assert "cae, reconstruction" in {measure.subject for measure in measures.read(tmp_path / "measures.jsonl")}
 
 
 def test_a_class_is_divided_as_published(root: Path) -> None:

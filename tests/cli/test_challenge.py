@@ -46,6 +46,27 @@ def test_an_attack_with_settings_and_a_cache(workshop: Workshop, run: Run, tmp_p
     assert torch.equal(once.images, expected.images)
 
 
+def test_the_seed_of_an_attack_that_draws(run: Run, tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "colour.npz", images=rgb)
+    found = []
+    for seed in (0, 1):
+        words = (
+            "--kind",
+            "colour_shift",
+            "--settings",
+            "{trials: 3}",
+            "--seed",
+            seed,
+            "--out",
+            tmp_path / f"{seed}.npz",
+        )
+        said = run("challenge", "--images", tmp_path / "colour.npz", "--model", "resnet20-cifar10", *words)
+        assert said.code == 0, said.err
+        found.append(data.load(tmp_path / f"{seed}.npz").images)
+    assert not torch.equal(*found)
+
+
 def test_images_without_labels_are_led_away_from_the_prediction(workshop: Workshop, run: Run, tmp_path: Path) -> None:
     np.savez(tmp_path / "bare.npz", images=data.load("digits", limit=8).images[:, 0].numpy())
     out = tmp_path / "attacked.npz"

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
+from torch import nn
 
 from gradiometer import Guard, data, detectors, models
 from gradiometer.cli import COMMANDS
@@ -227,6 +230,48 @@ def test_plan_of_a_foreign_model_needs_a_shape(run: Run, tmp_path: Path) -> None
     said = run("plan", "--model", spec, "--shape", 3, 2, 2, "--model-options", "{width: 5}")
     assert said.code == 0, said.err
     assert "5 x 12" in said.out
+
+
+def test_a_model_of_code_and_weights_is_fitted(run: Run, tmp_path: Path) -> None:
+    source = "from torch import nn\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    (tmp_path / "net.py").write_text(source)
+    torch.manual_seed(0)
+    save_file(dict(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).state_dict()), tmp_path / "w.safetensors")
+    spec = f"{tmp_path / 'net.py'}:make@{tmp_path / 'w.safetensors'}"
+    said = run(
+        *("fit", "--model", spec, "--known", "digits@0-20", "--detector", "energy", "--out", tmp_path / "a.safetensors")
+    )
+    assert said.code == 0, said.err
+
+
+def test_settings_reach_every_detector_that_has_them_and_no_other(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "a.safetensors"
+    words = ("fit", "--model", workshop.model, "--known", "digits@0-20", "--out", out)
+    assert run(*words, "--detector", "knn", "--neighbours", 5).code == 0
+    assert storage.read(out).header["parameters"]["neighbours"] == 5
+    assert run(*words, "--detector", "knn").code == 0
+    assert storage.read(out).header["parameters"]["neighbours"] == 50
+    for flag, value in (("--neighbours", 5), ("--seed", 3), ("--memory", "64MiB")):
+        said = run(*words, "--detector", "energy", flag, value)
+        assert said.code == 1
+        assert f"{flag} is for --detector guard or purview and this is energy" in said.err
+
+
+def test_options_of_the_model_before_do_not_stay_with_another_one(run: Run, tmp_path: Path) -> None:
+    source = (
+        "from torch import nn\n\n\ndef wide(outs):\n    return build(outs)\n\n\ndef fixed():\n    return build(10)\n"
+    )
+    source += "\n\ndef build(outs):\n    import torch\n\n    torch.manual_seed(0)\n"
+    source += "    return nn.Sequential(nn.Flatten(), nn.Linear(64, outs))\n"
+    (tmp_path / "net.py").write_text(source)
+    out, net = tmp_path / "a.safetensors", tmp_path / "net.py"
+    words = ("--known", "digits@0-20", "--detector", "energy", "--size", 8, "--channels", 1, "--out", out)
+    said = run("fit", "--model", f"{net}:wide", "--model-options", "{outs: 10}", *words)
+    assert said.code == 0, said.err
+    said = run("calibrate", "--detector", out, "--held-out", "digits@50-80", "--model", f"{net}:fixed")
+    assert said.code == 0, said.err
+    said = run("score", "--detector", out, "--images", "digits@90-100", "--out", tmp_path / "s.csv")
+    assert said.code == 0, said.err
 
 
 def test_what_print_config_prints_config_reads(workshop: Workshop, run: Run, tmp_path: Path) -> None:

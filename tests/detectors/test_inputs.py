@@ -113,3 +113,17 @@ def test_fingerprints_tell_images_apart_and_not_their_storage():
     changed = PIXELS.clone()
     changed[4, 2, 1, 1] ^= 1
     assert np.flatnonzero(found != fingerprints(changed.float() / 255)).tolist() == [4]
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e-3, 0.02, 300.0, 4e4, 1e12])
+def test_fingerprints_tell_rows_of_any_scale_apart(scale):
+    values = torch.rand(200, 12, generator=torch.Generator().manual_seed(0)) * scale
+    found = fingerprints(values)
+    assert len(set(found.tolist())) == 200
+    assert np.array_equal(found, fingerprints(values.clone()))
+    assert np.array_equal(found, fingerprints(values.double()))
+
+
+def test_fingerprints_of_dark_images_do_not_depend_on_their_storage():
+    pixels = torch.tensor([[0, 0, 0], [0, 1, 0], [1, 2, 255]], dtype=torch.uint8)
+    assert np.array_equal(fingerprints(pixels.float() / 255), fingerprints(pixels.double().mul(1 / 255)))

@@ -307,3 +307,9 @@ def test_arguments_that_would_be_ignored_are_refused(file: Path, tmp_path: Path)
         models.load(f"{file}:factory", weights="DEFAULT")
     with pytest.raises(InputError, match="takes no classes"):
         models.load(stored(tmp_path), classes=10)
+
+
+@pytest.mark.parametrize("spec", ["net.py:make@weights.safetensors", "net.py:make", "torchvision:resnet18"])
+def test_models_of_others_have_no_header(spec: str) -> None:
+    with pytest.raises(ModelError, match="does not say what images it takes"):
+        models.header(spec)

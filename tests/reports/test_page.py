@@ -113,8 +113,36 @@ def test_findings_are_computed(outcome):
     ]
     found = re.search(r"in (\d+\.\d) % of all pairs, on average over 2 challenges", first)
     assert float(found[1]) == pytest.approx(100 * sum(judged) / len(judged), abs=0.051)
-    assert "its forward-only control" in first
+    assert re.search(r"For comparison: (MSP|Control) \d+\.\d %, (MSP|Control) \d+\.\d %\.", first)
     assert "of 400 that it had never seen it flagged 5.5 %" in second
+
+
+def test_the_head_is_about_the_judge_also_where_it_is_forward_only(outcome):
+    named = {"Purview": "Guard"}
+    others = tuple(
+        replace(record, detector=name)
+        for record in outcome.records
+        if record.kind == "detection" and record.detector == "MSP"
+        for name in ("Energy", "KNN")
+    )
+    made = tuple(
+        replace(record, detector="Guard", control=True) if record.detector in named else record
+        for record in outcome.records
+    )
+    first, second = page.findings(replace(outcome, records=(*made, *others), judge="Guard (known-only)"))
+    assert first.startswith("Guard, which has seen known images only")
+    assert "The best of 4 others like it: " in first
+    assert first.count("%") == 1 + 3
+    assert "of 400 that it had never seen" in second
+
+
+def test_the_number_of_known_images_is_that_of_the_detections(outcome):
+    null = [
+        replace(record, metrics=replace(record.metrics, known=7)) for record in outcome.records if record.kind == "null"
+    ]
+    rest = [record for record in outcome.records if record.kind != "null"]
+    facts = dict(page._facts([*null, *rest]))
+    assert facts["known images tested"] == str(rest[0].metrics.known)
 
 
 def test_many_tensors_get_one_figure_and_colour_images_are_shown(tmp_path):

@@ -198,8 +198,9 @@ class GradCon(Detector):
         """
         self._learnt = None
         if (learner := self._learner()) is not None:
-            known = list(batches(known, self.batch_size, "known images"))
-            self._learnt = learner.fit(known, self.batch_size)
+            read = batches(known, self.batch_size, "known images")
+            known = [batch if batch.labels is None else batch.select(batch.labels >= 0) for batch in read]
+            self._learnt = learner.fit([batch for batch in known if len(batch)], self.batch_size)
         return super().fit(known, challenges=challenges)
 
     def typical(self) -> Floats:

@@ -187,7 +187,7 @@ def _maps(detector: GradCon, x: Tensor, typical: dict[str, float]) -> list[Tenso
     for name, (layer, inputs, errors) in layers.items():
         gradient = gradients[name]
         lengths = gradient.flatten(1).norm(dim=1).double()
-        products = (_apply(layer, inputs, detector.reference[name]) * errors).sum(1).double()
+        products = (_apply(layer, inputs, detector.reference[name].to(errors.device)) * errors).sum(1).double()
         squares = (_each(layer, inputs, gradient) * errors).sum(1).double()
         # A gradient without length points nowhere.
         shares = products / torch.where(lengths > 0, lengths, torch.inf).view(-1, 1, 1)

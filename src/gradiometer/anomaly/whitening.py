@@ -97,9 +97,10 @@ class WhiteDirection:
         Returns:
             (B,) float64 in [-1, 1]; 0 for a vector without length.
         """
-        white = _units(vectors).float() @ self.matrix.mT
+        units = _units(vectors).float()
+        white = units @ self.matrix.mT.to(units.device)
         lengths = white.double().norm(dim=1)
-        found = (white.double() @ self.mean.double()) / lengths.clamp_min(SMALLEST)
+        found = (white.double() @ self.mean.to(white.device).double()) / lengths.clamp_min(SMALLEST)
         return torch.where(lengths > SMALLEST, found, 0.0).clamp(-1, 1)
 
 

@@ -117,7 +117,7 @@ def named(settings: AttackSettings) -> list[tuple[str, NamedAttack]]:
     """
     own: dict[str, dict[str, float]] = {
         "carlini_wagner": {"confidence": settings.confidence},
-        "colour_shift": {"trials": settings.trials},
+        "colour_shift": {"trials": settings.trials, "seed": settings.seed},
     }
     return [(title_of(name), attack(name, **own.get(name, {}))) for name in settings.attacks]
 

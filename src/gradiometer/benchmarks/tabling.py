@@ -175,13 +175,16 @@ def _steps(settings: TableSettings, comparison: Comparison, challenges: Sequence
     count, channels, height, width = comparison.held_out.images.shape
     names = ", ".join(challenge.name for challenge in challenges)
     source = "other test" if settings.fit_unseen else "training"
+    matched = (
+        f"Trained matched detectors for each challenge on 40 % of it and {len(split.train)} test images of {known}.",
+        "Stopped decision networks early on a further 10 % of both.",
+    )
     return (
         f"Loaded the classifier {Path(settings.model).name}.",
         f"Loaded all images in the same way: {height} x {width} pixels, {'colour' if channels == 3 else 'grey'}.",
         f"Fitted the known-only detectors on {len(comparison.fitted)} {source} images of {known}.",
         f"Calibrated them on {len(split.seen)} of its {count} test images.",
-        f"Trained matched detectors for each challenge on 40 % of it and {len(split.train)} test images of {known}.",
-        "Stopped decision networks early on a further 10 % of both.",
+        *(matched if settings.learns else ()),
         f"Tested all of them on the other {len(split.test)} test images of {known}.",
         f"Tested them on the other half of each of {len(challenges)} challenges too: {names}.",
         "Checked with known images, stored and loaded again like a challenge, that no detector reads the handling.",

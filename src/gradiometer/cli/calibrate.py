@@ -34,7 +34,10 @@ def run(options: Options, terminal: Terminal) -> None:
     held_out = sources.load(options.held_out, reading, limit=options.limit)
     terminal.note(f"calibrating on {len(held_out):,} images")
     detector.calibrate(held_out, options.false_alarm_rate)
-    artefacts.save(detector, out, replace(origin, held_out=options.held_out, model=options.model or origin.model))
+    origin = replace(origin, held_out=options.held_out)
+    if options.model is not None and options.model != origin.model:
+        origin = replace(origin, model=options.model, model_options={})  # those of another model
+    artefacts.save(detector, out, origin)
     artefacts.describe(detector, terminal)
     terminal.show(f"{out}: flags {options.false_alarm_rate:.3g} of known images")
     terminal.note(f"next: gradiometer score --detector {out} --images NEW_IMAGES --out scores.parquet")

@@ -78,12 +78,14 @@ def _corrupted(options: Options) -> Images:
 
 def _attacked(options: Options, terminal: Terminal) -> Images:
     from gradiometer.challenges import attack, attack_images
+    from gradiometer.challenges.attacks.named import seeded
 
     if options.level is not None:
         raise InputError(f"{options.kind} is an attack, which has no levels; give its strength with --settings")
     if options.model is None:
         raise InputError(f"{options.kind} attacks a model; name it with --model")
-    chosen = attack(options.kind, **(options.settings or {}))
+    drawn = {"seed": options.seed} if seeded(options.kind) else {}
+    chosen = attack(options.kind, **{**drawn, **(options.settings or {})})
     model = artefacts.load_model(options.model, options.model_options or {}, options.device)
     images = sources.load(options.images, options, limit=options.limit)
     if images.labels is None:

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from gradiometer.data import Images
     from gradiometer.detectors import Detector
 
-_BOTH = "guard and purview"
+_BOTH = "guard or purview"
 _GUARD = "guard"
 _PURVIEW = "purview"
 _GRADCON = "gradcon"
+
+_ALSO = {_GRADCON: {"neighbours", "memory", "parameters"}, "knn": {"neighbours"}}
+"""Settings of other groups that a detector understands too."""
 
 _LAYERS = 10
 """Of how many layers a decision network sees the channels, unless told otherwise: as many as Guard looks at."""
@@ -89,7 +92,9 @@ class Options(Reading):
         group=_GUARD,
     )
     members: Literal["five", "seven"] = option("how many members guard asks", "seven", group=_GUARD)
-    neighbours: int = option("k of the density of known images", 10, group=_BOTH)
+    neighbours: int | None = option(
+        "k of the density of known images, for knn too; 10 when absent, or for knn 50", None, group=_BOTH
+    )
     seed: int = option("of the division of known images, or of the decision network", 0, group=_BOTH)
     memory: str | None = option("working memory of the gradients, such as 512MiB", None, group=_BOTH)
     score: Literal[
@@ -141,8 +146,8 @@ def _fit_gradcon(options: Options, terminal: Terminal) -> None:
 
     if options.challenges:
         raise InputError(f"--detector {_GRADCON} learns nothing from challenges; leave --challenges out")
-    settings: dict[str, Any] = {"score": options.score, "beta": options.beta, "neighbours": options.neighbours}
-    settings |= {"memory": options.memory, "batch_size": options.batch_size}
+    settings: dict[str, Any] = {"score": options.score, "beta": options.beta, "memory": options.memory}
+    settings |= {"batch_size": options.batch_size, **_neighbours(options)}
     own = Path(options.model).suffix == ".safetensors" or Path(options.model).is_dir()
     origin = Origin("", {}, options.size, options.channels, options.known)
     if own:
@@ -174,7 +179,9 @@ def _check_groups(options: Options, kind: str) -> None:
     """Refuse what only another detector understands, rather than leave it out without a word."""
     for entry in fields(options):
         group = entry.metadata.get("group")
-        if group in (_GUARD, _PURVIEW, _GRADCON) and group != kind:
+        if group not in (_BOTH, _GUARD, _PURVIEW, _GRADCON):
+            continue
+        if kind not in group.split(" or ") and entry.name not in _ALSO.get(kind, ()):
             default, value = entry.default, getattr(options, entry.name)
             if tuple(value) != default if isinstance(default, tuple) else value != default:
                 raise InputError(
@@ -189,7 +196,7 @@ def _make(kind: str, options: Options, model: nn.Module) -> Detector:
         return detectors.Guard(
             model,
             options.gradients,
-            neighbours=options.neighbours,
+            **_neighbours(options),
             seed=options.seed,
             step=options.step,
             smoothing=options.smoothing,
@@ -204,8 +211,8 @@ def _make(kind: str, options: Options, model: nn.Module) -> Detector:
             None if options.objective is None else getattr(gradients, options.objective)(),
             parameters,
             options.activations,
-            options.neighbours,
-            options.seed,
+            **_neighbours(options),
+            seed=options.seed,
             layers=(_LAYERS if options.challenges else 0) if options.layers is None else options.layers,
             memory=options.memory,
             batch_size=options.batch_size,
@@ -223,7 +230,12 @@ def _make(kind: str, options: Options, model: nn.Module) -> Detector:
         "exgrad": detectors.ExGrad,
         "gradtrust": detectors.GradTrust,
     }
-    return kinds[kind](model, batch_size=options.batch_size)
+    return kinds[kind](model, batch_size=options.batch_size, **_neighbours(options))
+
+
+def _neighbours(options: Options) -> dict[str, Any]:
+    """k, where it was asked for."""
+    return {} if options.neighbours is None else {"neighbours": options.neighbours}
 
 
 def _check_shape(known: Images, options: Options) -> None:

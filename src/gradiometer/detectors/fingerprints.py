@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from gradiometer.detectors.inputs import Inputs, leaves, rows
 from gradiometer.errors import InputError
@@ -16,6 +17,13 @@ Fingerprints = npt.NDArray[np.uint64]
 
 _STEPS = 65535
 """Grey levels that values are rounded to: k / 255 falls on a whole level, however it was divided in float32."""
+
+_ORDINARY = (2.0**-9, 2.0**15)
+"""Largest values of a sample between which it is rounded to these grey levels: below, hardly a level would be left to
+tell samples apart, and above, they would leave the range of 32 bits."""
+
+_MANTISSA = 2**16
+"""Steps of the mantissa to which the values of all other samples are rounded."""
 
 _TOLERATED = 0.01
 """Share of calibration images that may also be among the fitted ones: real collections hold some doubles."""
@@ -29,7 +37,7 @@ def fingerprints(inputs: Inputs) -> Fingerprints:
 
     Returns:
         (B,) uint64: equal for equal images, also when one was stored as uint8 and the other as float32 in [0, 1];
-        different ones collide with a chance of 2^-64 a pair (BLAKE2b, RFC 7693).
+        samples that differ by more than rounding collide with a chance of 2^-64 a pair (BLAKE2b, RFC 7693).
 
     Example:
         >>> first, second, third = fingerprints(torch.tensor([[0.2, 0.4], [0.2, 0.4], [0.4, 0.2]]))
@@ -38,12 +46,21 @@ def fingerprints(inputs: Inputs) -> Fingerprints:
     """
     digests = [hashlib.blake2b(digest_size=8) for _ in range(rows(inputs))]
     for _, tensor in leaves(inputs):
-        values = tensor.detach().cpu()
-        if values.is_floating_point():
-            values = values.double().mul(_STEPS).round().clamp(-(2**31), 2**31 - 1).to(torch.int32)
-        for digest, row in zip(digests, values.contiguous().numpy(), strict=True):
-            digest.update(row.tobytes())
+        for digest, row in zip(digests, tensor.detach().cpu(), strict=True):
+            digest.update(_rounded(row).contiguous().numpy().tobytes())
     return np.array([int.from_bytes(digest.digest(), "little") for digest in digests], dtype=np.uint64)
+
+
+def _rounded(values: Tensor) -> Tensor:
+    """The values of one sample, rounded so that equal ones are equal however they were computed."""
+    if not values.is_floating_point() or not values.numel():
+        return values
+    values = values.double()
+    low, high = _ORDINARY
+    if low <= values.abs().max() < high or not values.any():
+        return values.mul(_STEPS).round().to(torch.int32)
+    mantissas, exponents = torch.frexp(values)
+    return torch.ldexp(mantissas.mul(_MANTISSA).round(), exponents)
 
 
 def check_unseen(calibration: Fingerprints, fitted: Fingerprints) -> None:

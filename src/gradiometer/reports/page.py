@@ -29,6 +29,9 @@ _CONTROL = (
     "the same method on forward-only statistics (activations instead of gradients and activations). What a gradient "
     "detector gains over its control is what the backward pass is worth."
 )
+_COMPARED = 3
+"""Detectors that the head of a page names beside the one that it is about."""
+
 _ALL_PROFILES = 24
 """Parameter tensors up to which every challenge gets a figure of the layers; beyond, the first one alone does."""
 
@@ -108,28 +111,27 @@ def findings(outcome: Outcome) -> list[str]:
     detections = [record for record in outcome.records if record.kind == "detection"]
     challenges = len({record.challenge for record in detections})
     sentences = []
-    means: dict[tuple[str, str, bool], list[float]] = {}
+    means: dict[tuple[str, str], list[float]] = {}
     for record in detections:
         if record.protocol == "transfer":
             continue
-        means.setdefault((record.detector, record.protocol, record.control), []).append(record.metrics.auroc.value)
+        means.setdefault((record.detector, record.protocol), []).append(record.metrics.auroc.value)
     own = {key: sum(values) / len(values) for key, values in means.items() if len(values) == challenges}
-    judge = next((key for key in own if f"{key[0]} ({key[1]})" == outcome.judge and not key[2]), None)
+    judge = next((key for key in own if f"{key[0]} ({key[1]})" == outcome.judge), None)
     if judge is not None:
-        others = [(value, key) for key, value in own.items() if key[1] == "known-only" and key != judge]
         sentence = (
             f"{judge[0]}, which has seen known images only, scores a challenge above a known image in "
             f"{100 * own[judge]:.1f} % of all pairs, on average over {challenges} challenges."
         )
-        if others:
-            listed = ", ".join(
-                f"{'its forward-only control' if key[2] else key[0]} {100 * value:.1f} %" for value, key in others
-            )
-            sentence += f" For comparison: {listed}."
+        others = {key[0]: value for key, value in own.items() if key[1] == "known-only" and key != judge}
+        best = sorted(others, key=others.__getitem__, reverse=True)[:_COMPARED]
+        if best:
+            beside = "For comparison" if len(others) == len(best) else f"The best of {len(others)} others like it"
+            sentence += f" {beside}: {', '.join(f'{name} {100 * others[name]:.1f} %' for name in best)}."
         sentences.append(sentence)
     for record in detections:
         alarms = record.false_alarms
-        if alarms is not None and record.column == outcome.judge and not record.control:
+        if alarms is not None and record.column == outcome.judge:
             sentences.append(
                 f"It was asked to flag {100 * alarms.asked:g} % of known images; of {alarms.count} that it had never "
                 f"seen it flagged {100 * alarms.realised:.1f} %."
@@ -224,7 +226,7 @@ def _examples(entry: Examples) -> Mapping[str, Any]:
 
 def _facts(records: Sequence[Record]) -> list[tuple[str, str]]:
     """What is needed to repeat the run, without repetition."""
-    first = records[0]
+    first = next((record for record in records if record.kind == "detection"), records[0])
     tested = {record.challenge: record.metrics.challenge for record in records if record.kind == "detection"}
     facts = [
         ("model", first.model),

@@ -105,6 +105,7 @@ class GradConBench(Bench[GradConSettings, Record]):
             record.detector
             for record in there
             if (record.known, record.challenge, record.model, record.seed) == (known, challenge, model, seed)
+            and record.draws == self.settings.draws
             and {name: record.settings.get(name) for name in wanted} == wanted
         }
         asked = self.settings.scores or detectors
@@ -168,4 +169,5 @@ class GradConBench(Bench[GradConSettings, Record]):
 
     def _notes(self) -> dict[str, Any]:
         settings = self.settings
-        return {"epochs": settings.epochs, "fit_images": settings.fit_images, "limit": settings.limit}
+        names = ("epochs", "fit_images", "limit", "tile_size")
+        return {name: getattr(settings, name) for name in names}

@@ -61,6 +61,7 @@ def to_page(records: Sequence[Record], measures: Sequence[Measure]) -> str:
         measures: Figures of pixels and costs.
     """
     made: list[Table] = []
+    records = _latest(records)
     classes = [record for record in records if record.challenge == OTHERS]
     for name in dict.fromkeys(record.known.partition("/")[0] for record in classes):
         chosen = [record for record in classes if record.known.startswith(f"{name}/")]
@@ -103,6 +104,13 @@ def _class_table(name: str, records: Sequence[Record]) -> Table:
     return Table(title, "network, score", tuple(Head(one) for one in (*classes, _AVERAGE)), tuple(rows))
 
 
+def _latest(records: Sequence[Record]) -> list[Record]:
+    """The last record of each cell: one of another number of images or draws may stand before it."""
+    return list(
+        {(r.known, r.challenge, r.model, r.detector, r.settings["epochs"], r.seed): r for r in records}.values()
+    )
+
+
 def _halves_tables(records: Sequence[Record]) -> list[Table]:
     """Averages over the classes on which a score was chosen, and over the others, where there are both."""
     classes = list(dict.fromkeys(record.known.partition("/")[2] for record in records))
@@ -143,7 +151,7 @@ def curves(records: Sequence[Record], model: str = "cae+grad") -> dict[str, dict
         records: Result records.
         model: Name of the network.
     """
-    chosen = [r for r in records if r.model == model and r.known != TILES and r.challenge != OTHERS]
+    chosen = [r for r in _latest(records) if r.model == model and r.known != TILES and r.challenge != OTHERS]
     longest = max((record.settings["epochs"] for record in chosen), default=0)
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     for record in chosen:

@@ -75,6 +75,11 @@ class NamedAttack:
         return json.dumps({"attack": self.name, **self.settings}, sort_keys=True)
 
 
+def seeded(name: str) -> bool:
+    """Whether an attack draws at random by a seed of its own."""
+    return name in ATTACKS and "seed" in inspect.signature(ATTACKS[name]).parameters
+
+
 def attack(name: str, **settings: float) -> NamedAttack:
     """An attack by name.
 
