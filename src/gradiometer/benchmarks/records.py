@@ -73,7 +73,7 @@ class Record:
         protocol: What the detector saw before the test.
         control: Whether the detector reads forward-only statistics, as the control of a gradient detector.
         metrics: The figures with their intervals.
-        counts: Numbers of images by use (`fit`, `calibrate`, `matched_known`, ...); the tested ones are in `metrics`.
+        counts: Numbers of images by use (`fit`, `calibration`, `seen_known`, ...); the tested ones are in `metrics`.
         seed: Seed of splits, detectors and bootstrap.
         draws: Bootstrap resamples behind each interval.
         confidence: Confidence of each interval.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -120,15 +119,9 @@ def save(detector: Detector, path: str, origin: Origin) -> None:
     """
     from gradiometer.detectors import storage
 
-    target = Path(path)
-    check_folder(target)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
-    try:
-        detector.save(temporary)
-        artefact = storage.read(temporary)
-    finally:
-        temporary.unlink(missing_ok=True)
-    storage.write(target, {**artefact.header, _KEY: asdict(origin)}, artefact.tensors)
+    check_folder(Path(path))
+    header, arrays = detector.contents()
+    storage.write(path, {**header, _KEY: asdict(origin)}, arrays)
 
 
 def check_folder(path: Path) -> None:
