@@ -222,6 +222,16 @@ def test_readings_of_other_weights_or_images_are_not_taken(tmp_path, model, digi
     assert len(list(tmp_path.glob("*.safetensors"))) == 3
 
 
+def test_readings_of_a_detector_with_other_parameters_are_not_taken(tmp_path, model, digits):
+    images = digits["fit"].select(np.arange(20))
+    hot, cold = (ODIN(model, temperature) for temperature in (1000.0, 1.0))
+    for detector in (hot, cold):
+        read = Reader(model, cache=tmp_path, direct={"ODIN": detector}).read(images, "fit")
+        np.testing.assert_array_equal(read.direct["ODIN"], detector.predict(images).numpy())
+    keys = [Reader(model, direct={"ODIN": one}).direct_key for one in (hot, ODIN(model, 1000.0, batch_size=7), cold)]
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_a_model_with_something_after_its_last_linear_layer_is_refused(digits):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Tanh()).eval()
     with pytest.raises(ModelError, match="last linear layer"):

@@ -78,3 +78,12 @@ def test_the_hash_of_images_follows_shape_and_pixels():
     assert records.hash_images(images) == records.hash_images(images.copy())
     assert records.hash_images(images) != records.hash_images(images.reshape(2, 1, 4, 3))
     assert records.hash_images(images) != records.hash_images(images[::-1])
+
+
+def test_a_line_that_a_crash_cut_short_is_passed_over(tmp_path, record):
+    path = tmp_path / "records.jsonl"
+    whole = record()
+    path.write_text(whole.to_json() + "\n" + whole.to_json()[:100])
+    assert records.read(path) == [whole]
+    records.append(path, record(challenge="gtsrb"))
+    assert records.read(path) == [whole, record(challenge="gtsrb")]

@@ -139,6 +139,20 @@ class TestOlives:
         assert row.endswith("|  |  |  |  |")
         assert "Ours: split with 1 patient on both sides" in page
 
+    def test_a_test_set_whose_scans_are_broken_does_not_vanish(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        miniatures.olives(tmp_path / "OLIVES")
+        for patient in miniatures.TREX_TEST:
+            for scan in (tmp_path / "OLIVES" / "OLIVES" / "TREX DME" / "GILA" / patient).rglob("*.tif"):
+                scan.write_bytes(b"no scan")
+        monkeypatch.setattr(olives, "_labelled", lambda bench, pool: pool)
+        asked = SeveritySettings(
+            tmp_path, tmp_path / "out", parts=("olives",), olives=tmp_path / "OLIVES", healthy=tmp_path, olives_size=24
+        )
+        with pytest.raises(InputError, match="none of the 12 images"):
+            run(asked)
+
     def test_it_asks_for_the_scans(self, tmp_path: Path) -> None:
         asked = SeveritySettings(tmp_path, tmp_path / "out", parts=("olives",))
         with pytest.raises(InputError, match="needs the folder of OLIVES"):

@@ -10,6 +10,11 @@ import pytest
 from PIL import Image
 
 from gradiometer.cli import main
+from gradiometer.cli.severity.run import Options as RunOptions
+from gradiometer.cli.severity.run import _page
+from gradiometer.cli.terminal import Terminal
+from gradiometer.data import Cohort, Images
+from gradiometer.reports import severities
 from gradiometer.severity import SeverityModel, SeverityTable
 from tests.cli.conftest import Run
 from tests.severity.manifold import scans
@@ -184,3 +189,33 @@ def test_scores_that_learn_from_a_pass_of_their_own(home: Path, run: Run, tmp_pa
     assert model.detector.score == score
     severe, healthy = (model.score(scans(20, one, 4)) for one in (1.0, 0.0))
     assert np.median(severe) > np.median(healthy)
+
+
+def test_scans_of_a_page_keep_the_shape_that_the_model_takes(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "wide"
+    folder.mkdir()
+    some = scans(40, 0, 0)
+    for name, image in zip(some.names, some.images, strict=True):
+        Image.fromarray(np.hstack([image[0].numpy()] * 2)).save(folder / name)
+    shapes: list[tuple[int, ...]] = []
+
+    def write(model: SeverityModel, shown: Images, healthy: Images, *_: object, **__: object) -> Path:
+        shapes.extend([tuple(shown.images.shape[1:]), tuple(healthy.images.shape[1:])])
+        return tmp_path
+
+    monkeypatch.setattr(severities, "write", write)
+    words = ("--healthy", folder, "--out")
+    said = run("severity", "train", *words, tmp_path, "--epochs", 1, "--batch-size", 16)
+    assert said.code == 0, said.err
+    table = tmp_path / "table.csv"
+    assert run("severity", "score", "--model", tmp_path, "--images", folder, "--out", table).code == 0
+    said = run(
+        *("severity", "report", "--model", tmp_path, "--table", table, "--images", folder, *words, tmp_path / "p.html")
+    )
+    assert said.code == 0, said.err
+    model, terminal = SeverityModel.load(tmp_path / "severity.safetensors"), Terminal()
+    options = RunOptions(healthy=str(folder), images="", train="", targets=(), out=str(tmp_path), size=8)
+    _page(options, model, Cohort.of(some), SeverityTable.read(table), [], terminal)
+    assert shapes == [(1, 16, 32), (1, 16, 32), (1, 16, 16), (1, 16, 32)]

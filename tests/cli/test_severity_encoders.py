@@ -129,6 +129,18 @@ def test_without_a_test_set_scans_are_divided_by_patient(made: Path, scans: Path
     assert all(record.patientwise for record in found)
 
 
+def test_encoders_of_one_name_are_called_by_their_paths(made: Path, scans: Path, run: Run) -> None:
+    out = scans / "alike"
+    files = [made / name / "encoder.safetensors" for name in ("severity", "simclr")]
+    said = run(
+        *("severity", "probe", "--encoders", *files, made / "simclr", "--targets", "IRF", "--draws", 20),
+        *("--train", f"{scans / 'OLIVES'}:labelled", "--untrained", "false", "--out", out),
+    )
+    assert said.code == 0, said.err
+    found = probes.read(out / "probes.jsonl")
+    assert [record.encoder for record in found] == [*map(str, files), "simclr"]
+
+
 def test_pretrain_takes_a_table_of_labels(made: Path, scans: Path, run: Run) -> None:
     said = run(
         *("severity", "pretrain", "--images", f"{scans / 'OLIVES'}:pool1", "--table", made / "labels.csv"),

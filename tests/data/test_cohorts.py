@@ -214,6 +214,10 @@ class TestTable:
         with pytest.raises(InputError, match="could be"):
             table.rows_of(["1.tif"])
 
+    def test_the_very_same_name_goes_before_names_that_end_alike(self, tmp_path: Path) -> None:
+        table = read_table(write(tmp_path / "t.csv", "file,x\nOD/7.png,1\nvisit2/OD/7.png,2\n"))
+        assert table.rows_of(["OD/7.png", "visit2/OD/7.png"]).tolist() == [0, 1]
+
     def test_a_table_about_other_images_is_refused(self, tmp_path: Path) -> None:
         table = read_table(write(tmp_path / "t.csv", "file,x\na,1\n"))
         with pytest.raises(InputError, match="names none of the 2 images"):

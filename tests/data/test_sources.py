@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -327,6 +328,43 @@ def test_a_torchvision_name(tmp_path: Path) -> None:
     assert images.labels is not None
     assert images.labels.tolist() == [7, 2, 1, 0]
     assert images.names[1] == "MNIST/test#1"
+
+
+def _textures(root: Path) -> Path:
+    """Torchvision's DTD with three images; where they are."""
+    folder = root / "dtd" / "dtd"
+    names = ["banded/0.png", "banded/1.png", "woven/0.png"]
+    for number, name in enumerate(names):
+        path = folder / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (40 * number, 0, 0)).save(path)
+    (folder / "labels").mkdir()
+    (folder / "labels" / "test1.txt").write_text("\n".join(names))
+    return folder / "images"
+
+
+def _signs(root: Path) -> Path:
+    """Torchvision's GTSRB with three images; where they are."""
+    folder = root / "gtsrb" / "GTSRB" / "Final_Test" / "Images"
+    folder.mkdir(parents=True)
+    lines = ["Filename;ClassId"]
+    for number, label in enumerate([0, 0, 1]):
+        Image.new("RGB", (4, 4), (40 * number, 0, 0)).save(folder / f"{number}.ppm")
+        lines.append(f"{number}.ppm;{label}")
+    (root / "gtsrb" / "GT-final_test.csv").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize(("name", "make", "broken"), [("DTD", _textures, "banded/1.png"), ("GTSRB", _signs, "1.ppm")])
+def test_labels_of_torchvision_need_no_image(
+    tmp_path: Path, name: str, make: Callable[[Path], Path], broken: str
+) -> None:
+    (make(tmp_path) / broken).write_bytes(b"no image")
+    with pytest.warns(UserWarning, match="1 of 3 images"):
+        images = load(name, root=tmp_path, split="test")
+    assert images.labels is not None
+    assert images.labels.tolist() == [0, 1]
+    assert images.failures[0].name == f"{name}/test#1"
 
 
 def test_torchvision_says_what_it_needs(tmp_path: Path) -> None:

@@ -80,6 +80,13 @@ def test_without_challenges_held_out_images_are_corrupted(model: nn.Module, digi
     assert all(setting.cost > 0 for setting in (alone.control, *alone.settings))
 
 
+def test_held_out_images_may_come_only_once(model: nn.Module, digits: Digits) -> None:
+    known, few = digits.fit[0][:120], digits.held_out[0][:40]
+    once = dial(model, known, (part for part in few.split(15)), subsets=[["10.*"]], batch_size=40)
+    again = dial(model, known, few, subsets=[["10.*"]], cost=by_depth, batch_size=40)
+    assert [setting.aurocs for setting in once.settings] == [setting.aurocs for setting in again.settings]
+
+
 def test_suffixes_are_nested_and_end_before_everything(model: nn.Module) -> None:
     globs = suffixes(model, 3)
     assert globs[0] == ("10.*",)

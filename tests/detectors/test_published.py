@@ -344,6 +344,19 @@ def test_a_deep_ensemble_is_as_uncertain_as_its_mean():
         DeepEnsemble([members[0], nn.Linear(3, 4)]).predict(x)
 
 
+def test_members_of_an_ensemble_are_looked_at_each_time():
+    members = [nn.Linear(3, 4), nn.Linear(3, 4).eval()]
+    ensemble = DeepEnsemble(members)
+    x = torch.zeros(2, 3)
+    with pytest.raises(ModelError, match="Linear '0' of the model is in train mode"):
+        ensemble.predict(x)
+    members[0].eval()
+    assert len(ensemble.predict(x)) == 2
+    members[1].train()
+    with pytest.raises(ModelError, match="Linear '1' of the model is in train mode"):
+        ensemble.predict(x)
+
+
 def test_the_parts_of_uncertainty_add_up():
     generator = np.random.default_rng(0)
     p = generator.dirichlet([0.05] * 6, size=(5, 200))

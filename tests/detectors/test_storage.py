@@ -19,7 +19,20 @@ from torch import nn
 
 import gradiometer
 from gradiometer import gradients
-from gradiometer.detectors import MSP, Control, Energy, Guard, NormalizedMahalanobis, Purview, load, storage
+from gradiometer.detectors import (
+    KNN,
+    MSP,
+    ODIN,
+    Control,
+    Energy,
+    Guard,
+    NormalizedMahalanobis,
+    Purview,
+    ReAct,
+    ViM,
+    load,
+    storage,
+)
 from gradiometer.errors import ArtefactError, InputError
 
 ROOT = Path(__file__).parents[2]
@@ -298,3 +311,22 @@ def test_every_objective_of_ours_is_stored(objective, tmp_path):
     assert type(again.objective) is type(objective)
     x = torch.randn(9, 4)
     assert torch.equal(again.predict(x), detector.predict(x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (KNN, {"neighbours": np.int64(5)}),
+        (ODIN, {"temperature": np.float32(2), "deviations": np.ones(1, np.float32)}),
+        (ReAct, {"percentile": np.float32(0.75)}),
+        (ViM, {"dimensions": np.int64(4)}),
+    ],
+)
+def test_numbers_of_numpy_are_stored_as_numbers(kind, arguments, model, digits, tmp_path):
+    detector = kind(model, **arguments, batch_size=np.int64(64)).fit(digits.fit)
+    detector.save(tmp_path / "detector")
+    header = storage.read(tmp_path / "detector").header["parameters"]
+    assert header["batch_size"] == 64
+    assert {name: header[name] for name in arguments} == {name: value.tolist() for name, value in arguments.items()}
+    again = load(tmp_path / "detector", model)
+    assert torch.equal(again.predict(digits.test[0]), detector.predict(digits.test[0]))

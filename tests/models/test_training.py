@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from dataclasses import asdict, replace
@@ -31,9 +32,13 @@ def stripes(count: int, channels: int = 1, size: int = 8, seed: int = 0) -> Labe
 
 
 def small(seed: int = 0, channels: int = 1) -> nn.Module:
-    """A network with everything that has state: batch norm, momentum, biases."""
+    """A network with everything that has state: batch norm, momentum, biases.
+
+    Not narrower: on processors without AVX-512, PyTorch 2.14 gets the weight gradient of a 1 x 1 convolution of four
+    channels with stride 2 wrong where channels come last, and writes beyond its memory.
+    """
     torch.manual_seed(seed)
-    return ResNet((1, 1), (4, 8), classes=3, channels=channels)
+    return ResNet((1, 1), (8, 16), classes=3, channels=channels)
 
 
 TINY = Recipe(epochs=4, batch_size=16, learning_rate=0.05, augment="crop-flip", label_smoothing=0.1)
@@ -293,19 +298,24 @@ def test_a_broken_checkpoint_is_refused(tmp_path: Path, content: bytes | None) -
         train(small(), known, known, replace(TINY, epochs=1), tmp_path)
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_it(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known = stripes(24)
     recipe = replace(TINY, epochs=3)
-    blocker = tmp_path / "checkpoint.safetensors.partial"
+
+    def full(tensors: object, path: Path, metadata: object = None) -> None:
+        path.write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     def block(figures: dict[str, float]) -> None:
         if figures["epoch"] == 1:
-            # A folder of this name stands in for a disk that takes no more.
-            blocker.mkdir()
+            monkeypatch.setattr(safetensors.torch, "save_file", full)
 
     with pytest.raises(ArtefactError, match=r"cannot be written .* free space"):
         train(small(), known, known, recipe, tmp_path, progress=block)
-    blocker.rmdir()
+    monkeypatch.undo()
+    assert not list(tmp_path.glob("*partial"))
     record = train(small(seed=3), known, known, recipe, tmp_path)
     whole = train(small(), known, known, recipe, tmp_path / "whole")
     assert without_time(record) == without_time(whole)

@@ -126,7 +126,7 @@ def test_no_space_is_told_with_what_is_safe(
     calls = iter(range(1000))
 
     def full(descriptor: int) -> None:
-        if next(calls) == 3:
+        if next(calls) == 6:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)

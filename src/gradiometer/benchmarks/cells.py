@@ -15,6 +15,7 @@ import safetensors.numpy
 from gradiometer.benchmarks.outcome import Scores
 from gradiometer.benchmarks.records import Record
 from gradiometer.errors import ArtefactError
+from gradiometer.files import replaced
 
 _SCHEMA = 2
 """Raised whenever a detector gives other scores than before for the same readings."""
@@ -50,7 +51,7 @@ class Cells:
             return None
 
     def keep(self, key: Sequence[str], results: Results) -> None:
-        """Write the results of a challenge, beside their final place first."""
+        """Write the results of a challenge, in one step."""
         path = self._path(key)
         if path is None:
             return
@@ -64,9 +65,8 @@ class Cells:
             for record, scores in results
         ]
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".partial")
-        safetensors.numpy.save_file(arrays, temporary, metadata={"results": json.dumps(entries)})
-        temporary.replace(path)
+        with replaced(path) as new:
+            safetensors.numpy.save_file(arrays, new, metadata={"results": json.dumps(entries)})
 
     def _path(self, key: Sequence[str]) -> Path | None:
         if self.folder is None:

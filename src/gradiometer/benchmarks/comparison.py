@@ -189,6 +189,7 @@ class Comparison:
             settings.model,
             repr(sorted(settings.notes.items())),
             self.reader.weights_sha256,
+            self.reader.direct_key,
             self.fitted.images_sha256,
             self.known.images_sha256,
             versions()["gradiometer"],

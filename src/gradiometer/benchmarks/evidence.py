@@ -27,6 +27,7 @@ from gradiometer.detectors.reading import LastLayer
 from gradiometer.detectors.smoothing import smoothed
 from gradiometer.detectors.stability import changes, shaken
 from gradiometer.errors import ModelError
+from gradiometer.files import replaced
 from gradiometer.gradients import Gradiometer, Loss, Objective, Readings
 from gradiometer.models import weights_hash
 
@@ -174,6 +175,11 @@ class Reader:
         self._layers: tuple[str, ...] = ()
 
     @property
+    def direct_key(self) -> str:
+        """What the direct readings depend on besides model and images, for caches."""
+        return f"{sorted((name, _described(score)) for name, score in self.direct.items())}{self.basis}"
+
+    @property
     def head(self) -> nn.Linear:
         """The last linear layer: a model of its own that maps features to logits.
 
@@ -263,10 +269,19 @@ class Reader:
     def _path(self, name: str, digest: str) -> Path | None:
         if self.cache is None:
             return None
-        what = f"{_SCHEMA} {self.weights_sha256} {digest} {self.objective!r} {sorted(self.direct)}{self.basis}"
+        what = f"{_SCHEMA} {self.weights_sha256} {digest} {self.objective!r} {self.direct_key}"
         key = hashlib.sha256(what.encode()).hexdigest()
         safe = "".join(letter if letter.isalnum() else "-" for letter in name)
         return self.cache / f"{safe}-{key[:16]}.safetensors"
+
+
+def _described(score: Direct) -> str:
+    """The detector behind a method and its parameters, or nothing for a function; how it is batched does not count."""
+    detector = getattr(score, "__self__", None)
+    if not isinstance(detector, Detector):
+        return ""
+    parameters = {name: value for name, value in detector._parameters().items() if name != "batch_size"}
+    return f"{type(detector).__name__} {json.dumps(parameters, sort_keys=True)}"
 
 
 def _evidence(
@@ -300,13 +315,12 @@ def _number(name: str) -> int:
 def _save(
     path: Path, arrays: Mapping[str, npt.NDArray[np.generic]], parameters: tuple[str, ...], seconds: float
 ) -> None:
-    """Write readings beside their final place first, so that an interruption leaves no half file."""
+    """Write readings in one step, so that an interruption leaves no half file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"parameters": json.dumps(parameters), "seconds": str(seconds)}
-    temporary = path.with_suffix(".partial")
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    safetensors.numpy.save_file(contiguous, temporary, metadata=metadata)
-    temporary.replace(path)
+    with replaced(path) as new:
+        safetensors.numpy.save_file(contiguous, new, metadata=metadata)
 
 
 def _load(path: Path, digest: str) -> Evidence | None:

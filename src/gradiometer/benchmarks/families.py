@@ -86,6 +86,8 @@ def areas(records: Sequence[Record]) -> dict[str, dict[str, float]]:
 def arrange_families(records: Sequence[Record]) -> list[Table]:
     """Means of every known-only detector over all kinds and over each family, and the shortfalls of Guard.
 
+    A detector without a figure of one of the kinds has no mean over it.
+
     Args:
         records: Records of one table on one model.
 
@@ -99,12 +101,12 @@ def arrange_families(records: Sequence[Record]) -> list[Table]:
     columns = list(dict.fromkeys(name for values in found.values() for name in values))
     heads = [Head(name.removesuffix(" (known-only)"), ("known-only",)) for name in columns]
     names = list(dict.fromkeys(families.values()))
-    rows: dict[str, list[float]] = {}
+    rows: dict[str, list[float | None]] = {}
     for name in columns:
-        means = [float(np.mean([found[c][name] for c, f in families.items() if f == family])) for family in names]
-        every = float(np.mean([found[challenge][name] for challenge in families]))
+        means = [_mean([found[c].get(name) for c, f in families.items() if f == family]) for family in names]
+        every = _mean([found[challenge].get(name) for challenge in families])
         titles = [MEAN, *(mean_of(family) for family in names), BALANCED]
-        for title, value in zip(titles, [every, *means, float(np.mean(means))], strict=True):
+        for title, value in zip(titles, [every, *means, _mean(means)], strict=True):
             rows.setdefault(title, []).append(value)
     counts = {MEAN: len(families), **{mean_of(n): list(families.values()).count(n) for n in names}}
     counted = {title: f"{title} ({_kinds(counts[title])})" if title in counts else title for title in rows}
@@ -116,6 +118,12 @@ def arrange_families(records: Sequence[Record]) -> list[Table]:
     )
     judges = [name for name in GUARDS if name in columns]
     return [means_table, *(_shortfall_table(ranked_shortfalls(found, families, name), name) for name in judges[:1])]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Their mean, or nothing when one is missing."""
+    present = [value for value in values if value is not None]
+    return float(np.mean(present)) if len(present) == len(values) else None
 
 
 def _shortfall_table(found: Sequence[Shortfall], column: str) -> Table:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from gradiometer.errors import ArtefactError
 
@@ -26,19 +26,29 @@ _Record = TypeVar("_Record", bound=Keyed)
 def append(path: Path, line: str) -> None:
     """Add one line to a file and see it onto the disk.
 
+    Where a crash has left a part of a line at the end of the file, the new one begins behind it.
+
     Args:
         path: The file; it and its folder are made when they are not there.
         line: The line, without its end.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    with path.open("a+b") as file:
+        start = "" if _at_line_start(file) else "\n"
+        file.write(f"{start}{line}\n".encode())
         file.flush()
         os.fsync(file.fileno())
 
 
+def cut_short(line: str) -> bool:
+    """Whether a line is only the beginning of a record, as a crash in the middle of `append` leaves it."""
+    return line.startswith("{") and not line.endswith("}")
+
+
 def latest(path: Path, make: Callable[[dict[str, Any]], _Record], *, what: str, schema: int) -> list[_Record]:
     """All records of a file, the last one of each key; none when there is no file.
+
+    A line that was cut short is passed over: its record was never complete.
 
     Args:
         path: The file.
@@ -52,6 +62,8 @@ def latest(path: Path, make: Callable[[dict[str, Any]], _Record], *, what: str, 
     found: dict[tuple[str, ...], _Record] = {}
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for number, line in enumerate(lines, start=1):
+        if cut_short(line):
+            continue
         try:
             entries = json.loads(line)
             if entries["schema"] > schema:
@@ -61,3 +73,11 @@ def latest(path: Path, make: Callable[[dict[str, Any]], _Record], *, what: str, 
             raise ArtefactError(f"{path}, line {number} is no {what} ({error}); delete this line") from error
         found[record.key] = record
     return list(found.values())
+
+
+def _at_line_start(file: BinaryIO) -> bool:
+    """Whether a file is empty or its last line is whole."""
+    if not file.seek(0, os.SEEK_END):
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read() == b"\n"

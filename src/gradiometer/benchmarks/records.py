@@ -20,6 +20,7 @@ import torch
 from gradiometer.benchmarks import lines
 from gradiometer.benchmarks.metrics import Interval, Metrics
 from gradiometer.errors import ArtefactError, InputError
+from gradiometer.files import replaced
 
 SCHEMA = 1
 """Version of the layout of a line; a file with a higher one is refused."""
@@ -175,7 +176,8 @@ def append(path: Path, record: Record) -> None:
 def write(path: Path, records: Iterable[Record]) -> None:
     """Write records as a new JSON-lines file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(record.to_json() + "\n" for record in records), encoding="utf-8")
+    with replaced(path) as new:
+        new.write_text("".join(record.to_json() + "\n" for record in records), encoding="utf-8")
 
 
 def read(path: str | os.PathLike[str]) -> list[Record]:
@@ -196,6 +198,8 @@ def read(path: str | os.PathLike[str]) -> list[Record]:
         raise InputError(f"there is no file of records at {path}")
     records = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if lines.cut_short(line):
+            continue  # its record was never complete
         try:
             records.append(Record.from_json(line))
         except ArtefactError as error:

@@ -29,9 +29,6 @@ BIOMARKERS: Mapping[str, str] = {
 }
 """Short name -> column of the released tables, in the order of the published results."""
 
-CLINICAL = ("BCVA", "CST", "Eye_ID")
-"""Clinical columns that serve as labels of pre-training."""
-
 _TRIALS = ("Prime_FULL", "TREX DME")
 """Folders of the two trials, in `OLIVES`."""
 
@@ -103,7 +100,7 @@ def load_olives(
     Raises:
         InputError: There is no such part, its table is not there, or no scan can be read.
     """
-    path = table or _table_of(folder, part)
+    path = table or table_of(folder, part)
     found = read_table(path)
     rows = ListedRows(_bases(folder), found.names)
     images = collect(rows, f"{folder} ({part})", check_form(size, channels), channels, limit)
@@ -152,7 +149,16 @@ def _bases(folder: Path) -> tuple[Path, ...]:
     return (folder, folder / "OLIVES", folder / "OLIVES" / "OLIVES")
 
 
-def _table_of(folder: Path, part: str) -> Path:
+def table_of(folder: Path, part: str) -> Path:
+    """The table that names the scans of a part.
+
+    Args:
+        folder: As for `load_olives`.
+        part: As for `load_olives`.
+
+    Raises:
+        InputError: There is no such part, or its table is not there.
+    """
     if part == "labelled":
         places: tuple[str, ...] = _LABELLED
     else:

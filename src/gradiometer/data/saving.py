@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import secrets
 from os import PathLike
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import numpy as np
 
 from gradiometer.data.images import Images
 from gradiometer.errors import InputError
+from gradiometer.files import replaced
 
 
 def save(images: Images, path: str | PathLike[str]) -> None:
@@ -48,14 +47,10 @@ def save(images: Images, path: str | PathLike[str]) -> None:
     np.savez_compressed(
         buffer, allow_pickle=False, **{key: np.ascontiguousarray(value) for key, value in arrays.items()}
     )
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
-        partial.write_bytes(buffer.getbuffer())
-        partial.replace(target)
+        with replaced(target) as new:
+            new.write_bytes(buffer.getbuffer())
     except OSError as error:
         raise InputError(
             f"could not write {target} ({error.strerror or error}); make room, or choose another folder"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)

@@ -81,9 +81,7 @@ class Table:
         ends: dict[str, list[int]] = {}
         for row, name in enumerate(self.names):
             ends.setdefault(_parts(name)[-1], []).append(row)
-        return np.array(
-            [exact[name] if name in exact else _by_end(name, ends, self) for name in names], dtype=np.int64
-        )
+        return np.array([exact[name] if name in exact else _by_end(name, ends, self) for name in names], dtype=np.int64)
 
 
 def read_table(path: Path, key: str | None = None, patient: str | None = None) -> Table:

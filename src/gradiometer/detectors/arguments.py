@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,12 +18,14 @@ def encode(value: Any) -> Any:
     """Describe an argument in JSON.
 
     Args:
-        value: A number, a string, None, a sequence of these, a tensor, or one of the objectives of
-            `gradiometer.gradients`. Anything else (a function, an objective of the user's) is described by its name.
+        value: A number, also one of NumPy's, a string, None, a sequence of these, a tensor, or one of the objectives
+            of `gradiometer.gradients`. Anything else (a function, an objective of the user's) is described by its name.
 
     Returns:
         Its description.
     """
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Sequence):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,7 +66,7 @@ class Detector(pytorch_ood.api.Detector):
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; give 1 or more")
         self.model = model
-        self.batch_size = batch_size
+        self.batch_size = operator.index(batch_size)
         self.calibration: Calibration | None = None
         self._known: Known | None = None
 

@@ -12,6 +12,7 @@ import torch
 from pytorch_ood.api import DetectorInfo, Paper, Task
 from torch import Tensor, nn
 
+from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output
 from gradiometer.detectors.inputs import Inputs
@@ -99,4 +100,4 @@ class DDU(OnFeatures, Detector):
         return self._peer
 
     def _parameters(self) -> dict[str, Any]:
-        return super()._parameters() | {"jitter": self.jitter}
+        return super()._parameters() | {"jitter": encode(self.jitter)}

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gradiometer.challenges import Corruption
 from gradiometer.detectors.checks import Output, check_model, place_of
 from gradiometer.detectors.density import NeighbourDensity
-from gradiometer.detectors.inputs import batches, move
+from gradiometer.detectors.inputs import Again, batches, move
 from gradiometer.detectors.layers import layer_of
 from gradiometer.detectors.purview import Purview
 from gradiometer.detectors.samples import Samples
@@ -152,6 +152,7 @@ def dial(
         raise InputError(f"loss is {loss}; give the share of AUROC that may be lost, between 0 and 1, such as 0.01")
     check_model(model)
     detector = Purview(model, objective, neighbours=neighbours, output=output, memory=memory, batch_size=batch_size)
+    held_out = Again(held_out, batch_size, "held-out images")
     parts = challenges if challenges is not None else corrupted(held_out, batch_size)
     if not parts:
         raise InputError("there are no challenges to compare subsets on; give one or more, or leave the argument out")

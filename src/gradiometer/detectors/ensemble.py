@@ -70,7 +70,7 @@ class DeepEnsemble(Detector):
                 f"{len(members)} model(s) and part {part!r}; give two or more, and {', '.join(uncertainty.KINDS)}"
             )
         together = nn.ModuleList(members)
-        together.training = any(member.training for member in members)
+        together.training = False  # of the list itself; the members are looked at each time
         super().__init__(together, batch_size=batch_size)
         self.part = part
         self.output = output

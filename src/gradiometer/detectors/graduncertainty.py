@@ -61,4 +61,4 @@ class GradUncertainty(Detector):
         return scores
 
     def _parameters(self) -> dict[str, Any]:
-        return super()._parameters() | {"output": encode(self.output), "memory": self.memory}
+        return super()._parameters() | {"output": encode(self.output), "memory": encode(self.memory)}

@@ -127,7 +127,7 @@ def batches(source: Any, size: int, role: str) -> Iterator[Batch]:
 
 
 class Again:
-    """A source that can be read more than once: what comes only once is kept.
+    """A source that can be read more than once, also if it comes only once: all its batches are kept in memory.
 
     Args:
         source: Any of the forms of `batches`.

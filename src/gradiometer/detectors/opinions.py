@@ -20,8 +20,8 @@ class Opinions:
 
     Attributes:
         names: What each of the M members looks at.
-        p_values: (B, M) in (0, 1]: the share of known images, held out at fit, that look at least as strange to the
-            member; below their number, an extrapolation of their tail.
+        p_values: (B, M) in [0, 1]: the share of known images, held out at fit, that look at least as strange to the
+            member; below their number, an extrapolation of their tail, which is 0 where it is too small for a float64.
 
     Example:
         >>> Opinions(("features", "logits"), np.array([[0.0004, 0.7]])).words(0)

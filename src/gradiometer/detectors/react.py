@@ -83,4 +83,4 @@ class ReAct(Detector):
         return self._peer
 
     def _parameters(self) -> dict[str, Any]:
-        return super()._parameters() | {"percentile": self.percentile, "output": encode(self.output)}
+        return super()._parameters() | {"percentile": encode(self.percentile), "output": encode(self.output)}

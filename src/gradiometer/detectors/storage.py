@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from gradiometer.errors import ArtefactError
+from gradiometer.files import replaced
 
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 
@@ -86,22 +85,15 @@ def write(path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Tens
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     complete = {"schema": SCHEMA, **header, "tensors": sorted(arrays)}
     data = save(arrays, {_KEY: json.dumps(complete | {"digest": _digest(complete, arrays)})})
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
-        with partial.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
+        with replaced(target) as new:
+            new.write_bytes(data)
     except OSError as error:
         kept = "the file that was there is untouched" if target.is_file() else "nothing was written"
         raise ArtefactError(
             f"could not write {len(data):,} bytes to {target}: {error.strerror or error}; {kept}. Make room or choose "
             "another folder"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def read(path: str | os.PathLike[str]) -> Artefact:

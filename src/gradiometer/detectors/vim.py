@@ -96,4 +96,4 @@ class ViM(Detector):
         return self._peer
 
     def _parameters(self) -> dict[str, Any]:
-        return super()._parameters() | {"dimensions": self.dimensions, "output": encode(self.output)}
+        return super()._parameters() | {"dimensions": encode(self.dimensions), "output": encode(self.output)}

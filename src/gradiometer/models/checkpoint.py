@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gradiometer.errors import ArtefactError
+from gradiometer.files import replaced
 
 _MOMENTUM = {"momentum_buffer": "momentum"}
 """What an entry of an optimiser's state is called in the file, where it is not `optimizer.ENTRY`."""
@@ -133,30 +134,26 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file under a temporary name first, so that no reader ever sees half of it.
+    """Write a safetensors file in one step, so that no reader ever sees half of it.
 
     Raises:
         ArtefactError: If the file cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.partial")
     try:
-        safetensors.torch.save_file(tensors, temporary, metadata=metadata)
-        temporary.replace(path)
+        with replaced(path) as new:
+            safetensors.torch.save_file(tensors, new, metadata=metadata)
     except (safetensors.SafetensorError, OSError) as error:
-        if temporary.is_file():
-            temporary.unlink()
         raise ArtefactError(f"{path} cannot be written ({error}); free space or choose another folder") from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name first.
+    """Write a text file in one step.
 
     Raises:
         ArtefactError: If the file cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.partial")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        with replaced(path) as new:
+            new.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ArtefactError(f"{path} cannot be written ({error}); free space or choose another folder") from error

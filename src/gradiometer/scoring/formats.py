@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gradiometer.errors import DependencyError, InputError
+from gradiometer.files import replaced
 from gradiometer.scoring.rows import COLUMNS, Row
 
 _ROW_GROUP = 65_536
@@ -106,15 +107,9 @@ class Parquet:
 
     def finish(self, partial: Path, out: Path) -> None:
         """Convert the stream, one row group in memory at a time."""
-        temporary = out.with_name(f".{out.name}.converting")
-        try:
-            with self._arrow.parquet.ParquetWriter(temporary, self._schema) as writer:
-                for table in self._groups(partial):
-                    writer.write_table(table)
-            temporary.replace(out)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with replaced(out) as new, self._arrow.parquet.ParquetWriter(new, self._schema) as writer:
+            for table in self._groups(partial):
+                writer.write_table(table)
         partial.unlink()
 
     def _groups(self, partial: Path) -> Iterator[Any]:

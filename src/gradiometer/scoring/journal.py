@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from gradiometer.errors import ArtefactError, InputError
+from gradiometer.files import replaced
 from gradiometer.scoring.formats import Format
 from gradiometer.scoring.rows import Row
 
@@ -144,14 +145,8 @@ class Journal:
 
     def _save_progress(self, tally: Tally, count: int) -> None:
         state = {"schema": _SCHEMA, "identity": self._identity, "bytes": count, "tally": asdict(tally)}
-        temporary = self.progress.with_name(f".{self.progress.name}.new")
-        try:
-            temporary.write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
-            temporary.replace(self.progress)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        with replaced(self.progress) as new:
+            new.write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
 
     def _resume(self) -> None:
         try:

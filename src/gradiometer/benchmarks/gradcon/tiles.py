@@ -19,7 +19,7 @@ from gradiometer.benchmarks.gradcon import measures
 from gradiometer.benchmarks.gradcon.cases import resized, trained
 from gradiometer.benchmarks.gradcon.measures import Measure
 from gradiometer.benchmarks.gradcon.references import Components, Neighbours, PixelMethod
-from gradiometer.benchmarks.gradcon.scoring import Scorer, scores_of
+from gradiometer.benchmarks.gradcon.scoring import WITHOUT, Scorer, scores_of
 from gradiometer.benchmarks.gradcon.settings import GradConBench
 from gradiometer.benchmarks.metrics import Floats
 from gradiometer.benchmarks.pixels import pixel_metrics
@@ -96,10 +96,12 @@ def run(bench: GradConBench) -> None:
             missing = {kind: bench.missing(NAME, kind, model, wanted, seed) for kind in tiles.abnormal}
             if not any(missing.values()):
                 continue
-            needed = sorted({name for names in missing.values() for name in names} - {SPOT}) or ["fused"]
+            needed = {name for names in missing.values() for name in names} - {SPOT}
+            if needed <= {*WITHOUT}:  # maps need a detector, which these are made without
+                needed.add("fused")
             recipe = settings.recipe(model, seed, tiles.train[0].numel())
             found = trained(tiles.train, tiles.validation, recipe, settings.networks)
-            scorer = Scorer.of(found, model, tiles.train, settings.fit_images, needed)
+            scorer = Scorer.of(found, model, tiles.train, settings.fit_images, sorted(needed))
             normal = scorer.scores(tiles.normal)
             for kind, images in tiles.abnormal.items():
                 scorer.write(bench, (NAME, kind), missing[kind], normal, scorer.scores(images))

@@ -140,9 +140,9 @@ def _components(sets: Sets) -> Scores:
 
 
 def _guard(sets: Sets, seed: int) -> Scores:
-    """The known-only detector of a classifier that was trained for other images, fitted to the healthy scans."""
+    """Five members, with gradients, on a classifier that was trained for other images, fitted to the healthy scans."""
     network = models.load(_CLASSIFIER)
-    detector = Guard(network, gradients=True, seed=seed).fit(_enlarged(sets.train))
+    detector = Guard(network, gradients=True, members="five", smoothing=False, seed=seed).fit(_enlarged(sets.train))
     validation, test = (detector.predict(_enlarged(scans)).numpy() for scans in (sets.validation, sets.test))
     return Scores({"known-only": validation}, {"known-only": test}, weights_hash(network))
 

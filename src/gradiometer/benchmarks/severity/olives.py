@@ -25,7 +25,7 @@ from gradiometer.benchmarks.records import hash_images
 from gradiometer.benchmarks.rendering import Cell, Head, Table
 from gradiometer.benchmarks.severity.settings import SeverityBench
 from gradiometer.data import Cohort
-from gradiometer.data.olives import BIOMARKERS
+from gradiometer.data.olives import BIOMARKERS, table_of
 from gradiometer.errors import InputError
 from gradiometer.models import weights_hash
 from gradiometer.severity import Preparation, severity_labels
@@ -134,8 +134,10 @@ def _part(bench: SeverityBench, part: str) -> Cohort:
 
 def _exists(bench: SeverityBench, biomarker: str) -> bool:
     """Whether the balanced test set of a biomarker is there; the repositories do not have all of them."""
+    settings = bench.settings
+    assert settings.olives is not None
     try:
-        _part(bench, f"test{bench.settings.olives_split}_{biomarker}")
+        table_of(settings.olives, f"test{settings.olives_split}_{biomarker}")
     except InputError:
         return False
     return True

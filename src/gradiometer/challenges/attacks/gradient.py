@@ -15,8 +15,6 @@ from gradiometer.challenges.attacks.applying import check_labels, left_as_found
 from gradiometer.challenges.corruptions import check_unit
 from gradiometer.errors import DependencyError, InputError, ModelError
 
-_SEED = 0
-
 
 def fgsm(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float = 8 / 255) -> Tensor:
     """Fast gradient sign method: one step that raises the cross-entropy, `clip(x + epsilon * sign(dCE/dx), 0, 1)`.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import secrets
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from gradiometer.errors import ArtefactError
+from gradiometer.files import replaced
 from gradiometer.models.hashing import weights_hash
 
 SCHEMA = 1
@@ -88,19 +88,15 @@ class Store:
             "digest": _digest(attacked),
         }
         data = save({"images": attacked.cpu().contiguous()}, {_KEY: json.dumps(header)})
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(data)
-            partial.replace(path)
+            with replaced(path) as new:
+                new.write_bytes(data)
         except OSError as error:
             raise ArtefactError(
                 f"could not write {len(data):,} bytes to {path}: {error.strerror or error}; make room, or choose "
                 "another folder for the cache"
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
 
     def path(self, pixels: Tensor, labels: Tensor, seed: int) -> Path:
         """The file of a batch, named by a hash of everything that its content depends on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -79,6 +80,7 @@ def measure(options: Options, terminal: Terminal) -> list[ProbeRecord]:
     if options.untrained:
         settings = first.encoder.settings
         encoders["random weights"] = (contrastive.make_encoder(settings, options.seed), ())
+    titles = _titles(tuple(encoders))
     out = Path(options.out)
     hashes = {use: records.hash_images(part.images.images.numpy()) for use, part in (("train", train), ("test", test))}
     found = []
@@ -91,7 +93,7 @@ def measure(options: Options, terminal: Terminal) -> list[ProbeRecord]:
         found += probes.measured(
             [result],
             data=options.test or options.train,
-            encoder=Path(name).name,
+            encoder=titles[name],
             seeds=[options.seed],
             weights=[weights_hash(encoder)],
             data_sha256=hashes,
@@ -110,6 +112,13 @@ def measure(options: Options, terminal: Terminal) -> list[ProbeRecord]:
     _leaks(found, terminal)
     terminal.show(f"records: {out / RECORDS}")
     return found
+
+
+def _titles(paths: Sequence[str]) -> dict[str, str]:
+    """What each encoder is called: the last part of its path, or all of it where others have the same last part."""
+    last = {path: Path(path).name for path in paths}
+    shared = Counter(last.values())
+    return {path: name if shared[name] == 1 else path for path, name in last.items()}
 
 
 def _parts(options: Options, size: tuple[int, int], channels: int) -> tuple[Cohort, Cohort]:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from gradiometer.cli import sources
 from gradiometer.cli.artefacts import DEVICE
 from gradiometer.cli.command import Command, option
-from gradiometer.cli.severity.score import load
+from gradiometer.cli.severity.score import load, load_for
 from gradiometer.cli.sources import FORMS, Reading
 from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import InputError
 
 if TYPE_CHECKING:
     from gradiometer.data import Images
-    from gradiometer.severity import SeverityTable
+    from gradiometer.severity import Preparation, SeverityTable
 
 _PORTION = 64
 """Scans that are read at once."""
@@ -45,13 +45,9 @@ def run(options: Options, terminal: Terminal) -> None:
     if options.top < 1:
         raise InputError(f"top is {options.top}; give 1 or more")
     model = load(options.model, options.device)
-    seen = model.preparation
-    reading = replace(
-        options, size=options.size or (seen.size or (None,))[0], channels=options.channels or seen.channels
-    )
     table = SeverityTable.read(options.table)
-    scans = _found(table, options, reading)
-    healthy = sources.load(options.healthy, reading)
+    scans = _found(table, options, model.preparation)
+    healthy = load_for(model, options.healthy, options)
     found = [] if options.probes is None else probes.read(Path(options.probes))
     if options.probes is not None and not found:
         raise InputError(f"there are no records in {options.probes}; give a file that severity probe wrote")
@@ -60,7 +56,7 @@ def run(options: Options, terminal: Terminal) -> None:
     terminal.show(f"{path}: the {min(options.top, len(table)):,} most severe of {len(table):,} scans")
 
 
-def _found(table: SeverityTable, options: Options, reading: Options) -> Images:
+def _found(table: SeverityTable, options: Options, seen: Preparation) -> Images:
     """The scans that the page shows, read portion by portion so that a source of any size will do."""
     import torch
 
@@ -73,8 +69,16 @@ def _found(table: SeverityTable, options: Options, reading: Options) -> Images:
     wanted = set(table.ranked().files[: options.top])
     names: list[str] = []
     pixels: list[torch.Tensor] = []
-    settings = {"size": reading.size, "channels": reading.channels, "split": named.split, "root": options.root}
-    for batch in data.stream(named.source, batch_size=_PORTION, download=options.download, **settings):  # type: ignore[arg-type]
+    batches = data.stream(
+        named.source,
+        split=named.split,
+        root=options.root,
+        size=options.size or seen.size,
+        channels=options.channels or seen.channels,
+        batch_size=_PORTION,
+        download=options.download,
+    )
+    for batch in batches:
         for row, name in enumerate(batch.names):
             if name in wanted:
                 names.append(name)

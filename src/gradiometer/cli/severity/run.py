@@ -11,6 +11,7 @@ from gradiometer.cli.artefacts import DEVICE
 from gradiometer.cli.command import Command, option
 from gradiometer.cli.severity import cohorts, pretrain, probe, train
 from gradiometer.cli.severity.cohorts import FORMS, Described
+from gradiometer.cli.severity.score import load_for
 from gradiometer.cli.sources import LIMIT, Reading
 from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import DependencyError
@@ -153,9 +154,7 @@ def _page(
     from gradiometer.benchmarks import probes
     from gradiometer.reports import severities
 
-    seen = model.preparation
-    reading = replace(options, size=(seen.size or (None,))[0], channels=seen.channels)
-    healthy = sources.load(options.healthy, reading, limit=options.limit)
+    healthy = load_for(model, options.healthy, replace(options, size=None, channels=None), limit=options.limit)
     path = Path(options.out) / PAGE
     try:
         severities.write(model, pool.images, healthy, path, table=table, top=options.top, tables=probes.tables(found))

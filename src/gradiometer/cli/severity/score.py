@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gradiometer.cli import artefacts, sources
@@ -13,6 +13,7 @@ from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import InputError
 
 if TYPE_CHECKING:
+    from gradiometer.data import Images
     from gradiometer.severity import SeverityModel
 
 _SHOWN = 10
@@ -47,6 +48,14 @@ def load(path: str, device: str) -> SeverityModel:
     model = severity.SeverityModel.load(home / severity.ARTEFACT if home.is_dir() else home)
     artefacts.on_device(model.model, device)
     return model
+
+
+def load_for(model: SeverityModel, text: str, reading: Reading, *, limit: int | None = None) -> Images:
+    """Scans in the size and the channels that a model takes, where the options say nothing else."""
+    seen = model.preparation
+    shape = None if seen.size is None else (seen.channels, *seen.size)
+    reading = replace(reading, channels=reading.channels or seen.channels)
+    return sources.load(text, reading, limit=limit, shape=shape)
 
 
 def run(options: Options, terminal: Terminal) -> None:

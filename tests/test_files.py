@@ -1,0 +1,58 @@
+"""A file is replaced as a whole or not at all, also by several writers at once."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gradiometer.files import replaced
+from gradiometer.severity import SeverityTable
+
+
+def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with replaced(path) as new:
+        new.write_text("half")
+        assert path.read_text() == "old"
+        new.write_text("complete")
+    assert path.read_text() == "complete"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
+
+
+@pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt])
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, kind: type[BaseException]) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+
+    def interrupted() -> None:
+        with replaced(path) as new:
+            new.write_text("half")
+            raise kind
+
+    with pytest.raises(kind):
+        interrupted()
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_the_new_file_is_on_the_disk_before_it_takes_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, seen = tmp_path / "table.csv", []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append((os.fstat(descriptor).st_size, path.exists())))
+    with replaced(path) as new:
+        new.write_text("complete")
+    assert seen == [(8, False)]
+
+
+def test_several_writers_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    names = tuple(f"{number}.png" for number in range(50))
+    tables = [SeverityTable(names, np.full(50, float(score)), np.zeros(50)) for score in range(120)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda table: table.write(path), tables))
+    assert len(SeverityTable.read(path)) == 50
+    assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
