@@ -413,3 +413,9 @@ def test_real_data_is_what_numpy_reads(data_root: Path) -> None:
             classes = tuple(arrays["class_names"].tolist())
         np.testing.assert_array_equal(first(images.images).reshape(expected.shape), expected)
         assert images.classes == classes
+
+
+def test_labels_that_are_no_classes_are_refused_before_memory_runs_out(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros((3, 4, 4), np.uint8), labels=np.array([0, 1, 2**40]))
+    with pytest.raises(InputError, match=r"reach 1099511627776; give classes from 0, below 100000"):
+        load(tmp_path / "a.npz")

@@ -127,3 +127,11 @@ def test_fingerprints_tell_rows_of_any_scale_apart(scale):
 def test_fingerprints_of_dark_images_do_not_depend_on_their_storage():
     pixels = torch.tensor([[0, 0, 0], [0, 1, 0], [1, 2, 255]], dtype=torch.uint8)
     assert np.array_equal(fingerprints(pixels.float() / 255), fingerprints(pixels.double().mul(1 / 255)))
+
+
+def test_a_data_set_of_images_alone_comes_from_a_loader():
+    loader = DataLoader(TensorDataset(IMAGES), batch_size=8)
+    found = list(batches(loader, 8, "inputs"))
+    assert [len(batch) for batch in found] == [8, 8, 7]
+    assert all(batch.labels is None for batch in found)
+    assert torch.equal(torch.cat([batch.inputs for batch in found]), IMAGES)

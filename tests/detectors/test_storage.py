@@ -330,3 +330,13 @@ def test_numbers_of_numpy_are_stored_as_numbers(kind, arguments, model, digits, 
     assert {name: header[name] for name in arguments} == {name: value.tolist() for name, value in arguments.items()}
     again = load(tmp_path / "detector", model)
     assert torch.equal(again.predict(digits.test[0]), detector.predict(digits.test[0]))
+
+
+def test_classes_that_are_given_as_an_array_come_back(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    known = torch.randn(80, 4)
+    detector = Purview(model, gradients.ContrastClasses(np.array([1, 2]))).fit(known)
+    detector.save(tmp_path / "a.safetensors")
+    loaded = Purview.load(tmp_path / "a.safetensors", model)
+    torch.testing.assert_close(loaded.predict(known[:3]), detector.predict(known[:3]), rtol=0, atol=0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gradiometer.errors import InputError
+from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients import Gradiometer
 from tests.zoo import call, specimen
 
@@ -173,3 +173,18 @@ def test_the_last_use_of_a_layer_gives_its_mean() -> None:
 
     means = Gradiometer(Twice().eval()).activation_norms(x, means=["layer.weight"]).means["layer.weight"]
     torch.testing.assert_close(means, torch.tanh(layer(x)).detach())
+
+
+def test_a_model_in_train_mode_is_refused_also_after_a_reading() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 3)).eval()
+    meter, images = Gradiometer(model), torch.rand(3, 1, 8, 8)
+    meter.activation_norms(images)
+    model.train()
+    with pytest.raises(ModelError, match="is in train mode"):
+        meter.activation_norms(images)
+
+
+def test_parameters_without_a_layer_have_no_activations() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)).eval()
+    with pytest.raises(ModelError, match=r"among the parameters that are read.*activations=False"):
+        Gradiometer(model, parameters="*.bias").activation_norms(torch.rand(2, 4))

@@ -172,3 +172,23 @@ def test_copies_keep_the_memory_format() -> None:
     copies = again(images, 3)
     assert copies.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(copies, images.repeat(3, 1, 1, 1))
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("batch", [1, 9])
+def test_convolutions_that_are_padded_by_a_word(padding: str, batch: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=padding),
+        nn.ReLU(),
+        nn.Conv2d(6, 8, 3, padding=padding),
+        nn.Flatten(),
+        nn.LazyLinear(4),
+    )
+    images = torch.rand(batch, 1, 9, 9)
+    model.eval()(images)
+    meter = Gradiometer(model, ContrastClasses())
+    found = meter.squared_norms(images).values
+    torch.testing.assert_close(
+        meter.class_grams(images).squared_norms(ContrastClasses()).values, found, rtol=1e-4, atol=0
+    )

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from gradiometer.data.rows import Annotations, Row, one_label_each
 from gradiometer.errors import InputError
 
+_CLASSES = 100_000
+"""Labels from which there are no names for all classes up to them: such numbers are no classes."""
+
 _PIECE = 1 << 22
 """Bytes that are read at once."""
 
@@ -79,7 +82,12 @@ class ArchiveRows:
             classes: tuple[str, ...] = ()
             if "class_names" in names:
                 classes = tuple(str(name) for name in arrays["class_names"])
-            elif labels is not None:  # as many as the whole archive knows, so that all splits agree
+            elif labels is not None:
+                if highest >= _CLASSES:
+                    raise InputError(
+                        f"the labels of {self.path} reach {highest}; give classes from 0, below {_CLASSES}"
+                    )
+                # As many as the whole archive knows, so that all splits agree.
                 classes = tuple(str(number) for number in range(highest + 1))
             return Annotations(labels, classes, self._groups(arrays, labels))
 

@@ -24,8 +24,8 @@ def encode(value: Any) -> Any:
     Returns:
         Its description.
     """
-    if isinstance(value, np.generic):
-        value = value.item()
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Sequence):

@@ -28,6 +28,7 @@ from gradiometer.detectors.profile import Profile
 from gradiometer.detectors.samples import Measurement, Samples, collect
 from gradiometer.detectors.verdict import Verdict
 from gradiometer.errors import ArtefactError, InputError, ModelError, NotFittedError
+from gradiometer.gradients.state import exclusive, plain, uncompiled
 from gradiometer.models.hashing import weights_hash
 
 Array = npt.NDArray[np.generic]
@@ -65,7 +66,7 @@ class Detector(pytorch_ood.api.Detector):
             raise InputError(f"the model is a {type(model).__name__}; give a torch.nn.Module that returns logits")
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; give 1 or more")
-        self.model = model
+        self.model = plain(model)
         self.batch_size = operator.index(batch_size)
         self.calibration: Calibration | None = None
         self._known: Known | None = None
@@ -335,7 +336,7 @@ class Detector(pytorch_ood.api.Detector):
             raise ArtefactError(
                 f"{path} holds a {artefact.get('class')}, not a {cls.__name__}; gradiometer.detectors.load takes any"
             )
-        model = cls._rebuild(artefact) if model is None else model
+        model = plain(cls._rebuild(artefact) if model is None else model)
         weights = weights_hash(model)
         if artefact.get("weights") != weights:
             raise ArtefactError(
@@ -392,7 +393,8 @@ class Detector(pytorch_ood.api.Detector):
             expected = signature(batch.inputs) if expected is None else expected
             check_signature(batch.inputs, expected, role)
             inputs = move(batch.inputs, device, dtype)
-            measurement = self._measure(inputs)
+            with exclusive(self.model), uncompiled(self.model):  # hooks see nothing of compiled code
+                measurement = self._measure(inputs)
             if measurement.outputs is not None:
                 check_outputs(measurement.outputs, inputs, self.model)
             self._check_statistics(measurement, role)

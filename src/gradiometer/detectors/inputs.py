@@ -181,6 +181,8 @@ def _pieces_of_images(source: Any, size: int, role: str) -> Iterator[Batch]:
 
 
 def _pair(source: tuple[Any, ...], size: int, role: str) -> Iterator[Batch]:
+    if len(source) == 1:  # a data set of images alone, from a data loader
+        source = (*source, None)
     if len(source) != 2:
         raise InputError(
             f"the {role} hold a tuple of {len(source)} items, and a tuple means (images, labels); several inputs of "

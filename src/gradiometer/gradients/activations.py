@@ -162,7 +162,10 @@ def gathered(parameters: Collection[str], parts: Sequence[LayerInputs]) -> Gathe
         return Gathered()
     layers = tuple(name for name in parameters if name in parts[0].norms)
     if not layers:
-        raise ModelError("the model has no linear or convolution layer whose activations could be read")
+        raise ModelError(
+            "there is no weight of a linear or convolution layer among the parameters that are read, so no activations "
+            "either; choose other parameters, or leave activations out (activations=False)"
+        )
     if missing := {*parts[0].wanted.means, *parts[0].wanted.shares} - {*layers}:
         raise InputError(f"there is no layer {min(missing)!r} to look into; there are: {', '.join(layers)}")
     norms = [torch.stack([exact(part.norms[name]) for name in layers], 1) for part in parts]

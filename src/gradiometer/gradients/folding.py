@@ -209,11 +209,21 @@ class Convolved(torch.autograd.Function):
         return found, None, None, None, None, None
 
 
+def padded_by_numbers(convolution: Operation) -> bool:
+    """Whether a convolution is told how many pixels to add, and not in a word, such as `same`."""
+    place = convolution.positions.get("padding")
+    return place is None or not isinstance(convolution.leaves[place], str)
+
+
 def in_tiles(convolution: Operation) -> bool:
-    """Whether the kernel of our own is faster than the native one for the gradient of the image."""
+    """Whether the kernel of our own is faster than the native one for the gradient of the image.
+
+    Args:
+        convolution: A convolution that is padded by numbers.
+    """
     at = convolution.positions
     image, weight = (convolution.leaves[at[name]] for name in ("input", "weight"))
-    if image.ndim != 4 or ("padding" in at and isinstance(convolution.leaves[at["padding"]], str)):
+    if image.ndim != 4:
         return False
     return _in_tiles(len(image), image, weight, spread(convolution))
 

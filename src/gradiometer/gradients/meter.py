@@ -26,8 +26,9 @@ from gradiometer.gradients.planning import Program, check_finite, check_mode
 from gradiometer.gradients.reader import Reader
 from gradiometer.gradients.readings import Readings
 from gradiometer.gradients.samples import Inputs
+from gradiometer.gradients.seeds import check_outputs
 from gradiometer.gradients.single import TYPES
-from gradiometer.gradients.state import left_as_found, uncompiled
+from gradiometer.gradients.state import left_as_found, plain, uncompiled
 
 Select = Callable[[Any], Tensor] | str | int
 
@@ -80,7 +81,7 @@ class Gradiometer:
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-        self.model: nn.Module = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+        self.model = plain(model)
         self.objective: Objective | Loss = ConfoundingLabel() if objective is None else objective
         if not isinstance(self.objective, Objective) and not callable(self.objective):
             raise InputError(
@@ -90,10 +91,10 @@ class Gradiometer:
         self.memory = memory_in_bytes(memory)
         self._output = output
         self._globs = parameters
-        self._parameters = chosen_parameters(model, parameters)
+        self._parameters = chosen_parameters(self.model, parameters)
         self._plans: dict[Any, Plan] = {}
         self._needed: dict[Any, Need] = {}
-        check_finite(model)
+        check_finite(self.model)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -243,7 +244,12 @@ class Gradiometer:
 
         Returns:
             Readings with values (B, L) and the names of the weights of those layers as parameters.
+
+        Raises:
+            InputError: If the samples are empty, not finite or malformed, or there is no such layer.
+            ModelError: If the model is in train mode or returns what is not finite, or no layer is read.
         """
+        check_mode(self.model)
         size, wanted = samples.count(x), Wanted(means, shares)
         outputs, kept, step = [], [], self._step(x, size)
         for start in range(0, size, step):
@@ -259,6 +265,7 @@ class Gradiometer:
                     raw = self._forward(part)
                     found = one_by_one(self._parameters, self._forward, part, batch, wanted)
             outputs.append(self._select(raw).detach())
+            check_outputs(outputs[-1])
             kept.append(found)
         inputs = gathered(self._parameters, kept)
         assert inputs.norms is not None

@@ -11,7 +11,17 @@ from torch import Tensor
 from gradiometer.gradients.activations import LayerInputs, layer_input
 from gradiometer.gradients.collector import Collector, Reduce
 from gradiometer.gradients.failures import ProgramMismatch
-from gradiometer.gradients.folding import RECTIFIERS, SUMS, Affine, Convolved, affine, in_tiles, overwrites, spread
+from gradiometer.gradients.folding import (
+    RECTIFIERS,
+    SUMS,
+    Affine,
+    Convolved,
+    affine,
+    in_tiles,
+    overwrites,
+    padded_by_numbers,
+    spread,
+)
 from gradiometer.gradients.pair import Pair
 from gradiometer.gradients.planning import Program, Step
 from gradiometer.gradients.stacked import Labels, send_back
@@ -278,7 +288,7 @@ class Reader(Tape):
             return False
         at = operation.positions
         wanted = at["weight"] in operation.roots and operation.leaves[at["input"]].requires_grad
-        return bool(wanted) and (self._stacks or in_tiles(operation))
+        return bool(wanted) and padded_by_numbers(operation) and (self._stacks or in_tiles(operation))
 
     def _convolved(self, operation: Operation, use: Use, change: Affine | None = None) -> Tensor:
         """Run a convolution, and the batch norm behind it if there is one."""

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+_LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
+_LOCKING = threading.Lock()
+
+
+def exclusive(model: nn.Module) -> threading.RLock:
+    """The lock under which a model is read: flags and hooks are set on it meanwhile, by one thread at a time."""
+    with _LOCKING:
+        return _LOCKS.setdefault(model, threading.RLock())
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """The module that was written, of one that `torch.compile` has wrapped."""
+    written: nn.Module = getattr(model, "_orig_mod", model)
+    return written
 
 
 def modules_of(model: nn.Module) -> list[nn.Module]:
@@ -51,35 +68,39 @@ def doubled(model: nn.Module) -> Iterator[None]:
 def left_as_found(model: nn.Module, differentiated: Iterable[Tensor]) -> Iterator[None]:
     """Let some parameters require gradients, and restore flags, buffers and random state afterwards.
 
-    Gradients are enabled inside, also under `torch.no_grad()` and `torch.inference_mode()`.
+    Gradients are enabled inside, also under `torch.no_grad()` and `torch.inference_mode()`. Other threads that want the
+    same wait.
 
     Args:
         model: The model.
         differentiated: The parameters that are to require gradients; no other parameter does meanwhile.
     """
-    chosen = {id(parameter) for parameter in differentiated}
-    modules = modules_of(model)
-    flags = [(parameter, parameter.requires_grad) for parameter in _different(m._parameters for m in modules)]
-    held = [(module._buffers, dict(module._buffers)) for module in modules]
-    buffers = [(each, each._version, each.detach().clone()) for each in _different(found for _, found in held)]
-    devices = sorted({tensor.device.index or 0 for tensor, _ in flags if tensor.device.type == "cuda"})
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
-        try:
-            for parameter, flag in flags:
-                if flag != (id(parameter) in chosen):
-                    parameter.requires_grad_(not flag)
-            yield
-        finally:
-            for parameter, flag in flags:
-                if parameter.requires_grad != flag:
-                    parameter.requires_grad_(flag)
-            for places, found in held:
-                if any(places.get(name) is not buffer for name, buffer in found.items()) or len(places) != len(found):
-                    places.clear()
-                    places.update(found)
-            for buffer, version, value in buffers:
-                if buffer._version != version:
-                    buffer.detach().copy_(value)
+    with exclusive(model):
+        chosen = {id(parameter) for parameter in differentiated}
+        modules = modules_of(model)
+        flags = [(parameter, parameter.requires_grad) for parameter in _different(m._parameters for m in modules)]
+        held = [(module._buffers, dict(module._buffers)) for module in modules]
+        buffers = [(each, each._version, each.detach().clone()) for each in _different(found for _, found in held)]
+        devices = sorted({tensor.device.index or 0 for tensor, _ in flags if tensor.device.type == "cuda"})
+        with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
+            try:
+                for parameter, flag in flags:
+                    if flag != (id(parameter) in chosen):
+                        parameter.requires_grad_(not flag)
+                yield
+            finally:
+                for parameter, flag in flags:
+                    if parameter.requires_grad != flag:
+                        parameter.requires_grad_(flag)
+                for places, found in held:
+                    if any(places.get(name) is not buffer for name, buffer in found.items()) or len(places) != len(
+                        found
+                    ):
+                        places.clear()
+                        places.update(found)
+                for buffer, version, value in buffers:
+                    if buffer._version != version:
+                        buffer.detach().copy_(value)
 
 
 def _different(tensors: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:
