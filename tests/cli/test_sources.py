@@ -112,3 +112,9 @@ def test_text_with_brackets_comes_out_as_it_is(capsys: pytest.CaptureFixture[str
     said = capsys.readouterr()
     assert said.out == "[red]x[/red] " + "y" * 200 + "\n"
     assert said.err == "gradiometer: error: in [0, 1]\ngradiometer: warning: a b\n"
+
+
+@pytest.mark.parametrize("source", ["digits@0-50", "digits"])
+def test_a_limit_below_one_is_refused(source: str) -> None:
+    with pytest.raises(InputError, match="limit is -1; give 1 or more"):
+        load(source, Reading(), limit=-1)

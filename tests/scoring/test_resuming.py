@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
@@ -203,3 +204,25 @@ def test_files_that_were_tampered_with(detector: MSP, folder: Path, tmp_path: Pa
     with pytest.raises(ArtefactError, match="begin again with restart"):
         scoring.score(detector, folder, out)
     assert scoring.score(detector, folder, out, restart=True).tally.rows == 50
+
+
+def test_a_source_that_was_replaced_is_not_continued(detector: MSP, tmp_path: Path) -> None:
+    source, out = tmp_path / "a.npz", tmp_path / "a.csv"
+    random = np.random.default_rng(0)
+    np.savez(source, images=random.integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    with failing(detector, 2, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        scoring.score(detector, source, out)
+    np.savez(source, images=random.integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    os.utime(source, ns=(1, 1))
+    with pytest.raises(InputError, match=r"state of the source was .* begin again with restart"):
+        scoring.score(detector, source, out)
+
+
+def test_a_run_without_a_row_does_not_stand_in_the_way_of_other_settings(detector: MSP, tmp_path: Path) -> None:
+    source, out = tmp_path / "a.npz", tmp_path / "a.csv"
+    np.savez(source, images=np.zeros((20, 8, 8), np.uint8))
+    with failing(detector, 1, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        scoring.score(detector, source, out)
+    np.savez(tmp_path / "b.npz", images=np.ones((20, 8, 8), np.uint8))
+    scoring.score(detector, tmp_path / "b.npz", out)
+    assert len(out.read_text().splitlines()) == 1 + 20

@@ -109,11 +109,13 @@ def load(text: str, reading: Reading, *, limit: int | None = None, shape: Sequen
         shape: Channels, height and width to bring the images to, where `reading` says nothing.
 
     Raises:
-        InputError: If there is no such source, or it is too small for the share.
+        InputError: If there is no such source, it is too small for the share, or the limit is below 1.
     """
     from gradiometer import data
     from gradiometer.data.folder import SUFFIXES
 
+    if limit is not None and limit < 1:
+        raise InputError(f"limit is {limit}; give 1 or more")
     named = parse(text)
     size: Any = (reading.size,) * 2 if reading.size else None if shape is None else tuple(shape[1:])
     channels = reading.channels or (None if shape is None else shape[0])

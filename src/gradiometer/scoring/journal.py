@@ -157,6 +157,10 @@ class Journal:
                 raise ValueError(f"schema {state['schema']}")
         except (ValueError, KeyError, TypeError) as error:
             raise ArtefactError(f"{self.progress} cannot be read ({error}); begin again with restart") from error
+        if not self.tally.rows:  # nothing that could belong to another run
+            self._bytes = 0
+            self._save_progress(self.tally, 0)
+            return
         different = sorted(key for key in {*identity, *self._identity} if identity.get(key) != self._identity.get(key))
         if different:
             told = "; ".join(f"{key} was {identity.get(key)!r}, now {self._identity.get(key)!r}" for key in different)

@@ -201,6 +201,7 @@ def _identity(detector: Judge, calibration: Calibration, source: Source, setting
     path = Path(source)
     return {
         "source": str(path.resolve()) if path.exists() else str(source),
+        "state of the source": _state(path),
         **{name: None if value is None else str(value) for name, value in settings.items()},
         "detector": type(detector).__name__,
         "weights": models.weights_hash(detector.model),
@@ -208,6 +209,14 @@ def _identity(detector: Judge, calibration: Calibration, source: Source, setting
         "false-alarm rate": calibration.false_alarm_rate,
         "images at once": detector.batch_size,
     }
+
+
+def _state(path: Path) -> str | None:
+    """What tells a file from another one of its name; a folder is told by the names of its images."""
+    if not path.is_file():
+        return None
+    found = path.stat()
+    return f"{found.st_size} bytes, written at {found.st_mtime_ns}"
 
 
 def _check_place(batch: data.Batch | None, journal: Journal) -> None:

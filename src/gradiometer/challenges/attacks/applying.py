@@ -134,6 +134,8 @@ def attack_images(
         ModelError: As `apply_attack`.
         ArtefactError: If a batch of the cache cannot be written.
     """
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
     if labels is None:
         labels = images.labels
     if labels is None:
