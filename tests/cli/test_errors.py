@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from gradiometer import Guard
 from gradiometer.cli import main
@@ -236,3 +237,19 @@ def test_a_process_that_is_stopped_continues(
     assert "from an earlier run" in said.out
     names = [json.loads(line)["name"] for line in out.read_text().splitlines()]
     assert names == [f"many.npz#{number}" for number in range(800)]
+
+
+def test_an_empty_text_is_refused_and_nothing_is_overwritten(run: Run, tmp_path: Path) -> None:
+    detector = tmp_path / "a.safetensors"
+    detector.write_bytes(b"untouched")
+    said = run("calibrate", "--detector", detector, "--held-out", "digits", "--out", "")
+    assert said.code == 1
+    assert "--out is empty; give a value, or leave it out" in said.err
+    assert detector.read_bytes() == b"untouched"
+
+
+@pytest.mark.parametrize("text", ["#7", "~", "null", "1e3"])
+def test_texts_that_yaml_would_read_as_something_else_are_kept(run: Run, text: str) -> None:
+    said = run("calibrate", "--detector", "a", "--held-out", "b", "--out", text, "--print_config")
+    assert said.code == 0
+    assert yaml.safe_load(said.out)["out"] == text

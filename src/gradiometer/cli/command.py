@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from gradiometer.cli.terminal import Terminal
+from gradiometer.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,21 @@ def chosen(commands: Sequence[Command], parsed: Namespace) -> tuple[Command, Any
     return command, command.options(**frozen), bool(values["debug"])
 
 
+def check_texts(options: Any) -> None:
+    """Refuse texts of nothing, such as a variable of the shell that is not set leaves.
+
+    Args:
+        options: Settings of a command, or None.
+
+    Raises:
+        InputError: If one is empty.
+    """
+    for entry in () if options is None else fields(options):
+        value = getattr(options, entry.name)
+        if value == "" or (isinstance(value, tuple) and "" in value):
+            raise InputError(f"--{entry.name.replace('_', '-')} is empty; give a value, or leave it out")
+
+
 def _add(parser: ArgumentParser, commands: Sequence[Command], path: str = "gradiometer") -> None:
     below = parser.add_subcommands(dest="command", title="commands", metavar="COMMAND", help="")
     for command in commands:
@@ -166,4 +182,6 @@ def _settings(entry: Any, kind: Any) -> dict[str, Any]:
     if get_origin(kind) is tuple:
         settings = {name: list(value) if name == "default" else value for name, value in settings.items()}
         return {"type": get_args(kind)[0], "nargs": "+", **settings}
+    if kind == str | None:
+        kind = str  # as YAML, an empty value, `~` and what begins with # would be nothing
     return {"type": kind, **settings}
