@@ -39,7 +39,7 @@ def test_a_line_says_what_it_takes_to_repeat_the_result(record):
 
 def test_a_broken_line_is_named(tmp_path, record):
     path = tmp_path / "records.jsonl"
-    path.write_text(record().to_json() + "\n" + record().to_json()[:80] + "\n")
+    path.write_text(record().to_json() + "\n" + record().to_json()[:80] + record().to_json() + "\n")
     with pytest.raises(ArtefactError, match="line 2"):
         records.read(path)
     with pytest.raises(InputError, match="no file of records"):
