@@ -72,8 +72,9 @@ def test_a_score_depends_on_the_scan_alone(model: SeverityModel, tiled: Severity
     order = np.random.default_rng(0).permutation(9)
     for one in (model, tiled):
         scores = one.score(some)
-        np.testing.assert_allclose(one.score(some.select(order)), scores[order], rtol=1e-5)
-        np.testing.assert_allclose(one.score(some.images[3:4]), scores[3:4], rtol=1e-5)
+        # What is left of one: its rounding is that of one. A scan that is last and alone takes a pass of its own.
+        np.testing.assert_allclose(one.score(some.select(order)), scores[order], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(one.score(some.images[3:4]), scores[3:4], rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(one.score(some.images / 255), scores)
 
 
