@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from gradiometer.benchmarks import lines
 from gradiometer.benchmarks.metrics import Floats, Interval, percentile_interval, resampled_auroc
 from gradiometer.benchmarks.records import read_text
 from gradiometer.errors import ArtefactError, InputError
-from gradiometer.files import replaced
 
 if TYPE_CHECKING:
     from gradiometer.benchmarks.outcome import Scores
@@ -203,9 +203,7 @@ def _means(challenges: Sequence[str], families: Mapping[str, str]) -> dict[str, 
 
 def write(path: Path, found: Iterable[Difference]) -> None:
     """Write differences as a new JSON-lines file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(path) as new:
-        new.write_text("".join(entry.to_json() + "\n" for entry in found), encoding="utf-8")
+    lines.write(path, (entry.to_json() for entry in found))
 
 
 def read(path: str | os.PathLike[str]) -> list[Difference]:

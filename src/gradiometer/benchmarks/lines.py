@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from gradiometer.errors import ArtefactError
+from gradiometer.files import replaced
 
 
 class Keyed(Protocol):
@@ -38,6 +39,18 @@ def append(path: Path, line: str) -> None:
         file.write(f"{start}{line}\n".encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+def write(path: Path, lines: Iterable[str]) -> None:
+    """Write lines as a new file, in one step.
+
+    Args:
+        path: The file; its folder is made when it is not there.
+        lines: The lines, without their ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as new:
+        new.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def cut_short(line: str) -> bool:

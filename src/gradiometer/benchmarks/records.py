@@ -20,7 +20,6 @@ import torch
 from gradiometer.benchmarks import lines
 from gradiometer.benchmarks.metrics import Interval, Metrics
 from gradiometer.errors import ArtefactError, InputError
-from gradiometer.files import replaced
 
 SCHEMA = 1
 """Version of the layout of a line; a file with a higher one is refused."""
@@ -175,9 +174,7 @@ def append(path: Path, record: Record) -> None:
 
 def write(path: Path, records: Iterable[Record]) -> None:
     """Write records as a new JSON-lines file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(path) as new:
-        new.write_text("".join(record.to_json() + "\n" for record in records), encoding="utf-8")
+    lines.write(path, (record.to_json() for record in records))
 
 
 def read(path: str | os.PathLike[str]) -> list[Record]:

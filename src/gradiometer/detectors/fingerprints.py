@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -46,21 +47,25 @@ def fingerprints(inputs: Inputs) -> Fingerprints:
     """
     digests = [hashlib.blake2b(digest_size=8) for _ in range(rows(inputs))]
     for _, tensor in leaves(inputs):
-        for digest, row in zip(digests, tensor.detach().cpu(), strict=True):
-            digest.update(_rounded(row).contiguous().numpy().tobytes())
+        for digest, row in zip(digests, _rounded(tensor.detach().cpu()), strict=True):
+            digest.update(row.contiguous().numpy().tobytes())
     return np.array([int.from_bytes(digest.digest(), "little") for digest in digests], dtype=np.uint64)
 
 
-def _rounded(values: Tensor) -> Tensor:
-    """The values of one sample, rounded so that equal ones are equal however they were computed."""
+def _rounded(values: Tensor) -> Sequence[Tensor]:
+    """The values of each sample, rounded so that equal ones are equal however they were computed."""
     if not values.is_floating_point() or not values.numel():
-        return values
+        return values.unbind()
     values = values.double()
     low, high = _ORDINARY
-    if low <= values.abs().max() < high or not values.any():
-        return values.mul(_STEPS).round().to(torch.int32)
+    largest = values.reshape(len(values), -1).abs().amax(1)
+    ordinary = ((largest >= low) & (largest < high)) | (largest == 0)
+    levels = values.mul(_STEPS).round().clamp(-(2**31), 2**31 - 1).to(torch.int32)
+    if ordinary.all():
+        return levels.unbind()
     mantissas, exponents = torch.frexp(values)
-    return torch.ldexp(mantissas.mul(_MANTISSA).round(), exponents)
+    relative = torch.ldexp(mantissas.mul(_MANTISSA).round(), exponents)
+    return [levels[row] if plain else relative[row] for row, plain in enumerate(ordinary.tolist())]
 
 
 def check_unseen(calibration: Fingerprints, fitted: Fingerprints) -> None:

@@ -20,7 +20,7 @@ from gradiometer.gradients.uses import Use
 Reduce = Callable[[str, Factor], Tensor]
 
 #: Squared norms below it may have lost squares to underflow.
-SMALL = 1e-30
+_SMALL = 1e-30
 
 
 class Collector:
@@ -115,8 +115,7 @@ class Collector:
             return
         if _in_range(decisive):
             return
-        certain = torch.isfinite(decisive) & (decisive.abs() >= SMALL)
-        if not bool((certain | factor.vanishing().to(certain.device)).all()):
+        if not bool((certain(decisive) | factor.vanishing().to(decisive.device)).all()):
             self.doubtful.add(name)
 
     def finish(self) -> dict[str, Tensor]:
@@ -162,7 +161,12 @@ class Collector:
         self._pending = []
 
 
+def certain(statistics: Tensor) -> Tensor:
+    """Which of these have lost no squares to under- or overflow for certain, bool."""
+    return torch.isfinite(statistics) & (statistics.abs() >= _SMALL)
+
+
 def _in_range(statistics: Tensor) -> bool:
     """Whether none of these may have lost squares to under- or overflow."""
     low, high = torch.aminmax(statistics.abs())
-    return bool((low >= SMALL) & (high < torch.inf))
+    return bool((low >= _SMALL) & (high < torch.inf))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gradiometer.gradients.activations import LayerInputs, Listener, Wanted
-from gradiometer.gradients.collector import SMALL, Reduce
+from gradiometer.gradients.collector import Reduce, certain
 from gradiometer.gradients.factors import Dense
 from gradiometer.gradients.loop import gradients_of
 from gradiometer.gradients.seeds import check_outputs
@@ -50,10 +50,9 @@ class Single:
             found[name] = reduce(name, Dense(gradient.unsqueeze(0)))
         decisive = {name: each[..., -1] if self._several else each for name, each in found.items()}
         if all(each.ndim == 1 for each in decisive.values()):  # no explicit gradients
-            values = torch.cat(list(decisive.values())).abs()
-            certain = (torch.isfinite(values) & (values >= SMALL)).tolist()
+            trusted = certain(torch.cat(list(decisive.values()))).tolist()
             self.doubtful |= {
-                name for name, sure in zip(decisive, certain, strict=True) if not sure and bool(gradients[name].any())
+                name for name, sure in zip(decisive, trusted, strict=True) if not sure and bool(gradients[name].any())
             }
         return found
 

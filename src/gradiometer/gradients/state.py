@@ -75,32 +75,36 @@ def left_as_found(model: nn.Module, differentiated: Iterable[Tensor]) -> Iterato
         model: The model.
         differentiated: The parameters that are to require gradients; no other parameter does meanwhile.
     """
-    with exclusive(model):
-        chosen = {id(parameter) for parameter in differentiated}
-        modules = modules_of(model)
-        flags = [(parameter, parameter.requires_grad) for parameter in _different(m._parameters for m in modules)]
-        held = [(module._buffers, dict(module._buffers)) for module in modules]
-        buffers = [(each, each._version, each.detach().clone()) for each in _different(found for _, found in held)]
-        devices = sorted({tensor.device.index or 0 for tensor, _ in flags if tensor.device.type == "cuda"})
-        with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
-            try:
-                for parameter, flag in flags:
-                    if flag != (id(parameter) in chosen):
-                        parameter.requires_grad_(not flag)
-                yield
-            finally:
-                for parameter, flag in flags:
-                    if parameter.requires_grad != flag:
-                        parameter.requires_grad_(flag)
-                for places, found in held:
-                    if any(places.get(name) is not buffer for name, buffer in found.items()) or len(places) != len(
-                        found
-                    ):
-                        places.clear()
-                        places.update(found)
-                for buffer, version, value in buffers:
-                    if buffer._version != version:
-                        buffer.detach().copy_(value)
+    with exclusive(model), _restored(model, differentiated):
+        yield
+
+
+@contextmanager
+def _restored(model: nn.Module, differentiated: Iterable[Tensor]) -> Iterator[None]:
+    """The same for a thread that is alone with the model."""
+    chosen = {id(parameter) for parameter in differentiated}
+    modules = modules_of(model)
+    flags = [(parameter, parameter.requires_grad) for parameter in _different(m._parameters for m in modules)]
+    held = [(module._buffers, dict(module._buffers)) for module in modules]
+    buffers = [(each, each._version, each.detach().clone()) for each in _different(found for _, found in held)]
+    devices = sorted({tensor.device.index or 0 for tensor, _ in flags if tensor.device.type == "cuda"})
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
+        try:
+            for parameter, flag in flags:
+                if flag != (id(parameter) in chosen):
+                    parameter.requires_grad_(not flag)
+            yield
+        finally:
+            for parameter, flag in flags:
+                if parameter.requires_grad != flag:
+                    parameter.requires_grad_(flag)
+            for places, found in held:
+                if any(places.get(name) is not buffer for name, buffer in found.items()) or len(places) != len(found):
+                    places.clear()
+                    places.update(found)
+            for buffer, version, value in buffers:
+                if buffer._version != version:
+                    buffer.detach().copy_(value)
 
 
 def _different(tensors: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:

@@ -101,7 +101,8 @@ def header(spec: str | os.PathLike[str]) -> stored.Header:
         ArtefactError: If the file is broken.
     """
     text = os.fspath(spec)
-    if text.partition(":")[0] in LIBRARIES or user_file.is_user_file(text):
+    kind, separator, _ = text.partition(":")
+    if (separator and kind in LIBRARIES) or user_file.is_user_file(text):
         raise ModelError(f"{text} does not say what images it takes")
     if text in shipped.names():
         with shipped.weights(text) as file:

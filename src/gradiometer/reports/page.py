@@ -29,6 +29,7 @@ _CONTROL = (
     "the same method on forward-only statistics (activations instead of gradients and activations). What a gradient "
     "detector gains over its control is what the backward pass is worth."
 )
+
 _COMPARED = 3
 """Detectors that the head of a page names beside the one that it is about."""
 
