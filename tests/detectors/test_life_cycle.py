@@ -25,11 +25,13 @@ from gradiometer.detectors import (
     NormalizedMahalanobis,
     Purview,
     Verdict,
+    base,
     load,
     register,
     registered,
 )
 from gradiometer.errors import InputError, ModelError, NotFittedError
+from gradiometer.models import weights_hash
 
 ALL = [MSP, Energy, NormalizedMahalanobis, Control, Purview, Guard]
 LEARNING = [NormalizedMahalanobis, Control, Purview, Guard]
@@ -216,12 +218,35 @@ class Lambda(nn.Module):
 
 def test_weights_that_changed_since_the_fit_are_noticed(model, digits, tmp_path):
     network = copy.deepcopy(model)
-    detector = Purview(network).fit(digits.fit)
+    detector = Purview(network).fit(digits.fit).calibrate(digits.held_out)
+    scores, before = detector.predict(digits.test[0]), copy.deepcopy(network.state_dict())
     with torch.no_grad():
         network[8].bias += 1e-3
-    for step in (lambda: detector.calibrate(digits.held_out), lambda: detector.save(tmp_path / "detector")):
+    steps = (
+        lambda: detector.calibrate(digits.held_out),
+        lambda: detector.predict(digits.test[0]),
+        lambda: detector.judge(digits.test[0]),
+        lambda: detector.explain(digits.test[0]),
+        lambda: detector.save(tmp_path / "detector"),
+    )
+    for step in steps:
         with pytest.raises(ModelError, match="weights of the model changed since the detector was fitted"):
             step()
+    network.load_state_dict(before)
+    assert torch.equal(detector.predict(digits.test[0]), scores)
+    network[8].bias = nn.Parameter(network[8].bias + 1e-3)  # not written into, but replaced
+    with pytest.raises(ModelError, match="weights of the model changed"):
+        detector.predict(digits.test[0])
+
+
+@each
+def test_weights_are_read_again_only_when_something_wrote_into_them(kind, model, digits, monkeypatch):
+    detector = kind(model).fit(digits.fit).calibrate(digits.held_out)
+    read = []
+    monkeypatch.setattr(base, "weights_hash", lambda given: read.append(given) or weights_hash(given))
+    detector.judge(digits.test[0])
+    detector.predict(digits.test[0][:1])
+    assert not read
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode], ids=["no_grad", "inference_mode"])

@@ -27,9 +27,10 @@ from gradiometer.detectors.opinions import Opinions
 from gradiometer.detectors.profile import Profile
 from gradiometer.detectors.samples import Measurement, Samples, collect
 from gradiometer.detectors.verdict import Verdict
+from gradiometer.detectors.witness import agree, check_witness, made_up
 from gradiometer.errors import ArtefactError, InputError, ModelError, NotFittedError
 from gradiometer.gradients.state import exclusive, plain, uncompiled
-from gradiometer.models.hashing import weights_hash
+from gradiometer.models.hashing import Seen, weights_hash
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
@@ -70,6 +71,7 @@ class Detector(pytorch_ood.api.Detector):
         self.batch_size = operator.index(batch_size)
         self.calibration: Calibration | None = None
         self._known: Known | None = None
+        self._seen: Seen | None = None
 
     # What a method brings
 
@@ -127,6 +129,10 @@ class Detector(pytorch_ood.api.Detector):
         """What each member thinks, for a method that asks several."""
         return None
 
+    def _compared(self, samples: Samples) -> Floats:
+        """Those of the statistics of known images with which later inputs are compared."""
+        return samples.statistics
+
     # What every detector does
 
     def fit(self, known: Any, *, challenges: Any = None) -> Self:
@@ -175,7 +181,6 @@ class Detector(pytorch_ood.api.Detector):
         """
         self._need_fit("calibrate")
         check_model(self.model)
-        self._check_weights()
         samples = self._collect(held_out, "calibration images", self._expected())
         if self._known is not None:
             check_unseen(samples.fingerprints, self._known.fingerprints)
@@ -354,6 +359,8 @@ class Detector(pytorch_ood.api.Detector):
         if artefact.get("false_alarm_rate") is not None:
             predictions = artefact.array("predictions").astype(np.int64)
             detector.calibration = Calibration(artefact.floats("scores"), artefact.get("false_alarm_rate"), predictions)
+        if not any(module.training for module in model.modules()):  # no pass reads a model in train mode
+            detector._check_witness()
         return detector
 
     # How it does so
@@ -368,14 +375,40 @@ class Detector(pytorch_ood.api.Detector):
         return Profile(z, self._profile_names(known.names), Opinions.joined(found) if found else None)
 
     def _check_weights(self) -> None:
-        if self._known is not None and weights_hash(self.model) != self._known.weights:
+        if self._known is None or (self._seen is not None and self._seen.still(self.model)):
+            return
+        if weights_hash(self.model) != self._known.weights:
+            check_model(self.model)  # says more where weights are broken
             raise ModelError("the weights of the model changed since the detector was fitted; fit it again")
+        self._seen = Seen.of(self.model)
+
+    def _witness(self, inputs: dict[str, list[int]]) -> Floats | None:
+        """Logits of the model for made-up inputs; None if there are none, or none that are the same twice."""
+        probe = made_up(inputs)
+        if probe is None:
+            return None
+        try:
+            first, second = (self._logits(probe, inputs) for _ in range(2))
+        except ModelError:
+            return None
+        return first if first is not None and second is not None and agree(first, second) else None
+
+    def _logits(self, probe: Tensor, inputs: dict[str, list[int]]) -> Floats | None:
+        found = [m.outputs for _, m in self._measurements(probe, "made-up inputs", inputs)]
+        logits = [one.cpu().double().numpy() for one in found if one is not None]
+        return np.concatenate(logits) if logits else None
+
+    def _check_witness(self) -> None:
+        if self._known is not None and self._known.witness is not None:
+            check_witness(self._witness(self._known.inputs), self._known.witness)
 
     def _collect(self, source: Any, role: str, expected: dict[str, list[int]] | None, *, known: bool = True) -> Samples:
         return collect(self._measurements(source, role, expected, known=known), role)
 
     def _remember(self, samples: Samples, *, fitted: bool) -> None:
-        self._known = Known.of(samples, self._profile(samples.statistics), weights_hash(self.model), fitted=fitted)
+        profile, weights = self._profile(self._compared(samples)), weights_hash(self.model)
+        self._known = Known.of(samples, profile, weights, self._witness(samples.inputs), fitted=fitted)
+        self._seen = Seen.of(self.model)
 
     def _expected(self) -> dict[str, list[int]] | None:
         return None if self._known is None else self._known.inputs
@@ -385,6 +418,7 @@ class Detector(pytorch_ood.api.Detector):
     ) -> Iterator[tuple[Batch, Measurement]]:
         """Read the model for a source in batches of one size, each checked before and after."""
         check_model(self.model, weights=False)
+        self._check_weights()
         device, dtype = place_of(self.model)
         for full in batches(source, self.batch_size, role):
             batch = full.select(full.labels >= 0) if known and full.labels is not None else full

@@ -17,7 +17,6 @@ from gradiometer.detectors.checks import Output, check_outputs, forward
 from gradiometer.detectors.consistency import Consistency, loss_when_smoothed
 from gradiometer.detectors.fusion import Fusion
 from gradiometer.detectors.inputs import Inputs
-from gradiometer.detectors.known import Known
 from gradiometer.detectors.layers import layer_of, spread
 from gradiometer.detectors.members import (
     ActivityDistance,
@@ -38,7 +37,6 @@ from gradiometer.detectors.smoothing import smoothed
 from gradiometer.detectors.stability import ChangeDistance, changes, shaken
 from gradiometer.errors import InputError, NotFittedError
 from gradiometer.gradients import ConfoundingLabel, Gradiometer, Loss, Objective
-from gradiometer.models.hashing import weights_hash
 
 Members = Literal["five", "seven"]
 """How many members are asked, besides those that need a second pass."""
@@ -221,12 +219,10 @@ class Guard(Detector):
     def _profile_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
         return names
 
-    def _remember(self, samples: Samples, *, fitted: bool) -> None:
+    def _compared(self, samples: Samples) -> Floats:
         # Distances of the images that the members were fitted on are too small to compare later inputs with.
         apart = self._fitted().apart(np.arange(len(samples)) if samples.groups is None else samples.groups)
-        self._known = Known.of(
-            samples, self._profile(samples.statistics[apart]), weights_hash(self.model), fitted=fitted
-        )
+        return samples.statistics[apart]
 
     def _state(self) -> dict[str, Array]:
         return self._fitted().state() | {"widths": np.array(self._widths, dtype=np.int64)}

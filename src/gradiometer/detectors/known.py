@@ -30,6 +30,7 @@ class Known:
         weights: SHA-256 of the weights of the model.
         fingerprints: Digests of the images of the fit, each once; none for a detector without a fit.
         reference: Where known images lie in each column of the profile.
+        witness: Logits (2, C) of the model for made-up inputs, or None where it has none that are always the same.
     """
 
     inputs: dict[str, list[int]]
@@ -39,15 +40,19 @@ class Known:
     weights: str
     fingerprints: Fingerprints
     reference: Reference
+    witness: Floats | None = None
 
     @classmethod
-    def of(cls, samples: Samples, profile: Floats, weights: str, *, fitted: bool) -> Self:
+    def of(
+        cls, samples: Samples, profile: Floats, weights: str, witness: Floats | None = None, *, fitted: bool
+    ) -> Self:
         """What is kept of known images.
 
         Args:
             samples: What was read off the model for them.
             profile: Values (N, P) that explain their scores.
             weights: SHA-256 of the weights of the model.
+            witness: Logits of the model for made-up inputs.
             fitted: Whether the detector learnt from them, so that it must not be calibrated on them.
         """
         return cls(
@@ -58,6 +63,7 @@ class Known:
             weights=weights,
             fingerprints=np.unique(samples.fingerprints) if fitted else samples.fingerprints[:0],
             reference=Reference.fit(profile),
+            witness=witness,
         )
 
     def check(self, measurement: Measurement) -> None:
@@ -82,7 +88,12 @@ class Known:
     def arrays(self) -> dict[str, Array]:
         """Everything that is an array, by name."""
         reference = self.reference
-        return {"fingerprints": self.fingerprints, "median": reference.median, "deviation": reference.deviation}
+        arrays: dict[str, Array] = {
+            "fingerprints": self.fingerprints,
+            "median": reference.median,
+            "deviation": reference.deviation,
+        }
+        return arrays if self.witness is None else arrays | {"witness": self.witness}
 
     @classmethod
     def restore(cls, artefact: Artefact) -> Self:
@@ -95,4 +106,5 @@ class Known:
             weights=artefact.get("weights"),
             fingerprints=artefact.array("fingerprints").astype(np.uint64),
             reference=Reference(artefact.floats("median"), artefact.floats("deviation")),
+            witness=artefact.floats("witness") if "witness" in artefact.tensors else None,
         )
