@@ -331,6 +331,40 @@ def test_objectives_that_return_no_value_per_sample(objective: Any) -> None:
         Gradiometer(mlp(), objective).squared_norms(torch.randn(3, 5))
 
 
+@pytest.mark.parametrize(
+    "objective",
+    [
+        lambda outputs, _: (outputs - outputs.mean(0)).sum(1),
+        lambda outputs, _: outputs.softmax(0)[:, 0],
+        lambda outputs, _: outputs[:, 0].sort().values,
+        lambda outputs, _: outputs[:, 0] * outputs[:, 0].roll(1),
+        lambda outputs, _: nn.functional.cross_entropy(outputs, outputs.argmax(1)).expand(len(outputs)),
+    ],
+    ids=["centred", "softmax over the batch", "sorted", "of neighbours", "mean"],
+)
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_objectives_that_mix_samples(objective: Any, count: int) -> None:
+    torch.manual_seed(0)
+    meter = Gradiometer(mlp(), objective)
+    x = torch.randn(count, 5)
+    x = x[meter.model(x)[:, 0].argsort(descending=True)]  # what one of them sorts is not in order already
+    with pytest.raises(InputError, match="the objective mixes samples: the gradient at row"):
+        meter.squared_norms(x)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        lambda outputs, _: nn.functional.cross_entropy(outputs, outputs.argmax(1), reduction="none"),
+        lambda outputs, _: outputs.square().sum(1) * 1e-30,
+        lambda outputs, _: outputs.new_ones(len(outputs)),
+    ],
+    ids=["cross-entropy", "small", "constant"],
+)
+def test_objectives_of_single_samples_are_taken(objective: Any) -> None:
+    assert Gradiometer(mlp(), objective).squared_norms(torch.randn(8, 5)).values.shape == (8, 4)
+
+
 @pytest.mark.parametrize("objective", ["ones", 3])
 def test_objectives_that_are_none(objective: Any) -> None:
     with pytest.raises(GradiometerError):

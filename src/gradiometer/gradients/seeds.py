@@ -14,12 +14,16 @@ from gradiometer.gradients.objectives import Loss, Objective
 #: Largest exponent by which seeds in float32 are scaled: that power of two and its inverse are normal numbers of it.
 _REACH = 100
 
+#: How many different powers of two losses are multiplied by to see whether they mix samples, and how far gradients that
+#: are the same may be apart, in units of the largest: some kernels add in an order of their own each time.
+_WEIGHTS, _ALIKE = 8, 1e-3
+
 
 def seeds_of(objective: Objective | Loss, outputs: Tensor, inputs: Any) -> Tensor:
     """The gradients (N, *outputs.shape) of any objective, also of a plain callable.
 
     Raises:
-        InputError: If a callable does not return one finite value for each sample.
+        InputError: If a callable does not return one finite value for each sample, or mixes samples.
     """
     if isinstance(objective, Objective):
         return objective.seeds(outputs, inputs)
@@ -33,8 +37,28 @@ def seeds_of(objective: Objective | Loss, outputs: Tensor, inputs: Any) -> Tenso
             return exact(torch.zeros_like(outputs)).unsqueeze(0)
         if not all_finite(losses):
             raise InputError(f"the objective is NaN or infinite for {int((~torch.isfinite(losses)).sum())} samples")
-        (seeds,) = torch.autograd.grad(losses.sum(), leaf)
+        (seeds,) = torch.autograd.grad(losses.sum(), leaf, retain_graph=len(losses) > 1)
+        if len(losses) > 1:
+            _check_apart(losses, leaf, seeds)
     return exact(seeds.detach()).unsqueeze(0)
+
+
+def _check_apart(losses: Tensor, leaf: Tensor, seeds: Tensor) -> None:
+    """Refuse losses of which one depends on the outputs of another sample.
+
+    With the losses times powers of two, which is exact, each gradient at the outputs is multiplied by that of its own
+    sample.
+    """
+    weights = torch.exp2(torch.arange(len(losses), device=losses.device) % _WEIGHTS).to(losses.dtype)
+    (weighted,) = torch.autograd.grad((weights * losses).sum(), leaf)
+    again = weighted / weights.view(-1, *(1,) * (seeds.ndim - 1)).to(seeds.dtype)
+    off = (again - seeds).abs() > _ALIKE * seeds.abs().max()
+    if off.any():
+        row = int(off.reshape(len(off), -1).any(1).nonzero()[0])
+        raise InputError(
+            f"the objective mixes samples: the gradient at row {row} of the outputs changes with the losses of other "
+            "rows; use no mean, sum, sorting or normalisation over the batch in it"
+        )
 
 
 def scaled(seeds: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
