@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from gradiometer.errors import GradiometerError
 from gradiometer.gradients import ConfoundingLabel, ContrastClasses, Gradiometer, Reconstruction
 from tests.gradients import loop
-from tests.gradients.measure import STATISTICS
+from tests.gradients.measure import STATISTICS, meter_of
 from tests.zoo import Inputs, Specimen, specimen
 
 NAMES = (
@@ -352,3 +353,29 @@ def test_compiled_models_are_read_without_their_compiled_code(how: str) -> None:
     found = Gradiometer(model).squared_norms(inputs)
     assert found.parameters == expected.parameters
     torch.testing.assert_close(found.values, expected.values, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["residual_block", "weight_norm", "lstm_two_layers_both_ways", "autoencoder"])
+@pytest.mark.parametrize("statistic", [*STATISTICS, "activation_norms"])
+def test_nothing_waits_for_the_garbage_collector(name: str, statistic: str) -> None:
+    """Tensors in a circle of references would fill the memory until Python comes round to looking for circles."""
+    chosen = specimen(name)
+    meter, x = meter_of(chosen, torch.float32), chosen.inputs()
+    arguments = ({key: torch.ones_like(value) for key, value in meter.model.named_parameters()},)
+
+    def read() -> None:
+        getattr(meter, statistic)(x, *(arguments if statistic == "inner_products" else ()))
+
+    read()  # the plan
+    gc.collect()
+    gc.disable()
+    try:
+        read()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        circles = [type(each).__name__ for each in gc.garbage if isinstance(each, Tensor)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not circles

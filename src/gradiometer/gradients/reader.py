@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ from gradiometer.gradients.folding import (
 from gradiometer.gradients.pair import Pair
 from gradiometer.gradients.planning import Program, Step
 from gradiometer.gradients.stacked import Labels, send_back
-from gradiometer.gradients.tape import MARK, Operation, Tape, describes, tensors_of
+from gradiometer.gradients.tape import MARK, Operation, Tape, describes, roots_of, tensors_of
 from gradiometer.gradients.uses import Use
 
 #: What a tensor was computed from that stands in for a result that is still to come.
@@ -73,8 +74,9 @@ class Reader(Tape):
         self._folds, self._stacks = folds, stacks
         self._labels = Labels()
         self.activations = activations
-        #: What becomes of the gradients.
-        self.collector = Collector(parameters, program, self.roots, self._labels, several=several)
+        #: What becomes of the gradients. It knows the names, not the reader: a circle would live on after the reading.
+        roots = functools.partial(roots_of, self.names)
+        self.collector = Collector(parameters, program, roots, self._labels, several=several)
 
     def plain(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An operation without parameters, which must not read what is not there yet."""

@@ -95,16 +95,31 @@ class Operation:
         return rebuild(self.structure, range(len(self.leaves)))
 
 
+def roots_of(names: Mapping[int, frozenset[str]], value: Any) -> frozenset[str] | None:
+    """Names of the parameters a tensor was computed from, if it was computed from parameters alone.
+
+    Args:
+        names: The name of each watched parameter, by its `id`.
+        value: Anything.
+    """
+    if not isinstance(value, Tensor):
+        return None
+    return names.get(id(value)) or value.__dict__.get(MARK)
+
+
 class Tape(TorchFunctionMode):
     """Base of the two watchers, `Probe` and `Reader`: finds the operations and leaves to them what to do.
 
     Args:
         parameters: The parameters to watch, by name.
+
+    Attributes:
+        names: The name of each watched parameter, by its `id`.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self._names = {id(parameter): frozenset({name}) for name, parameter in parameters.items()}
+        self.names = {id(parameter): frozenset({name}) for name, parameter in parameters.items()}
         self._noted: list[tuple[weakref.ref[Tensor], str]] = []
 
     def close(self) -> None:
@@ -143,21 +158,19 @@ class Tape(TorchFunctionMode):
 
     def roots(self, value: Any) -> frozenset[str] | None:
         """Names of the parameters a tensor was computed from, if it was computed from parameters alone."""
-        if not isinstance(value, Tensor):
-            return None
-        return self._names.get(id(value)) or value.__dict__.get(MARK)
+        return roots_of(self.names, value)
 
     def mark_weights(self, result: Any, operation: Operation) -> None:
         """Remember that a result was computed from parameters alone."""
         roots = frozenset().union(*operation.roots.values())
         for tensor in tensors_of(result):
-            if tensor.is_floating_point() and id(tensor) not in self._names:
+            if tensor.is_floating_point() and id(tensor) not in self.names:
                 self.note(tensor, MARK, roots)
 
     def _has_weights(self, args: Any, kwargs: Any) -> bool:
         for value in (*args, *kwargs.values()):
             if isinstance(value, Tensor):
-                if id(value) in self._names or MARK in value.__dict__:
+                if id(value) in self.names or MARK in value.__dict__:
                     return True
             elif isinstance(value, list | tuple) and value and self._has_weights(value, {}):
                 return True
