@@ -221,7 +221,7 @@ def test_a_process_that_is_stopped_continues(
         np.savez(many, test_images=np.concatenate([arrays["test_images"]] * 20))
     words = ["score", "--detector", workshop.detector, "--images", many, "--out", out]
     process = subprocess.Popen(
-        [sys.executable, "-m", "gradiometer.cli", *map(str, words)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "gradiometer", *map(str, words)], stderr=subprocess.PIPE, text=True
     )
     partial = tmp_path / "s.jsonl.partial"
     while process.poll() is None and not (partial.exists() and partial.read_bytes().count(b"\n") > 20):

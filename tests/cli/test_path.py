@@ -43,7 +43,7 @@ def test_a_folder_in_a_fresh_process_gives_the_scores_of_python(
     out = tmp_path / "scores.jsonl"
     command = ["score", "--detector", str(workshop.detector), "--images", str(workshop.photos), "--out", str(out)]
     ended = subprocess.run(
-        [sys.executable, "-m", "gradiometer.cli", *command],
+        [sys.executable, "-m", "gradiometer", *command],
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""`python -m gradiometer.cli` is `gradiometer`."""
+"""`python -m gradiometer` is `gradiometer`."""
 
 from __future__ import annotations
 
