@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from gradiometer import __version__
 from gradiometer.anomaly import AnomalyRecipe, Constraint, GradCon
 from gradiometer.anomaly.detector import Score
 from gradiometer.benchmarks.attacks import AttackSettings
@@ -56,6 +57,11 @@ def test_the_first_help_lists_every_command(run: Run) -> None:
     for command in COMMANDS:
         assert f"    {command.name} " in said.out
     assert "examples:" in said.out
+
+
+def test_the_version_is_that_of_the_library(run: Run) -> None:
+    said = run("--version")
+    assert (said.code, said.out) == (0, f"gradiometer {__version__}\n")
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
+from gradiometer import __version__
 from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import InputError
 
@@ -93,6 +94,9 @@ def make_parser(commands: Sequence[Command]) -> ArgumentParser:
         gradiometer score --detector guard.safetensors --images new/ --out scores.parquet
         """,
         prog="gradiometer",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"gradiometer {__version__}", help="Show the version and exit."
     )
     _add(parser, commands)
     return parser
