@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gradiometer.scoring.journal import Tally
-from gradiometer.scoring.rows import COLUMNS, Row
-from gradiometer.scoring.run import Judge, Summary, score
+from gradiometer.scoring.rows import COLUMNS, Judge, Row, judged
+from gradiometer.scoring.run import Summary, score
 from gradiometer.scoring.severities import Scored, score_severity
 
-__all__ = ["COLUMNS", "Judge", "Row", "Scored", "Summary", "Tally", "score", "score_severity"]
+__all__ = ["COLUMNS", "Judge", "Row", "Scored", "Summary", "Tally", "judged", "score", "score_severity"]

@@ -4,10 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor, nn
+
+from gradiometer.errors import InputError, ModelError
 
 if TYPE_CHECKING:
-    from gradiometer.detectors import Verdict
+    from gradiometer.detectors import Calibration, Verdict
+
+
+class Judge(Protocol):
+    """What can score: a calibrated detector, or a severity model."""
+
+    calibration: Calibration | None
+
+    @property
+    def model(self) -> nn.Module:
+        """The network."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Images that go through it at once."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """Channels, height and width of the images that it takes; None when others do as well."""
+        ...
+
+    def judge(self, x: Any, /) -> Verdict:
+        """The verdict for some images."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -66,3 +95,22 @@ def rows_of(names: Sequence[str], verdict: Verdict) -> Iterator[Row]:
             trustworthy=trustworthy,
             reason=None if trustworthy else profile.words(position, 3),
         )
+
+
+def judged(detector: Judge, names: Sequence[str], images: Tensor) -> list[Row]:
+    """A row for each image, with the reason for those that the detector refuses.
+
+    Args:
+        detector: A calibrated detector.
+        names: Names of the B images.
+        images: The images (B, K, H, W).
+
+    Returns:
+        The rows, in order. When the detector refuses the images together, each is tried alone.
+    """
+    try:
+        return list(rows_of(names, detector.judge(images)))
+    except (InputError, ModelError) as error:
+        if len(images) == 1:
+            return [Row(names[0], error=str(error))]
+    return [row for name, image in zip(names, images, strict=True) for row in judged(detector, [name], image[None])]

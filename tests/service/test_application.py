@@ -1,0 +1,192 @@
+"""Answers over HTTP are the rows of the detector; what cannot be answered says why, and harms nobody else."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gradiometer import data, service
+from gradiometer.detectors import MSP
+from gradiometer.errors import InputError, NotFittedError
+from gradiometer.scoring.rows import rows_of
+from gradiometer.service import Limits, make_app
+from tests.service.conftest import png, serving
+
+
+def expected(detector: MSP, pixels: np.ndarray) -> list[dict[str, object]]:
+    """The rows that Python gives."""
+    verdict = detector.judge(data.to_unit(torch.from_numpy(pixels)[:, None]))
+    return [vars(row) for row in rows_of([f"{number}.png" for number in range(len(pixels))], verdict)]
+
+
+def alike(found: dict[str, object], wanted: dict[str, object]) -> bool:
+    """Whether two rows are the same, but for the rounding of another batch."""
+    return found == {
+        key: pytest.approx(value, rel=1e-5) if isinstance(value, float) else value for key, value in wanted.items()
+    }
+
+
+def test_rows_are_those_of_judge(detector: MSP, pixels: np.ndarray) -> None:
+    with serving(make_app(detector)) as client:
+        answer = client.judge([(f"{number}.png", png(image)) for number, image in enumerate(pixels)])
+    assert answer.status == 200
+    assert answer.json["false_alarm_rate"] == 0.3
+    wanted = expected(detector, pixels)
+    assert len(answer.json["rows"]) == len(wanted)
+    assert all(map(alike, answer.json["rows"], wanted))
+    assert {row["trustworthy"] for row in answer.json["rows"]} == {True, False}
+
+
+def test_requests_at_the_same_time_get_their_own_rows(detector: MSP, pixels: np.ndarray) -> None:
+    wanted = expected(detector, pixels)
+    with serving(make_app(detector, limits=Limits(batch_size=7, patience=0.05))) as client:
+
+        def ask(number: int) -> dict[str, object]:
+            return client.judge([(f"{number}.png", png(pixels[number]))]).json["rows"][0]
+
+        with ThreadPoolExecutor(20) as threads:
+            found = list(threads.map(ask, range(len(pixels))))
+        text = client.get("/metrics").text
+    assert all(map(alike, found, wanted))
+    batches = float(re.search(r"^gradiometer_batch_images_count (.+)$", text, re.MULTILINE)[1])
+    assert batches < 1 + len(pixels)  # the first is the warm-up; the others went together at least once
+
+
+def test_an_odd_image_is_a_row_with_the_reason(detector: MSP, pixels: np.ndarray) -> None:
+    files = [
+        ("good.png", png(pixels[0])),
+        ("broken.png", png(pixels[1])[:60]),
+        ("large.png", png(np.zeros((9, 12), np.uint8))),
+        ("notes.txt", b"not an image"),
+        ("empty.png", b""),
+        ("colour.png", png(np.repeat(pixels[0][..., None], 3, 2))),
+    ]
+    with serving(make_app(detector)) as client:
+        rows = client.judge(files).json["rows"]
+    assert [row["name"] for row in rows] == [name for name, _ in files]
+    reasons = (
+        None,
+        "cannot be decoded",
+        "9 x 12 pixels where the detector was fitted on 8 x 8",
+        "not an image of a format that Pillow reads",
+        "zero bytes",
+        None,
+    )
+    for row, reason in zip(rows, reasons, strict=True):
+        assert (row["error"] is None) if reason is None else (reason in row["error"]), row
+        assert (row["score"] is None) == (reason is not None)
+    assert rows[5]["score"] == pytest.approx(rows[0]["score"], abs=0.01)
+
+
+def test_other_sizes_are_resized_when_those_of_the_fit_were(detector: MSP) -> None:
+    with serving(make_app(detector, resize=True)) as client:
+        rows = client.judge([("grey.png", png(np.full((16, 24), 90, np.uint8)))]).json["rows"]
+        assert client.get("/detector").json["resizes"] is True
+    wanted = expected(detector, np.full((1, 8, 8), 90, np.uint8))
+    assert rows[0]["score"] == pytest.approx(wanted[0]["score"], rel=1e-5)
+
+
+def test_an_image_that_the_model_refuses_does_not_take_the_others_with_it(pixels: np.ndarray) -> None:
+    class Picky(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(64, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(x.flatten(1)) / (x.amax((1, 2, 3)) < 1).unsqueeze(1)
+
+    torch.manual_seed(0)
+    detector = MSP(Picky().eval()).calibrate(0.9 * torch.rand(50, 1, 8, 8), 0.1)
+    white, dark = np.full((8, 8), 255, np.uint8), np.minimum(pixels[0], 200)
+    with serving(make_app(detector)) as client:
+        rows = client.judge([("white.png", png(white)), ("dark.png", png(dark))]).json["rows"]
+    assert "NaN or infinite" in rows[0]["error"]
+    assert rows[1]["error"] is None
+
+
+def test_what_is_too_much_is_refused_before_it_is_read(detector: MSP, pixels: np.ndarray) -> None:
+    limits = Limits(megabytes=0.001, megapixels=0.0001)
+    with serving(make_app(detector, limits=limits)) as client:
+        answer = client.judge([("noise.bin", bytes(2000))])
+        assert (answer.status, "bytes where 0.001 MB may come at once" in answer.text) == (413, True)
+        row = client.judge([("large.png", png(np.zeros((20, 20), np.uint8)))]).json["rows"][0]
+    assert "20 x 20 pixels, more than 0.0001 megapixels" in row["error"]
+
+
+def test_forms_without_images_say_what_is_missing(detector: MSP, pixels: np.ndarray) -> None:
+    with serving(make_app(detector)) as client:
+        answer = client.judge([("a.png", png(pixels[0]))], field="photos")
+        assert answer.status == 422
+        assert answer.json["detail"][0]["loc"] == ["body", "images"]
+        assert client.get("/judge").status == 405
+
+
+def test_when_too_many_wait_the_next_are_asked_to_come_again(detector: MSP, pixels: np.ndarray) -> None:
+    app = make_app(detector, limits=Limits(waiting=2, patience=0.3, batch_size=64))
+    with serving(app) as client, ThreadPoolExecutor(12) as threads:
+        answers = list(threads.map(lambda number: client.judge([("a.png", png(pixels[number]))]), range(12)))
+        refused = [answer for answer in answers if answer.status == 503]
+        assert {answer.status for answer in answers} == {200, 503}
+        assert all(answer.headers["retry-after"] == "1" for answer in refused)
+        assert "images wait already, and at most 2 may" in refused[0].text
+        assert client.judge([("a.png", png(pixels[0]))]).status == 200
+
+
+def test_what_came_and_went_is_counted(detector: MSP, pixels: np.ndarray) -> None:
+    with serving(make_app(detector)) as client:
+        before = client.get("/metrics").text
+        rows = client.judge([*((f"{n}.png", png(image)) for n, image in enumerate(pixels)), ("x", b"")]).json["rows"]
+        text = client.get("/metrics").text
+    flagged = sum(row["trustworthy"] is False for row in rows)
+    assert 0 < flagged < len(pixels)
+    assert 'gradiometer_images_total{outcome="flagged"} 0.0' in before
+    assert f'gradiometer_images_total{{outcome="flagged"}} {flagged}.0' in text
+    assert f'gradiometer_images_total{{outcome="trusted"}} {len(pixels) - flagged}.0' in text
+    assert 'gradiometer_images_total{outcome="failed"} 1.0' in text
+    below = sum(row["error"] is None and row["p_value"] <= 0.1 for row in rows)
+    assert f'gradiometer_p_value_bucket{{le="0.1"}} {below}.0' in text
+    assert f"gradiometer_p_value_count {len(pixels)}.0" in text
+    assert "gradiometer_request_seconds_count 1.0" in text
+
+
+def test_it_says_what_it_is(detector: MSP) -> None:
+    with serving(make_app(detector)) as client:
+        about = client.get("/detector").json
+        assert (about["detector"], about["false_alarm_rate"], about["calibrated_on"]) == ("MSP", 0.3, 50)
+        assert (about["channels"], about["height"], about["width"], about["resizes"]) == (1, 8, 8, False)
+        assert about["threshold"] == detector.calibration.threshold
+        assert client.get("/health").text == "ok, 0 images wait\n"
+        paths = client.get("/openapi.json").json["paths"]
+        assert set(paths) == {"/judge", "/detector", "/health", "/metrics"}
+        page = client.get("/")
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page.text)  # nothing is fetched from elsewhere
+
+
+def test_detectors_that_cannot_be_served_are_refused(detector: MSP) -> None:
+    with pytest.raises(NotFittedError, match="no false-alarm rate yet; calibrate it"):
+        make_app(MSP(detector.model))
+    vectors = MSP(nn.Linear(4, 3).eval()).calibrate(torch.rand(50, 4), 0.1)
+    with pytest.raises(InputError, match="not fitted on images"):
+        make_app(vectors)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "waiting", "patience", "megabytes", "megapixels"])
+@pytest.mark.parametrize("value", [-1, float("nan")])
+def test_limits_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"{name} is {value}; give"):
+        Limits(**{name: value})
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with service.listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"cannot listen at 127.0.0.1, port {port}: .*choose another"):
+            service.listen("127.0.0.1", port)
+    with pytest.raises(InputError, match=r"cannot listen at nowhere\.invalid"):
+        service.listen("nowhere.invalid", 0)
