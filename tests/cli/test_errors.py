@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -253,3 +254,45 @@ def test_texts_that_yaml_would_read_as_something_else_are_kept(run: Run, text: s
     said = run("calibrate", "--detector", "a", "--held-out", "b", "--out", text, "--print_config")
     assert said.code == 0
     assert yaml.safe_load(said.out)["out"] == text
+
+
+@pytest.mark.parametrize(
+    ("words", "out", "option"),
+    [
+        ("fit --model {model} --known digits", "{model}/model.safetensors", "--model"),
+        ("fit --model net.py:make@{weights} --known digits", "{weights}", "--model"),
+        ("fit --model {model} --known {archive}:test", "{archive}", "--known"),
+        ("fit --model {model} --known digits --challenges digits {archive}", "{archive}", "--challenges"),
+        ("calibrate --detector {fitted} --held-out {archive}", "{archive}", "--held-out"),
+        ("score --detector {detector} --images {table} --overwrite", "{table}", "--images"),
+        ("score --detector {detector} --images {archive} --overwrite", "{detector}", "--detector"),
+        ("challenge --kind haze --level 3 --images scans --data-root {folder}", "{archive}", "--images"),
+        ("dial --model {model} --known {archive} --held-out digits", "{archive}", "--known"),
+        ("explain --detector {detector} --images {photos} --page", "{photos}/00.png", "--images"),
+        ("explain --detector {detector} --images {photos} --known {archive} --page", "{archive}", "--known"),
+        ("severity score --model {model} --images {table} --overwrite", "{table}", "--images"),
+    ],
+)
+def test_what_is_read_is_not_replaced(workshop: Workshop, run: Run, words: str, out: str, option: str) -> None:
+    names = {**vars(workshop), "weights": workshop.model / stored.WEIGHTS}
+    path = Path(out.format(**names))
+    before = path.read_bytes()
+    flag = () if words.endswith("--page") else ("--out",)
+    said = run(*words.format(**names).split(), *flag, path)
+    refused(said, f"{path} would replace a file of {option} ", "write to another file")
+    assert path.read_bytes() == before
+
+
+def test_the_model_that_a_detector_notes_is_not_replaced(workshop: Workshop, run: Run) -> None:
+    weights = workshop.model / stored.WEIGHTS
+    before = weights.read_bytes()
+    said = run("calibrate", "--detector", workshop.fitted, "--held-out", "digits@50-80", "--out", weights)
+    refused(said, f"{weights} would replace a file of the model {workshop.model}")
+    assert weights.read_bytes() == before
+
+
+def test_files_beside_what_is_read_are_written_again(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    shutil.copytree(workshop.model, tmp_path / "model")
+    words = ("fit", "--model", tmp_path / "model", "--known", "digits", "--limit", 100, "--detector", "msp")
+    for _ in range(2):
+        assert run(*words, "--out", tmp_path / "model" / "msp.safetensors").code == 0

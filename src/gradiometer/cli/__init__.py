@@ -18,6 +18,7 @@ from gradiometer.cli import (
     dial,
     explain,
     fit,
+    outputs,
     plan,
     score,
     severity,
@@ -79,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command, options, debug = chosen(COMMANDS, parsed)
         try:
             check_texts(options)
+            outputs.check(options)
             command.run(options, terminal)
         except KeyboardInterrupt:
             terminal.error("interrupted" + (f"; {command.interrupted}" if command.interrupted else ""))

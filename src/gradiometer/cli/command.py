@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
@@ -59,18 +59,24 @@ def completed(commands: Sequence[Command], words: Sequence[str]) -> list[str]:
     return list(words)
 
 
-def option(text: str, default: Any = MISSING, *, group: str = "") -> Any:
+def option(text: str, default: Any = MISSING, *, group: str = "", in_place: bool = False) -> Any:
     """A field of the settings of a command.
 
     Args:
         text: What it means, for the help.
         default: Its default; required without one.
         group: Title of the group of flags that it stands in.
+        in_place: Whether it names a file that the command may replace by what it writes.
 
     Returns:
         The field.
     """
-    return field(default=default, metadata={"help": text, "group": group})
+    return field(default=default, metadata={"help": text, "group": group, "in_place": in_place})
+
+
+def flag_of(entry: Field[Any]) -> str:
+    """What is typed for a field of the settings of a command."""
+    return f"--{entry.name.replace('_', '-')}"
 
 
 class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -123,7 +129,7 @@ def check_texts(options: Any) -> None:
     for entry in () if options is None else fields(options):
         value = getattr(options, entry.name)
         if value == "" or (isinstance(value, tuple) and "" in value):
-            raise InputError(f"--{entry.name.replace('_', '-')} is empty; give a value, or leave it out")
+            raise InputError(f"{flag_of(entry)} is empty; give a value, or leave it out")
 
 
 def _add(parser: ArgumentParser, commands: Sequence[Command], path: str = "gradiometer") -> None:
@@ -169,9 +175,7 @@ def _add_options(parser: ArgumentParser, command: Command) -> None:
         title = entry.metadata["group"]
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
-        groups[title].add_argument(
-            f"--{entry.name.replace('_', '-')}", help=entry.metadata["help"], **_settings(entry, kinds[entry.name])
-        )
+        groups[title].add_argument(flag_of(entry), help=entry.metadata["help"], **_settings(entry, kinds[entry.name]))
 
 
 def _settings(entry: Any, kind: Any) -> dict[str, Any]:
