@@ -77,7 +77,7 @@ def test_another_size_is_a_failure_unless_a_size_is_asked_for(class_folder: Clas
     (batch,) = stream(folder, batch_size=10)
     (failure,) = batch.failures
     assert failure.name.endswith("bb.png")
-    assert "3 x 4 pixels where the first one has 10 x 12" in failure.reason
+    assert "3 x 4 pixels where the others have 10 x 12" in failure.reason
     (batch,) = stream(folder, batch_size=10, size=(6, 5))
     assert batch.images.shape == (7, 3, 6, 5)
     assert batch.failures == ()

@@ -59,7 +59,7 @@ class Form:
         image = decode(picture)
         if (image.height, image.width) != (self.height, self.width) and not self.resize:
             raise SizeMismatchError(
-                f"the image has {image.height} x {image.width} pixels where the first one has "
+                f"the image has {image.height} x {image.width} pixels where the others have "
                 f"{self.height} x {self.width}; choose one size for all with size="
             )
         return _channels_first(np.asarray(_shaped(image, self.channels, self.height, self.width)))

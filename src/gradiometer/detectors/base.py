@@ -129,6 +129,12 @@ class Detector(pytorch_ood.api.Detector):
 
     # What every detector does
 
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """Channels, height and width of the images that it takes; None before it knows, and for other inputs."""
+        shapes = [tuple(shape) for shape in (self._expected() or {}).values()]
+        return shapes[0] if len(shapes) == 1 and len(shapes[0]) == 3 else None
+
     def fit(self, known: Any, *, challenges: Any = None) -> Self:
         """Learn what known images look like.
 

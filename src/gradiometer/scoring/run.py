@@ -41,6 +41,11 @@ class Judge(Protocol):
         """Images that go through it at once."""
         ...
 
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """Channels, height and width of the images that it takes; None when others do as well."""
+        ...
+
     def judge(self, x: Any, /) -> Verdict:
         """The verdict for some images."""
         ...
@@ -112,7 +117,7 @@ def score(
         detector: A calibrated detector, or a severity model.
         source: What `gradiometer.data.stream` takes: a folder, an .npz or Parquet file, a name.
         out: The file; `.parquet`, `.csv` or `.jsonl`. Until it is complete, its rows are in `OUT.partial`.
-        size: As for `stream`.
+        size: As for `stream`; without it images must have the size that the detector was fitted on.
         channels: As for `stream`.
         split: As for `stream`.
         root: As for `stream`.
@@ -145,7 +150,7 @@ def score(
     with Journal(out, form, _identity(detector, calibration, source, settings), restart=restart) as journal:
         resumed = journal.tally.rows
         # One row at a time, so that a portion can end at any row.
-        batches = data.stream(source, batch_size=1, skip=max(0, resumed - 1), **settings)
+        batches = data.stream(source, batch_size=1, shape=detector.shape, skip=max(0, resumed - 1), **settings)
         if resumed:
             _check_place(next(batches, None), journal)
         for portion in _portions(batches, detector.batch_size):
