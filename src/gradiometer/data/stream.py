@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gradiometer.data.archive import ArchiveRows
 from gradiometer.data.decode import Form, form_of
 from gradiometer.data.images import Failure, check_positive, to_unit
+from gradiometer.data.levels import LevelRows
+from gradiometer.data.parquet import ParquetRows
 from gradiometer.data.rows import Rows
 from gradiometer.data.sources import Size, Source, check_form, nothing_readable, open_rows
 from gradiometer.errors import InputError
@@ -111,6 +115,43 @@ def count(source: Source, *, split: str | None = None, root: Source | None = Non
         1797
     """
     return open_rows(source, split=split, root=root, download=download).count()
+
+
+def states(
+    source: Source, *, split: str | None = None, root: Source | None = None, download: bool = False
+) -> Iterator[str]:
+    """What tells the files of a source from others that have taken their names since: size and time of writing.
+
+    Args:
+        source: As for `load`.
+        split: As for `load`.
+        root: As for `load`.
+        download: As for `load`.
+
+    Yields:
+        One text for each row of a folder, in the order of `stream`; one in all for a source in one file; none for rows
+        that lie in no file that is known here.
+
+    Raises:
+        InputError: If there is no such source, or it holds no images.
+        DependencyError: If the source needs a package that is not installed.
+    """
+    rows = open_rows(source, split=split, root=root, download=download)
+    if isinstance(rows, ArchiveRows | ParquetRows | LevelRows):
+        yield _state(rows.path)
+        return
+    for row in rows.read():
+        if not isinstance(row.picture, Path):
+            return
+        yield _state(row.picture)
+
+
+def _state(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return f"{path.name}: nothing"
+    return f"{path.name}: {found.st_size} bytes, written at {found.st_mtime_ns}"
 
 
 def _form(
