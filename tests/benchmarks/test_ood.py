@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from gradiometer.benchmarks import columns, matched, ood, records
+from gradiometer.benchmarks import columns, demo, gradcon, matched, ood, records, severity
 from gradiometer.detectors import DecisionNetwork
 from gradiometer.errors import InputError
 
@@ -105,6 +105,31 @@ def test_a_limit_holds_for_every_test_set(settings, tmp_path):
     outcome = ood.run(limited)
     assert {record.metrics.challenge for record in outcome.records if record.kind == "detection"} == {40}
     assert not (limited.out / "readings").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("draws", 0, "draws is 0, and no interval"),
+        ("draws", 1, "draws is 1, and no interval"),
+        ("challenges", ("turned", "speckles", "turned"), "challenges has turned twice"),
+        ("seeds", (0, 1, 1), "seeds has 1 twice"),
+        ("protocols", ("matched", "matched"), "protocols has matched twice"),
+    ],
+)
+def test_settings_that_would_mislead_are_refused(settings, name, value, words):
+    with pytest.raises(InputError, match=words):
+        ood.OodSettings(**{**vars(settings), name: value})
+
+
+def test_no_benchmark_draws_intervals_without_width(settings):
+    for make in (
+        lambda: demo.DemoSettings(draws=0),
+        lambda: gradcon.GradConSettings(data_root=settings.data_root, draws=0),
+        lambda: severity.SeveritySettings(data_root=settings.data_root, draws=0),
+    ):
+        with pytest.raises(InputError, match="draws is 0"):
+            make()
 
 
 def test_a_missing_data_set_is_named_before_anything_is_computed(settings):
