@@ -164,6 +164,9 @@ def test_options_that_need_the_workshop(workshop: Workshop, run: Run, tmp_path: 
     refused(run(*score, workshop.photos, "--out", tmp_path / "s.txt"), ".csv, .jsonl")
     refused(run(*score, workshop.photos, "--device", "warp"), "'warp'")
     refused(run("explain", "--detector", workshop.detector, "--images", workshop.photos, "--top", 0), "top is 0")
+    explain = ["explain", "--detector", workshop.detector, "--images", workshop.photos]
+    refused(run(*explain, "--known", workshop.archive), "--known is for the page", "add --page")
+    refused(run(*explain, "--by", "spot"), "--by is for the page", "add --page")
     fit = ["fit", "--model", workshop.model, "--known", "digits@0-40", "--out", tmp_path / "g"]
     refused(run(*fit, "--detector", "msp", "--challenges", workshop.archive), "leave --challenges out")
     refused(run(*fit, "--parameters", "nothing*"), "--parameters is for --detector purview", "this is guard")
