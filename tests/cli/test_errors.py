@@ -299,3 +299,18 @@ def test_files_beside_what_is_read_are_written_again(workshop: Workshop, run: Ru
     words = ("fit", "--model", tmp_path / "model", "--known", "digits", "--limit", 100, "--detector", "msp")
     for _ in range(2):
         assert run(*words, "--out", tmp_path / "model" / "msp.safetensors").code == 0
+
+
+@pytest.mark.parametrize("flag", ["--size", "--channels"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "fit --model resnet20-cifar10 --known digits --out g",
+        "calibrate --detector g --held-out digits",
+        "score --detector g --images digits --out s.csv",
+        "severity probe --encoders e --train t --targets y --out p",
+        "benchmark ood --data-root here",
+    ],
+)
+def test_a_size_of_nothing_is_not_taken_for_none(run: Run, words: str, flag: str) -> None:
+    refused(run(*words.split(), flag, 0), f"{flag} is 0; give 1 or more")

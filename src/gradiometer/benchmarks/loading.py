@@ -14,6 +14,7 @@ from torch import nn
 from gradiometer import data, models
 from gradiometer.benchmarks.counts import check_draws
 from gradiometer.data import Images
+from gradiometer.data.sources import check_form
 from gradiometer.errors import InputError, ModelError
 
 PROTOCOLS = ("known-only", "matched", "transfer")
@@ -83,11 +84,11 @@ class TableSettings:
         return any(name in self.protocols for name in ("matched", "transfer"))
 
     def __post_init__(self) -> None:
-        """Check protocols, detectors, seeds and resamples.
+        """Check protocols, detectors, seeds, resamples and the form of images.
 
         Raises:
             InputError: If a protocol is unknown, Guard is left out, there is no seed, no test image is left to fit on,
-                something is named twice, or there are too few resamples.
+                something is named twice, there are too few resamples, or images cannot have such a size or channels.
         """
         if unknown := [name for name in self.protocols if name not in PROTOCOLS]:
             raise InputError(f"there is no protocol {unknown[0]!r}; there are: {', '.join(PROTOCOLS)}")
@@ -100,6 +101,7 @@ class TableSettings:
         if not self.seeds:
             raise InputError("there is no seed for the matched detectors; give one or more")
         check_draws(self.draws)
+        check_form(self.size, self.channels)
         for entry in fields(self):
             values = getattr(self, entry.name)
             if isinstance(values, tuple) and (twice := [value for value in values if values.count(value) > 1]):
