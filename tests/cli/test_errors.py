@@ -314,3 +314,34 @@ def test_files_beside_what_is_read_are_written_again(workshop: Workshop, run: Ru
 )
 def test_a_size_of_nothing_is_not_taken_for_none(run: Run, words: str, flag: str) -> None:
     refused(run(*words.split(), flag, 0), f"{flag} is 0; give 1 or more")
+
+
+def test_an_interruption_of_the_first_moment_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = """
+import sys
+from gradiometer.__main__ import main
+
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "jsonargparse":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+sys.exit(main())
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout, said.stderr) == (130, "", "gradiometer: error: interrupted\n")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradiometer.cli.make_parser", interrupted)
+    parsing = run("plan", "--model", "resnet20-cifar10")
+    assert (parsing.code, parsing.err) == (130, "gradiometer: error: interrupted\n")
+
+
+def test_the_package_is_the_command() -> None:
+    words = [sys.executable, "-m", "gradiometer", "score"]
+    said = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert said.returncode == 2
+    assert "score.detector" in said.stderr
