@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gradiometer.files import replaced
+from gradiometer.files import locked, replaced
 from gradiometer.severity import SeverityTable
 
 
@@ -56,3 +58,52 @@ def test_several_writers_do_not_disturb_each_other(tmp_path: Path) -> None:
         list(pool.map(lambda table: table.write(path), tables))
     assert len(SeverityTable.read(path)) == 50
     assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with locked(path):
+        with pytest.raises(BlockingIOError), locked(path):
+            pass
+        assert path.exists()
+    assert not path.exists()
+    with locked(path):
+        pass
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    program = f"""
+import os, signal
+from pathlib import Path
+from gradiometer.files import locked
+with locked(Path({str(path)!r})):
+    print("held", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert said.stdout == "held\n"
+    assert path.exists()
+    with locked(path):
+        pass
+    assert not path.exists()
+
+
+def test_a_lock_that_was_removed_by_its_holder_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+
+    def take(_: int) -> int:
+        try:
+            with locked(path):
+                inside.append(1)
+                alone = len(inside) == 1
+                inside.pop()
+                assert alone
+                return 1
+        except BlockingIOError:
+            return 0
+
+    inside: list[int] = []
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(take, range(500))) > 0
+    assert not path.exists()

@@ -1,12 +1,18 @@
-"""Writing a file in one step."""
+"""Writing a file in one step, and alone."""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -43,3 +49,52 @@ def replaced(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock that only one process or thread holds at a time.
+
+    The lock is the operating system's: it ends with the process that holds it, however that ends, and the file that a
+    killed process leaves behind stands in nobody's way. Where there are no such locks (Windows, some network drives)
+    nothing is locked.
+
+    Args:
+        path: File of the lock; it is made, and removed at the end. Its folder must exist.
+
+    Raises:
+        BlockingIOError: Somebody else holds it.
+        OSError: The file cannot be made.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with locked(Path(folder) / "lock"):
+        ...         print([file.name for file in Path(folder).iterdir()])
+        ['lock']
+    """
+    if fcntl is None:
+        yield
+        return
+    while True:
+        with path.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                    raise
+            if not _is_open_at(path, file.fileno()):
+                continue  # whoever held it has removed the file just now: the lock of another one counts
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+            return
+
+
+def _is_open_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from gradiometer.benchmarks import columns, matched, ood, records
+from gradiometer.benchmarks import begun, columns, demo, gradcon, matched, ood, records, severity
 from gradiometer.detectors import DecisionNetwork
 from gradiometer.errors import InputError
 
@@ -88,6 +88,7 @@ def test_the_table_from_files_to_records(settings):
     assert [entry.name for entry in outcome.examples] == ["known (known)", "turned", "speckles", ood.JPEG_CONTROL]
     assert outcome.examples[2].images.shape[1:] == (1, 12, 12)
     # A second run takes the readings of the first and comes to the same figures.
+    (settings.out / "records.jsonl").unlink()
     again = ood.run(ood.OodSettings(**{**vars(settings), "challenges": ("turned",), "jpeg": None}))
     assert [record.metrics for record in again.records] == [record.metrics for record in outcome.records[: 2 * each]]
     assert ood.JPEG_CONTROL not in {entry.challenge for entry in outcome.differences}
@@ -105,6 +106,76 @@ def test_a_limit_holds_for_every_test_set(settings, tmp_path):
     outcome = ood.run(limited)
     assert {record.metrics.challenge for record in outcome.records if record.kind == "detection"} == {40}
     assert not (limited.out / "readings").exists()
+
+
+def test_records_of_a_folder_do_not_vanish(settings, monkeypatch):
+    first = ood.OodSettings(
+        **{**vars(settings), "protocols": ("known-only",), "jpeg": None, "detectors": ("Guard", "MSP")}
+    )
+    ood.run(first)
+    path = first.out / "records.jsonl"
+    kept = path.read_bytes()
+    loaded = []
+    monkeypatch.setattr(ood.Kit, "of", lambda _: loaded.append(1))
+    for change, words in (
+        ({"challenges": ("speckles",)}, "challenges lacks turned"),
+        ({"seed": 1}, "seed was 0, now 1"),
+        ({"detectors": ("Guard", "Energy")}, "detectors lacks MSP"),
+        ({"limit": 50, "draws": 60}, "draws was 50, now 60; limit was None, now 50"),
+    ):
+        with pytest.raises(InputError, match=f"{path} holds results that this run would drop .{words}.*another folder"):
+            ood.run(ood.OodSettings(**{**vars(first), **change}))
+    assert not loaded
+    assert path.read_bytes() == kept
+    monkeypatch.undo()
+    # More is no loss, nor is another way to the same figures.
+    np.savez(
+        settings.data_root / "third.npz", test_images=np.load(settings.data_root / "turned.npz")["test_images"][:60]
+    )
+    more = {"challenges": ("third", "turned", "speckles"), "detectors": ("Guard", "MSP", "Energy"), "batch_size": 64}
+    outcome = ood.run(ood.OodSettings(**{**vars(first), **more}))
+    assert {(record.challenge, record.detector) for record in outcome.records} >= {
+        (record.challenge, record.detector) for record in map(records.Record.from_json, kept.decode().splitlines())
+    }
+    with pytest.raises(InputError, match="challenges lacks third"):
+        ood.run(first)
+
+
+def test_a_run_without_a_record_stands_in_nobodys_way(settings):
+    small = {**vars(settings), "challenges": ("turned",), "protocols": ("known-only",), "jpeg": None}
+    small["detectors"] = ("Guard",)
+    path = begun.begin(ood.OodSettings(**{**small, "seed": 1}))
+    assert path.read_bytes() == b""
+    ood.run(ood.OodSettings(**small))
+    (settings.out / "settings.json").unlink()  # folders of earlier versions have none
+    ood.run(ood.OodSettings(**{**small, "seed": 1}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("draws", 0, "draws is 0, and no interval"),
+        ("draws", 1, "draws is 1, and no interval"),
+        ("challenges", ("turned", "speckles", "turned"), "challenges has turned twice"),
+        ("seeds", (0, 1, 1), "seeds has 1 twice"),
+        ("protocols", ("matched", "matched"), "protocols has matched twice"),
+        ("size", 0, "size must be at least 1 pixel"),
+        ("channels", 0, "channels must be 1 .grey. or 3"),
+    ],
+)
+def test_settings_that_would_mislead_are_refused(settings, name, value, words):
+    with pytest.raises(InputError, match=words):
+        ood.OodSettings(**{**vars(settings), name: value})
+
+
+def test_no_benchmark_draws_intervals_without_width(settings):
+    for make in (
+        lambda: demo.DemoSettings(draws=0),
+        lambda: gradcon.GradConSettings(data_root=settings.data_root, draws=0),
+        lambda: severity.SeveritySettings(data_root=settings.data_root, draws=0),
+    ):
+        with pytest.raises(InputError, match="draws is 0"):
+            make()
 
 
 def test_a_missing_data_set_is_named_before_anything_is_computed(settings):

@@ -85,6 +85,11 @@ def test_images_without_labels_are_led_away_from_the_prediction(workshop: Worksh
         (["--kind", "haze"], "choose one with --level"),
         (["--kind", "haze", "--level", 6], "1, 2, 3, 4 or 5, got 6"),
         (["--kind", "haze", "--level", 3, "--model", "resnet20-cifar10"], "leave --model"),
+        (["--kind", "haze", "--level", 3, "--cache", "here"], "leave --cache out"),
+        (
+            ["--kind", "haze", "--level", 3, "--settings", "{steps: 4}", "--batch-size", 8],
+            "leave --settings, --batch-size out",
+        ),
         (["--kind", "pgd"], "name it with --model"),
         (["--kind", "pgd", "--level", 2, "--model", "x"], "has no levels"),
         (["--kind", "pgd", "--model", "x", "--settings", "{eps: 1}"], "no setting 'eps'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,6 +164,9 @@ def test_options_that_need_the_workshop(workshop: Workshop, run: Run, tmp_path: 
     refused(run(*score, workshop.photos, "--out", tmp_path / "s.txt"), ".csv, .jsonl")
     refused(run(*score, workshop.photos, "--device", "warp"), "'warp'")
     refused(run("explain", "--detector", workshop.detector, "--images", workshop.photos, "--top", 0), "top is 0")
+    explain = ["explain", "--detector", workshop.detector, "--images", workshop.photos]
+    refused(run(*explain, "--known", workshop.archive), "--known is for the page", "add --page")
+    refused(run(*explain, "--by", "spot"), "--by is for the page", "add --page")
     fit = ["fit", "--model", workshop.model, "--known", "digits@0-40", "--out", tmp_path / "g"]
     refused(run(*fit, "--detector", "msp", "--challenges", workshop.archive), "leave --challenges out")
     refused(run(*fit, "--parameters", "nothing*"), "--parameters is for --detector purview", "this is guard")
@@ -253,3 +257,91 @@ def test_texts_that_yaml_would_read_as_something_else_are_kept(run: Run, text: s
     said = run("calibrate", "--detector", "a", "--held-out", "b", "--out", text, "--print_config")
     assert said.code == 0
     assert yaml.safe_load(said.out)["out"] == text
+
+
+@pytest.mark.parametrize(
+    ("words", "out", "option"),
+    [
+        ("fit --model {model} --known digits", "{model}/model.safetensors", "--model"),
+        ("fit --model net.py:make@{weights} --known digits", "{weights}", "--model"),
+        ("fit --model {model} --known {archive}:test", "{archive}", "--known"),
+        ("fit --model {model} --known digits --challenges digits {archive}", "{archive}", "--challenges"),
+        ("calibrate --detector {fitted} --held-out {archive}", "{archive}", "--held-out"),
+        ("score --detector {detector} --images {table} --overwrite", "{table}", "--images"),
+        ("score --detector {detector} --images {archive} --overwrite", "{detector}", "--detector"),
+        ("challenge --kind haze --level 3 --images scans --data-root {folder}", "{archive}", "--images"),
+        ("dial --model {model} --known {archive} --held-out digits", "{archive}", "--known"),
+        ("explain --detector {detector} --images {photos} --page", "{photos}/00.png", "--images"),
+        ("explain --detector {detector} --images {photos} --known {archive} --page", "{archive}", "--known"),
+        ("severity score --model {model} --images {table} --overwrite", "{table}", "--images"),
+    ],
+)
+def test_what_is_read_is_not_replaced(workshop: Workshop, run: Run, words: str, out: str, option: str) -> None:
+    names = {**vars(workshop), "weights": workshop.model / stored.WEIGHTS}
+    path = Path(out.format(**names))
+    before = path.read_bytes()
+    flag = () if words.endswith("--page") else ("--out",)
+    said = run(*words.format(**names).split(), *flag, path)
+    refused(said, f"{path} would replace a file of {option} ", "write to another file")
+    assert path.read_bytes() == before
+
+
+def test_the_model_that_a_detector_notes_is_not_replaced(workshop: Workshop, run: Run) -> None:
+    weights = workshop.model / stored.WEIGHTS
+    before = weights.read_bytes()
+    said = run("calibrate", "--detector", workshop.fitted, "--held-out", "digits@50-80", "--out", weights)
+    refused(said, f"{weights} would replace a file of the model {workshop.model}")
+    assert weights.read_bytes() == before
+
+
+def test_files_beside_what_is_read_are_written_again(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    shutil.copytree(workshop.model, tmp_path / "model")
+    words = ("fit", "--model", tmp_path / "model", "--known", "digits", "--limit", 100, "--detector", "msp")
+    for _ in range(2):
+        assert run(*words, "--out", tmp_path / "model" / "msp.safetensors").code == 0
+
+
+@pytest.mark.parametrize("flag", ["--size", "--channels"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "fit --model resnet20-cifar10 --known digits --out g",
+        "calibrate --detector g --held-out digits",
+        "score --detector g --images digits --out s.csv",
+        "severity probe --encoders e --train t --targets y --out p",
+        "benchmark ood --data-root here",
+    ],
+)
+def test_a_size_of_nothing_is_not_taken_for_none(run: Run, words: str, flag: str) -> None:
+    refused(run(*words.split(), flag, 0), f"{flag} is 0; give 1 or more")
+
+
+def test_an_interruption_of_the_first_moment_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = """
+import sys
+from gradiometer.__main__ import main
+
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "jsonargparse":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+sys.exit(main())
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout, said.stderr) == (130, "", "gradiometer: error: interrupted\n")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradiometer.cli.make_parser", interrupted)
+    parsing = run("plan", "--model", "resnet20-cifar10")
+    assert (parsing.code, parsing.err) == (130, "gradiometer: error: interrupted\n")
+
+
+def test_the_package_is_the_command() -> None:
+    words = [sys.executable, "-m", "gradiometer", "score"]
+    said = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert said.returncode == 2
+    assert "score.detector" in said.stderr

@@ -158,7 +158,7 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
 def test_two_sizes_need_one_to_be_chosen(class_folder: ClassFolder) -> None:
     folder, _ = class_folder
     Image.new("RGB", (4, 3)).save(folder / "dogs" / "y.png")
-    with pytest.raises(InputError, match=r"y.png: the image has 3 x 4 pixels where the first one has 10 x 12.*size="):
+    with pytest.raises(InputError, match=r"y.png: the image has 3 x 4 pixels where the others have 10 x 12.*size="):
         load(folder)
     assert load(folder, size=6).images.shape == (7, 3, 6, 6)
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
+import signal
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +80,7 @@ def test_another_size_is_a_failure_unless_a_size_is_asked_for(class_folder: Clas
     (batch,) = stream(folder, batch_size=10)
     (failure,) = batch.failures
     assert failure.name.endswith("bb.png")
-    assert "3 x 4 pixels where the first one has 10 x 12" in failure.reason
+    assert "3 x 4 pixels where the others have 10 x 12" in failure.reason
     (batch,) = stream(folder, batch_size=10, size=(6, 5))
     assert batch.images.shape == (7, 3, 6, 5)
     assert batch.failures == ()
@@ -141,3 +144,33 @@ def test_errors_come_before_the_first_batch(tmp_path: Path) -> None:
             stream("digits", **arguments)
     with pytest.raises(InputError, match="holds no images"):
         stream(tmp_path, batch_size=1)
+
+
+@pytest.fixture
+def _impatient() -> Iterator[None]:
+    """Let what waits for ever fail instead."""
+
+    def waited(*_: object) -> None:
+        raise TimeoutError("waited for ever")
+
+    before = signal.signal(signal.SIGALRM, waited)
+    signal.setitimer(signal.ITIMER_REAL, 5, 1)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_pipe_among_the_images_is_a_failure_and_a_link_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.new("L", (4, 4), 7).save(tmp_path / "elsewhere.png")
+    os.mkfifo(folder / "a.png")
+    (folder / "b.png").symlink_to(tmp_path / "elsewhere.png")
+    (folder / "c.png").symlink_to(tmp_path / "nowhere.png")
+    (batch,) = stream(folder, batch_size=10)
+    assert [Path(name).name for name in batch.names] == ["b.png"]
+    assert [Path(failure.name).name for failure in batch.failures] == ["a.png", "c.png"]
+    assert "is a pipe, a socket or a device" in batch.failures[0].reason
+    with pytest.warns(UserWarning, match="2 of 3 images"):
+        assert len(load(folder)) == 1

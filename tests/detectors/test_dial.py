@@ -104,6 +104,15 @@ def test_globs_are_as_few_as_say_it() -> None:
     assert shortest(names[2:3], names) == ("body.0.a.bias",)
 
 
+def test_held_out_images_are_not_the_known_ones(model: nn.Module, digits: Digits, noisy: Tensor) -> None:
+    images = digits.fit[0]
+    with pytest.raises(InputError, match=r"100 of 100 held-out images .* also fitted on, so the AUROC would not hold"):
+        dial(model, images, images[:100])
+    mixed = torch.cat([digits.held_out[0][:99], images[5:6]])
+    with pytest.warns(UserWarning, match="1 of 100 held-out images .*the AUROC may be slightly off"):
+        dial(model, images, mixed, challenges={"noise": noisy}, subsets=[["10.*"]], cost=by_depth)
+
+
 def test_wrong_arguments(model: nn.Module, digits: Digits, noisy: Tensor) -> None:
     images = digits.fit[0]
     with pytest.raises(InputError, match=r"loss is 1\.5"):
@@ -111,7 +120,7 @@ def test_wrong_arguments(model: nn.Module, digits: Digits, noisy: Tensor) -> Non
     with pytest.raises(InputError, match="no challenges"):
         dial(model, images, images, challenges={})
     with pytest.raises(InputError, match="matches none"):
-        dial(model, images, images, challenges={"noise": noisy}, subsets=[["nothing.*"]], cost=by_depth)
+        dial(model, images, noisy, challenges={"noise": noisy}, subsets=[["nothing.*"]], cost=by_depth)
     with pytest.raises(InputError, match="cannot be corrupted"):
         corrupted(torch.rand(5, 4))
     with pytest.raises(ModelError, match="train mode"):

@@ -150,3 +150,33 @@ def test_values_beyond_float16_are_kept_in_float32(tmp_path: Path) -> None:
     stored = read(tmp_path / "model.safetensors")
     assert stored.bn1.running_var[0] == 1e6
     assert torch.equal(stored.fc.weight, model.fc.weight.half().float())
+
+
+def test_a_finished_training_keeps_what_it_began_with(tmp_path: Path) -> None:
+    known, test = pictures(), pictures(8)
+    first, second = (
+        train_to_file("digits-cnn", known, test, tmp_path / str(seed), Recipe(epochs=1, batch_size=16, seed=seed))
+        for seed in (0, 1)
+    )
+    words = ("digits-cnn", known, test, tmp_path / "warm", RECIPE)
+    warm = train_to_file(*words, start_from=tmp_path / "0")
+    assert warm["started_from"] == first
+    assert train_to_file(*words, start_from=tmp_path / "0") == warm
+    before = (tmp_path / "warm" / "record.json").read_bytes()
+    with pytest.raises(ArtefactError, match=f"began with weights {first['stored']['weights'][:12]}.* another folder"):
+        train_to_file(*words, start_from=tmp_path / "1")
+    with pytest.raises(ArtefactError, match="would be random ones; give the same start_from"):
+        train_to_file(*words)
+    assert (tmp_path / "warm" / "record.json").read_bytes() == before
+    with pytest.raises(ArtefactError, match="began with random weights"):
+        train_to_file(*words[:3], tmp_path / "1", Recipe(epochs=1, batch_size=16, seed=1), start_from=tmp_path / "0")
+    assert json.loads((tmp_path / "1" / "record.json").read_text()) == second
+
+
+def test_the_weights_to_start_from_are_not_replaced(tmp_path: Path) -> None:
+    train_to_file("digits-cnn", pictures(), pictures(8), tmp_path, RECIPE)
+    (tmp_path / "checkpoint.safetensors").unlink()
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match="train into another folder"):
+        train_to_file("digits-cnn", pictures(), pictures(8), tmp_path, RECIPE, start_from=tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == before

@@ -214,8 +214,60 @@ def test_a_source_that_was_replaced_is_not_continued(detector: MSP, tmp_path: Pa
         scoring.score(detector, source, out)
     np.savez(source, images=random.integers(0, 256, (40, 8, 8), dtype=np.uint8))
     os.utime(source, ns=(1, 1))
-    with pytest.raises(InputError, match=r"state of the source was .* begin again with restart"):
+    with pytest.raises(InputError, match=r"was replaced since .* begin again with restart"):
         scoring.score(detector, source, out)
+
+
+@pytest.mark.parametrize("name", ["a/002.png", "a/003.png"])
+def test_images_that_were_replaced_are_not_continued(name: str, detector: MSP, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.csv"
+    with failing(detector, 3, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        scoring.score(detector, folder, out)
+    with failing(detector, 1, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        scoring.score(detector, folder, out)  # nothing has changed
+    Image.new("L", (8, 8), 77).save(folder / name)
+    with pytest.raises(InputError, match=r"source of the 18 rows in .* was replaced .* begin again with restart"):
+        scoring.score(detector, folder, out)
+    assert scoring.score(detector, folder, out, restart=True).tally.rows == 50
+
+
+def test_images_that_are_still_to_come_may_change(detector: MSP, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.csv"
+    with failing(detector, 3, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        scoring.score(detector, folder, out)
+    Image.new("L", (8, 8), 77).save(folder / "b/030.png")
+    Image.new("L", (8, 8), 77).save(folder / "b/new.png")
+    summary = scoring.score(detector, folder, out)
+    assert (summary.resumed, summary.tally.rows) == (18, 51)
+
+
+def test_a_data_set_that_was_replaced_in_its_root_is_not_continued(detector: MSP, tmp_path: Path) -> None:
+    out = tmp_path / "a.csv"
+    for shade in (0, 1):
+        np.savez(tmp_path / "scans.npz", images=np.full((40, 8, 8), shade, np.uint8))
+        os.utime(tmp_path / "scans.npz", ns=(shade, shade))
+        error, words = (InputError, "was replaced") if shade else (KeyboardInterrupt, "stopped")
+        with failing(detector, 2, KeyboardInterrupt), pytest.raises(error, match=words):
+            scoring.score(detector, "scans", out, root=tmp_path)
+
+
+def test_two_runs_do_not_write_one_file(detector: MSP, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.csv"
+    judge, refused = detector.judge, []
+
+    def meanwhile(x: Any) -> Any:
+        with pytest.raises(InputError, match=f"another run is writing {out}; wait") as said:
+            scoring.score(detector, folder, out, restart=True)
+        refused.append(said)
+        return judge(x)
+
+    detector.judge = meanwhile  # type: ignore[method-assign]
+    summary = scoring.score(detector, folder, out)
+    del detector.judge  # type: ignore[method-assign]
+    assert len(refused) == 6
+    assert summary.tally.rows == 50
+    assert out.read_bytes() == complete(detector, folder, ".csv")
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_run_without_a_row_does_not_stand_in_the_way_of_other_settings(detector: MSP, tmp_path: Path) -> None:

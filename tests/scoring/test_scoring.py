@@ -150,6 +150,32 @@ def test_one_image_of_another_size_is_a_row(detector: MSP, folder: Path, tmp_pat
     assert "9 x 9" in read(tmp_path / "scores.jsonl")[10]["error"]
 
 
+@pytest.mark.parametrize(("mode", "size"), [("L", (9, 9)), ("RGB", (9, 9)), ("RGB", (8, 8))])
+def test_an_odd_image_at_the_start_is_what_it_is_at_the_end(
+    mode: str, size: tuple[int, int], detector: MSP, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    names = [f"{number:02}.png" for number in range(50)]
+    found = []
+    for place in (0, 49):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        for name, image in zip(names, pixels, strict=True):
+            Image.fromarray(image).save(folder / name)
+        Image.new(mode, size, 90 if mode == "L" else (90, 90, 90)).save(folder / names[place])
+        scoring.score(detector, folder, tmp_path / f"{place}.jsonl")
+        found.append(read(tmp_path / f"{place}.jsonl"))
+    first, last = found
+    assert [row["error"] is not None for row in first] == [size != (8, 8)] + [False] * 49
+    assert (first[0]["error"], first[0]["score"]) == (last[49]["error"], last[49]["score"])
+    assert [row["score"] for row in first[1:49]] == pytest.approx([row["score"] for row in last[1:49]])
+
+
+def test_images_that_are_all_odd_are_still_refused(detector: MSP, tmp_path: Path) -> None:
+    np.savez(tmp_path / "large.npz", test_images=np.zeros((150, 9, 9), np.uint8))
+    with pytest.raises(InputError, match=r"\(1, 9, 9\).*\(1, 8, 8\)"):
+        scoring.score(detector, tmp_path / "large.npz", tmp_path / "scores.csv")
+
+
 def test_refusals_name_the_remedy(detector: MSP, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"suffix '\.txt'.*\.csv, \.jsonl"):
         scoring.score(detector, folder, tmp_path / "scores.txt")

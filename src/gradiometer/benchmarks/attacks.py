@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from gradiometer.benchmarks import begun
 from gradiometer.benchmarks.evidence import Progress
 from gradiometer.benchmarks.loading import Kit, TableSettings
 from gradiometer.benchmarks.outcome import Outcome
@@ -94,6 +95,7 @@ def run(
         DependencyError: If Foolbox is missing.
     """
     asked = named(settings)
+    begun.check(settings)
     kit = Kit.of(settings)
     chosen, idle = changing(asked, kit)
     challenges = attacked(chosen, settings, kit, progress)

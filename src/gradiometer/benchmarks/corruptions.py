@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradiometer.benchmarks import begun
 from gradiometer.benchmarks.evidence import Progress
 from gradiometer.benchmarks.loading import Kit, TableSettings
 from gradiometer.benchmarks.outcome import Outcome
@@ -102,6 +103,7 @@ def run(
         for title in settings.types
         for level in settings.levels
     ]
+    begun.check(settings)
     kit = Kit.of(settings)
     changes, idle = changing(changes, kit)
     table = Contents(

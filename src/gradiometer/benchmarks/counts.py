@@ -8,10 +8,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradiometer.errors import InputError
+
 Floats = npt.NDArray[np.float64]
 
 _CHUNK = 1 << 19
 """Cells (draws times images) of one bootstrap step: small enough to stay in the processor's cache."""
+
+
+def check_draws(draws: int) -> None:
+    """Refuse so few resamples that an interval has no width, as if a figure were certain.
+
+    Args:
+        draws: Bootstrap resamples behind each interval.
+
+    Raises:
+        InputError: If there are fewer than two.
+    """
+    if draws < 2:
+        raise InputError(f"draws is {draws}, and no interval comes of fewer than 2 resamples; give 1000")
 
 
 def draw_counts(known: int, challenge: int, *, seed: int, draws: int) -> Iterator[npt.NDArray[np.int32]]:

@@ -21,6 +21,7 @@ from torch import nn
 from gradiometer import challenges, data, models
 from gradiometer.benchmarks import exhibits, records
 from gradiometer.benchmarks.comparison import Comparison
+from gradiometer.benchmarks.counts import check_draws
 from gradiometer.benchmarks.differences import JUDGE
 from gradiometer.benchmarks.evidence import Progress, Reader
 from gradiometer.benchmarks.outcome import Outcome, Scores
@@ -73,6 +74,14 @@ class DemoSettings:
     false_alarm_rate: float = 0.05
     neighbours: int = 10
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the resamples.
+
+        Raises:
+            InputError: There are too few.
+        """
+        check_draws(self.draws)
 
 
 def run(

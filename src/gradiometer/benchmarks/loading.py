@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from gradiometer import data, models
+from gradiometer.benchmarks.counts import check_draws
 from gradiometer.data import Images
+from gradiometer.data.sources import check_form
 from gradiometer.errors import InputError, ModelError
 
 PROTOCOLS = ("known-only", "matched", "transfer")
@@ -82,11 +84,11 @@ class TableSettings:
         return any(name in self.protocols for name in ("matched", "transfer"))
 
     def __post_init__(self) -> None:
-        """Check protocols, detectors and seeds.
+        """Check protocols, detectors, seeds, resamples and the form of images.
 
         Raises:
-            InputError: If a protocol is unknown, Guard is left out, there is no seed, or no test image is left to fit
-                on.
+            InputError: If a protocol is unknown, Guard is left out, there is no seed, no test image is left to fit on,
+                something is named twice, there are too few resamples, or images cannot have such a size or channels.
         """
         if unknown := [name for name in self.protocols if name not in PROTOCOLS]:
             raise InputError(f"there is no protocol {unknown[0]!r}; there are: {', '.join(PROTOCOLS)}")
@@ -98,6 +100,12 @@ class TableSettings:
             raise InputError("fit_unseen fits on the test images that a limit leaves, and there is none; give a limit")
         if not self.seeds:
             raise InputError("there is no seed for the matched detectors; give one or more")
+        check_draws(self.draws)
+        check_form(self.size, self.channels)
+        for entry in fields(self):
+            values = getattr(self, entry.name)
+            if isinstance(values, tuple) and (twice := [value for value in values if values.count(value) > 1]):
+                raise InputError(f"{entry.name} has {twice[0]} twice; give each once")
 
 
 class Loader:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradiometer.benchmarks import ood, records
+from gradiometer.benchmarks import begun, ood, records
 from gradiometer.benchmarks.evidence import Progress
 from gradiometer.benchmarks.loading import Kit, TableSettings
 from gradiometer.benchmarks.records import Record
@@ -45,11 +45,11 @@ def run(
         InputError: If a data set is missing or unusable, or a test fails: the message names detector and set.
         ModelError: If the model cannot be loaded or read.
     """
+    begun.check(settings)
     kit = Kit.of(settings)
     sets = [(name, kit.load(name, None, settings.limit)) for name in settings.challenges]
     comparison = compare(settings, kit, Contents(name="null", title="", challenges=()), progress)
-    path = settings.out / "records.jsonl"
-    records.write(path, [])
+    path = begun.begin(settings)
     done: list[Record] = []
 
     def keep(found: list[Record]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradiometer.benchmarks import begun
 from gradiometer.benchmarks.evidence import Progress
 from gradiometer.benchmarks.loading import Kit, TableSettings
 from gradiometer.benchmarks.outcome import Outcome
@@ -56,6 +57,7 @@ def run(
         InputError: If a data set is missing or unusable, or the null test fails.
         ModelError: If the model cannot be loaded or read.
     """
+    begun.check(settings)
     kit = Kit.of(settings)
     names, said = others(settings.challenges, settings.known)
     challenges = [Challenge(name, kit.load(name, None, settings.limit)) for name in names]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gradiometer.benchmarks import clusters, lines, records
+from gradiometer.benchmarks.counts import check_draws
 from gradiometer.benchmarks.metrics import Interval
 from gradiometer.benchmarks.rendering import Cell, Head, Table, to_markdown
 from gradiometer.severity.contrastive.probe import ProbeResult
@@ -112,7 +113,11 @@ def measured(
         pretraining_shared: See `ProbeRecord`.
         draws: Bootstrap resamples.
         settings: All other settings.
+
+    Raises:
+        InputError: There are too few resamples.
     """
+    check_draws(draws)
     made = []
     for number, first in enumerate(results[0].readings):
         member = results[0].clusters[first.rows]

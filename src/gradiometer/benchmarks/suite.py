@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gradiometer.benchmarks import attacks
+from gradiometer.benchmarks import attacks, begun
 from gradiometer.benchmarks.attacks import AttackSettings
 from gradiometer.benchmarks.corruptions import READINGS, corrupted
 from gradiometer.benchmarks.evidence import Progress
@@ -73,6 +73,7 @@ def run(
     """
     asked = attacks.named(settings)
     wanted = [(f"{name} {level}", corruption(name, level)) for name in settings.types for level in settings.levels]
+    begun.check(settings)
     kit = Kit.of(settings)
     names, known = others(settings.challenges, settings.known)
     chosen, calm = changing(asked, kit)

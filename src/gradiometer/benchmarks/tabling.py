@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradiometer.benchmarks import differences, exhibits, records
+from gradiometer.benchmarks import begun, differences, exhibits, records
 from gradiometer.benchmarks.cells import Cells
 from gradiometer.benchmarks.comparison import Comparison
 from gradiometer.benchmarks.differences import JUDGE, Difference
@@ -100,8 +100,8 @@ def fill(
 ) -> Outcome:
     """Fill a table: the null test, which stops everything when it fails, then one challenge after the other.
 
-    Records go to `out/records.jsonl`, which is begun anew, as soon as a challenge is finished; paired differences go to
-    `out/differences.jsonl` at the end.
+    Records go to `out/records.jsonl`, which is begun anew (see `begun`), as soon as a challenge is finished; paired
+    differences go to `out/differences.jsonl` at the end.
 
     Args:
         settings: What to run.
@@ -117,8 +117,7 @@ def fill(
         InputError: If the null test fails.
     """
     comparison = compare(settings, kit, table, progress)
-    path = settings.out / "records.jsonl"
-    records.write(path, [])
+    path = begun.begin(settings)
     done, scores = comparison.null(kit.load.reencoded), list[Scores]()
     for record in done:
         records.append(path, record)

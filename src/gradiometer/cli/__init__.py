@@ -18,6 +18,7 @@ from gradiometer.cli import (
     dial,
     explain,
     fit,
+    outputs,
     plan,
     score,
     serve,
@@ -25,7 +26,7 @@ from gradiometer.cli import (
     train,
     train_gradcon,
 )
-from gradiometer.cli.command import Command, check_texts, chosen, completed, make_parser
+from gradiometer.cli.command import Command, check_values, chosen, completed, make_parser
 from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import GradiometerError
 
@@ -74,16 +75,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: With code 0 after `--help` and `--print_config`, 2 for wrong usage.
     """
     terminal = Terminal()
+    debug, kept = False, ""
     with warnings.catch_warnings():
-        words = completed(COMMANDS, sys.argv[1:] if arguments is None else arguments)
-        parsed = make_parser(COMMANDS).parse_args(words)
-        warnings.showwarning = terminal.warn
-        command, options, debug = chosen(COMMANDS, parsed)
         try:
-            check_texts(options)
+            words = completed(COMMANDS, sys.argv[1:] if arguments is None else arguments)
+            parsed = make_parser(COMMANDS).parse_args(words)
+            warnings.showwarning = terminal.warn
+            command, options, debug = chosen(COMMANDS, parsed)
+            kept = command.interrupted
+            check_values(options)
+            outputs.check(options)
             command.run(options, terminal)
         except KeyboardInterrupt:
-            terminal.error("interrupted" + (f"; {command.interrupted}" if command.interrupted else ""))
+            terminal.error("interrupted" + (f"; {kept}" if kept else ""))
             return _INTERRUPTED
         except (GradiometerError, OSError) as error:
             if debug:

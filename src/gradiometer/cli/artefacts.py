@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradiometer.cli import outputs
 from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import InputError
 
@@ -78,17 +79,18 @@ def on_device(model: nn.Module, device: str) -> nn.Module:
         raise InputError(f"the device {device!r} cannot be used ({str(error).splitlines()[0]}); try cpu") from error
 
 
-def load(path: str, spec: str | None, device: str) -> tuple[Detector, Origin]:
+def load(path: str, spec: str | None, device: str, out: str | None = None) -> tuple[Detector, Origin]:
     """A saved detector with its model.
 
     Args:
         path: The artefact.
         spec: The model; the one that the artefact notes when None.
         device: Where the model runs.
+        out: The file that the command writes.
 
     Raises:
         ArtefactError: If the file is unusable, or of another model.
-        InputError: If neither the artefact nor the caller names the model.
+        InputError: If neither the artefact nor the caller names the model, or the command would replace its file.
     """
     from gradiometer import anomaly, detectors
     from gradiometer.detectors import storage
@@ -105,6 +107,8 @@ def load(path: str, spec: str | None, device: str) -> tuple[Detector, Origin]:
         return detector, origin
     if not chosen:
         raise InputError(f"{path} does not say which model it belongs to; name it with --model")
+    if out is not None:
+        outputs.check_file(out, chosen, None, out, f"the model {chosen}")
     # Options belong to the model that was noted; another one may not know them.
     options = origin.model_options if chosen == origin.model else {}
     return detectors.load(path, load_model(chosen, options, device)), origin

@@ -16,7 +16,7 @@ from gradiometer.cli.terminal import Terminal
 class Options(Reading):
     """Settings of the command."""
 
-    detector: str = option("file that fit wrote")
+    detector: str = option("file that fit wrote", in_place=True)
     held_out: str = option(f"known images that fit has not seen, and best the network neither: {FORMS}")
     false_alarm_rate: float = option("share of known images that may be flagged", 0.05)
     out: str | None = option("file of the calibrated detector; replaces --detector when absent", None)
@@ -29,7 +29,7 @@ def run(options: Options, terminal: Terminal) -> None:
     """Calibrate and save."""
     out = options.out or options.detector
     artefacts.check_folder(Path(out))
-    detector, origin = artefacts.load(options.detector, options.model, options.device)
+    detector, origin = artefacts.load(options.detector, options.model, options.device, out)
     reading = replace(options, size=options.size or origin.size, channels=options.channels or origin.channels)
     held_out = sources.load(options.held_out, reading, limit=options.limit)
     terminal.note(f"calibrating on {len(held_out):,} images")

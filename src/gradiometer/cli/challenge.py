@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradiometer.cli import artefacts, sources
 from gradiometer.cli.artefacts import DEVICE, MODEL
-from gradiometer.cli.command import Command, option
+from gradiometer.cli.command import Command, flag_of, option
 from gradiometer.cli.sources import FORMS, LIMIT, Reading
 from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import InputError
@@ -69,8 +69,9 @@ def _corrupted(options: Options) -> Images:
 
     if options.level is None:
         raise InputError(f"{options.kind} comes in levels from 1 to 5; choose one with --level")
-    if options.model is not None or options.settings:
-        raise InputError(f"{options.kind} is a corruption, which asks no model; leave --model and --settings out")
+    of_attacks = (entry for entry in fields(options) if entry.metadata["group"] == _ATTACK)
+    if given := [flag_of(entry) for entry in of_attacks if getattr(options, entry.name) != entry.default]:
+        raise InputError(f"{options.kind} is a corruption, which asks no model; leave {', '.join(given)} out")
     change = corruption(options.kind, options.level)
     images = sources.load(options.images, options, limit=options.limit)
     return corrupt(images, change, seed=options.seed)

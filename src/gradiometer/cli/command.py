@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
@@ -60,18 +60,27 @@ def completed(commands: Sequence[Command], words: Sequence[str]) -> list[str]:
     return list(words)
 
 
-def option(text: str, default: Any = MISSING, *, group: str = "") -> Any:
+def option(
+    text: str, default: Any = MISSING, *, group: str = "", in_place: bool = False, least: int | None = None
+) -> Any:
     """A field of the settings of a command.
 
     Args:
         text: What it means, for the help.
         default: Its default; required without one.
         group: Title of the group of flags that it stands in.
+        in_place: Whether it names a file that the command may replace by what it writes.
+        least: The smallest number that it may be.
 
     Returns:
         The field.
     """
-    return field(default=default, metadata={"help": text, "group": group})
+    return field(default=default, metadata={"help": text, "group": group, "in_place": in_place, "least": least})
+
+
+def flag_of(entry: Field[Any]) -> str:
+    """What is typed for a field of the settings of a command."""
+    return f"--{entry.name.replace('_', '-')}"
 
 
 class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -115,19 +124,24 @@ def chosen(commands: Sequence[Command], parsed: Namespace) -> tuple[Command, Any
     return command, command.options(**frozen), bool(values["debug"])
 
 
-def check_texts(options: Any) -> None:
-    """Refuse texts of nothing, such as a variable of the shell that is not set leaves.
+def check_values(options: Any) -> None:
+    """Refuse texts of nothing, such as a variable of the shell that is not set leaves, and numbers that are too small.
+
+    A zero where a number may be left out would be taken for one that was.
 
     Args:
         options: Settings of a command, or None.
 
     Raises:
-        InputError: If one is empty.
+        InputError: If one is.
     """
     for entry in () if options is None else fields(options):
         value = getattr(options, entry.name)
         if value == "" or (isinstance(value, tuple) and "" in value):
-            raise InputError(f"--{entry.name.replace('_', '-')} is empty; give a value, or leave it out")
+            raise InputError(f"{flag_of(entry)} is empty; give a value, or leave it out")
+        least = entry.metadata["least"]
+        if least is not None and value is not None and value < least:
+            raise InputError(f"{flag_of(entry)} is {value}; give {least} or more, or leave it out")
 
 
 def _add(parser: ArgumentParser, commands: Sequence[Command], path: str = "gradiometer") -> None:
@@ -173,9 +187,7 @@ def _add_options(parser: ArgumentParser, command: Command) -> None:
         title = entry.metadata["group"]
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
-        groups[title].add_argument(
-            f"--{entry.name.replace('_', '-')}", help=entry.metadata["help"], **_settings(entry, kinds[entry.name])
-        )
+        groups[title].add_argument(flag_of(entry), help=entry.metadata["help"], **_settings(entry, kinds[entry.name]))
 
 
 def _settings(entry: Any, kind: Any) -> dict[str, Any]:

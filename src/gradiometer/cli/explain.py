@@ -43,7 +43,10 @@ def run(options: Options, terminal: Terminal) -> None:
     """Print the readings that are most out of line, image by image."""
     if options.top < 1:
         raise InputError(f"top is {options.top}; give 1 or more")
-    detector, origin = artefacts.load(options.detector, options.model, options.device)
+    for name in ("by", "known"):
+        if options.page is None and getattr(options, name) != Options.__dataclass_fields__[name].default:
+            raise InputError(f"--{name} is for the page of suspicious images; add --page, or leave it out")
+    detector, origin = artefacts.load(options.detector, options.model, options.device, options.page)
     reading = replace(options, size=options.size or origin.size, channels=options.channels or origin.channels)
     if options.page is not None:
         _write_page(detector, options, reading, terminal)

@@ -38,7 +38,7 @@ def run(options: Options, terminal: Terminal) -> None:
     named = sources.parse(options.images)
     if named.share is not None:
         raise InputError(f"score reads whole sources, not the share in {options.images}; leave @ out")
-    detector, origin = artefacts.load(options.detector, options.model, options.device)
+    detector, origin = artefacts.load(options.detector, options.model, options.device, options.out)
     if detector.calibration is None:
         raise NotFittedError(
             f"{options.detector} has no false-alarm rate yet; run: gradiometer calibrate --detector "

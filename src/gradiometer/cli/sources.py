@@ -44,8 +44,12 @@ class Reading:
         None,
         group=_GROUP,
     )
-    size: int | None = option("resize images to SIZE x SIZE pixels; otherwise all must be alike", None, group=_GROUP)
-    channels: int | None = option("1 for grey, 3 for colour; that of the first image when absent", None, group=_GROUP)
+    size: int | None = option(
+        "resize images to SIZE x SIZE pixels; otherwise all must be alike", None, group=_GROUP, least=1
+    )
+    channels: int | None = option(
+        "1 for grey, 3 for colour; that of the first image when absent", None, group=_GROUP, least=1
+    )
     download: bool = option("allow torchvision to fetch a data set that is not in --data-root", False, group=_GROUP)
 
     @property

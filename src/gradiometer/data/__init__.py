@@ -9,7 +9,7 @@ from gradiometer.data.jpeg import reencode
 from gradiometer.data.saving import save
 from gradiometer.data.sources import load
 from gradiometer.data.splits import split
-from gradiometer.data.stream import Batch, count, stream
+from gradiometer.data.stream import Batch, count, states, stream
 from gradiometer.data.tables import Table, read_table
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "save",
     "shared_patients",
     "split",
+    "states",
     "stream",
     "to_bytes",
     "to_unit",

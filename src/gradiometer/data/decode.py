@@ -59,7 +59,7 @@ class Form:
         image = decode(picture)
         if (image.height, image.width) != (self.height, self.width) and not self.resize:
             raise SizeMismatchError(
-                f"the image has {image.height} x {image.width} pixels where the first one has "
+                f"the image has {image.height} x {image.width} pixels where the others have "
                 f"{self.height} x {self.width}; choose one size for all with size="
             )
         return _channels_first(np.asarray(_shaped(image, self.channels, self.height, self.width)))
@@ -103,6 +103,9 @@ def decode(picture: Picture) -> Image.Image:
             return _eight_bit(Image.fromarray(picture))
         if callable(picture):
             return _eight_bit(picture())
+        if isinstance(picture, Path) and picture.exists() and not picture.is_file():
+            # Opening a pipe waits for somebody to write to it, for ever.
+            raise InputError("it is a pipe, a socket or a device and no file; leave it out, or copy the image into one")
         with Image.open(picture if isinstance(picture, Path) else io.BytesIO(picture)) as image:
             return _eight_bit(image)
     except InputError:

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gradiometer.data.archive import ArchiveRows
 from gradiometer.data.decode import Form, form_of
 from gradiometer.data.images import Failure, check_positive, to_unit
+from gradiometer.data.levels import LevelRows
+from gradiometer.data.parquet import ParquetRows
 from gradiometer.data.rows import Rows
 from gradiometer.data.sources import Size, Source, check_form, nothing_readable, open_rows
 from gradiometer.errors import InputError
+
+_ODD = 100
+"""Images of another shape at the start after which it is the source that has another shape, and not some of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +52,7 @@ def stream(
     batch_size: int,
     size: Size | None = None,
     channels: int | None = None,
+    shape: tuple[int, int, int] | None = None,
     split: str | None = None,
     root: Source | None = None,
     skip: int = 0,
@@ -61,6 +69,9 @@ def stream(
         size: Height and width in pixels, one number for a square. Without it, those of the first readable image of
             the source, whatever is skipped.
         channels: 1 for grey, 3 for colour. Without it, those of the first readable image.
+        shape: Channels, height and width that the images should have as they are. Size and channels are then those of
+            the first readable image that has them, so that an odd one before it is a failure like any other; when none
+            of the first hundred has, those of the first readable image again.
         split: As for `load`.
         root: As for `load`.
         skip: Rows to leave out at the start, such as the `stop` of the last batch that was dealt with.
@@ -82,7 +93,7 @@ def stream(
         raise InputError(f"skip must be 0 or more rows, got {skip}")
     extent = check_form(size, channels)
     rows = open_rows(source, split=split, root=root, download=download)
-    form = _form(str(source), rows, extent, channels)
+    form = _form(str(source), rows, extent, channels, shape)
     return _batches(rows, form, batch_size, skip)
 
 
@@ -106,15 +117,67 @@ def count(source: Source, *, split: str | None = None, root: Source | None = Non
     return open_rows(source, split=split, root=root, download=download).count()
 
 
-def _form(source: str, rows: Rows, size: tuple[int, int] | None, channels: int | None) -> Form:
+def states(
+    source: Source, *, split: str | None = None, root: Source | None = None, download: bool = False
+) -> Iterator[str]:
+    """What tells the files of a source from others that have taken their names since: size and time of writing.
+
+    Args:
+        source: As for `load`.
+        split: As for `load`.
+        root: As for `load`.
+        download: As for `load`.
+
+    Yields:
+        One text for each row of a folder, in the order of `stream`; one in all for a source in one file; none for rows
+        that lie in no file that is known here.
+
+    Raises:
+        InputError: If there is no such source, or it holds no images.
+        DependencyError: If the source needs a package that is not installed.
+    """
+    rows = open_rows(source, split=split, root=root, download=download)
+    if isinstance(rows, ArchiveRows | ParquetRows | LevelRows):
+        yield _state(rows.path)
+        return
+    for row in rows.read():
+        if not isinstance(row.picture, Path):
+            return
+        yield _state(row.picture)
+
+
+def _state(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return f"{path.name}: nothing"
+    return f"{path.name}: {found.st_size} bytes, written at {found.st_mtime_ns}"
+
+
+def _form(
+    source: str,
+    rows: Rows,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    shape: tuple[int, int, int] | None,
+) -> Form:
     if size is not None and channels is not None:
         return Form(channels, *size, resize=True)
-    failures = []
+    failures: list[Failure] = []
+    odd: list[Form] = []
     for row in rows.read():
         try:
-            return form_of(row.picture, size, channels)
+            form = form_of(row.picture, size, channels)
         except InputError as error:
             failures.append(Failure(row.name, str(error)))
+            continue
+        if shape is None or (form.channels, form.height, form.width) == shape:
+            return form
+        odd.append(form)
+        if len(odd) == _ODD:
+            break
+    if odd:
+        return odd[0]
     raise nothing_readable(source, failures)
 
 

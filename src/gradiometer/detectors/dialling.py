@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from gradiometer.challenges import Corruption
 from gradiometer.detectors.checks import Output, check_model, place_of
 from gradiometer.detectors.density import NeighbourDensity
+from gradiometer.detectors.fingerprints import check_unseen
 from gradiometer.detectors.inputs import Again, batches, move
 from gradiometer.detectors.layers import layer_of
 from gradiometer.detectors.purview import Purview
@@ -137,7 +138,8 @@ def dial(
         The curve, and the choice.
 
     Raises:
-        InputError: The loss is out of range, a glob matches nothing, or images cannot be corrupted.
+        InputError: The loss is out of range, a glob matches nothing, images cannot be corrupted, or more than 1 in 100
+            of the held-out images are among the known ones.
         ModelError: The model is in train mode or returns no logits.
 
     Example:
@@ -153,12 +155,13 @@ def dial(
     check_model(model)
     detector = Purview(model, objective, neighbours=neighbours, output=output, memory=memory, batch_size=batch_size)
     held_out = Again(held_out, batch_size, "held-out images")
-    parts = challenges if challenges is not None else corrupted(held_out, batch_size)
-    if not parts:
+    if challenges is not None and not challenges:
         raise InputError("there are no challenges to compare subsets on; give one or more, or leave the argument out")
     reference = detector._collect(known, "known images", None)
-    read = {name: detector._collect(source, name, reference.inputs, known=False) for name, source in parts.items()}
     others = detector._collect(held_out, "held-out images", reference.inputs)
+    check_unseen(others.fingerprints, reference.fingerprints, "held-out images", "the AUROC")
+    parts = challenges if challenges is not None else corrupted(held_out, batch_size)
+    read = {name: detector._collect(source, name, reference.inputs, known=False) for name, source in parts.items()}
     globs = [tuple(each) for each in (suffixes(model) if subsets is None else subsets)]
     cost = _measured(model, held_out, detector) if cost is None else cost
 

@@ -1,4 +1,4 @@
-"""Short digests of images, to notice when a detector is calibrated on images that it was fitted on."""
+"""Short digests of images, to notice when what should be held out is among the images of the fit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MANTISSA = 2**16
 """Steps of the mantissa to which the values of all other samples are rounded."""
 
 _TOLERATED = 0.01
-"""Share of calibration images that may also be among the fitted ones: real collections hold some doubles."""
+"""Share of held-out images that may also be among the fitted ones: real collections hold some doubles."""
 
 
 def fingerprints(inputs: Inputs) -> Fingerprints:
@@ -68,21 +68,28 @@ def _rounded(values: Tensor) -> Sequence[Tensor]:
     return [levels[row] if plain else relative[row] for row, plain in enumerate(ordinary.tolist())]
 
 
-def check_unseen(calibration: Fingerprints, fitted: Fingerprints) -> None:
-    """Refuse calibration images that the detector was fitted on: their scores are too low, and the rate drifts.
+def check_unseen(
+    held_out: Fingerprints,
+    fitted: Fingerprints,
+    role: str = "calibration images",
+    what: str = "the false-alarm rate",
+) -> None:
+    """Refuse held-out images that the detector was fitted on: their scores are too low, and what is set by them drifts.
 
     Args:
-        calibration: Digests of the calibration images (n,).
+        held_out: Digests of the held-out images (n,).
         fitted: Digests of the images of the fit (N,).
+        role: What the held-out images are, for the message.
+        what: What would not hold.
 
     Raises:
-        InputError: More than 1 in 100 of the calibration images are among the fitted ones. A smaller share is a
+        InputError: More than 1 in 100 of the held-out images are among the fitted ones. A smaller share is a
             UserWarning.
     """
-    same = np.flatnonzero(np.isin(calibration, fitted))
+    same = np.flatnonzero(np.isin(held_out, fitted))
     if not len(same):
         return
-    found = f"{len(same)} of {len(calibration)} calibration images (the first is row {same[0]}) were also fitted on"
-    if len(same) > _TOLERATED * len(calibration):
-        raise InputError(f"{found}, so the false-alarm rate would not hold; give known images that fit has not seen")
-    warnings.warn(f"{found}; the false-alarm rate may be slightly off", UserWarning, stacklevel=3)
+    found = f"{len(same)} of {len(held_out)} {role} (the first is row {same[0]}) were also fitted on"
+    if len(same) > _TOLERATED * len(held_out):
+        raise InputError(f"{found}, so {what} would not hold; give known images that fit has not seen")
+    warnings.warn(f"{found}; {what} may be slightly off", UserWarning, stacklevel=3)

@@ -72,9 +72,10 @@ def train_to_file(
 
     Raises:
         ModelError: If there is no such architecture.
-        InputError: If images, labels and class names do not fit each other, or the loss is no longer finite.
-        ArtefactError: If the folder holds a checkpoint of another training, or cannot be written to, or the weights to
-            start from are those of another network.
+        InputError: If images, labels and class names do not fit each other, the folder is the one to start from, or
+            the loss is no longer finite.
+        ArtefactError: If the folder holds a checkpoint of another training, or of one that began with other weights,
+            or cannot be written to, or the weights to start from are those of another network.
     """
     folder = Path(folder)
     known, test = _labelled(known), _labelled(test)
@@ -85,9 +86,10 @@ def train_to_file(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = build(name, header.classes, header.channels, header.size, mean, std)
-    earlier = None if start_from is None else _start(model, Path(start_from))
+    earlier = None if start_from is None else _start(model, Path(start_from), folder)
+    start = "" if earlier is None else weights_hash(model)
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trained = train(model, known, test, recipe, folder, progress=progress, steps=steps)
+    trained = train(model, known, test, recipe, folder, start=start, progress=progress, steps=steps)
     path = folder / stored.WEIGHTS
     stored.write(path, model, header, half=half)
     model = stored.read(path)
@@ -112,8 +114,10 @@ def train_to_file(
     return record
 
 
-def _start(model: nn.Module, folder: Path) -> dict[str, Any]:
+def _start(model: nn.Module, folder: Path, out: Path) -> dict[str, Any]:
     """Load the weights of an earlier training; returns its record."""
+    if folder.resolve() == out.resolve():
+        raise InputError(f"start_from is {folder}, which the new weights would replace; train into another folder")
     stored.load_weights(model, stored.read_weights(folder / stored.WEIGHTS), str(folder))
     path = folder / stored.RECORD
     try:

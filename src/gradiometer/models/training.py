@@ -19,12 +19,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gradiometer.errors import InputError
+from gradiometer.errors import ArtefactError, InputError
 from gradiometer.models import checkpoint
 from gradiometer.models.average import Average
 
 Progress = Callable[[dict[str, float]], None]
 Steps = Callable[[int, int], None]
+
+_START = "start"
+"""Note in the checkpoint: what the training began with."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ def train(
     recipe: Recipe,
     folder: Path,
     *,
+    start: str = "",
     progress: Progress | None = None,
     steps: Steps | None = None,
 ) -> dict[str, Any]:
@@ -153,6 +157,7 @@ def train(
         test: Held-out images; the accuracy on them is recorded and never used.
         recipe: The settings.
         folder: Takes `checkpoint.safetensors`, and continues from it when it is there.
+        start: Hash of the weights of an earlier training that the model begins with; empty for random ones.
         progress: Called with the figures of each epoch, after its checkpoint is written.
         steps: Called after each batch with the batches done and the batches of the whole training.
 
@@ -160,8 +165,8 @@ def train(
         The training record: recipe, figures of every epoch, hashes of the data, hardware and versions.
 
     Raises:
-        ArtefactError: If the checkpoint in the folder belongs to another recipe, model or set of images, or cannot
-            be read or written.
+        ArtefactError: If the checkpoint in the folder belongs to another recipe, model, start or set of images, or
+            cannot be read or written.
         InputError: If the loss is no longer finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,6 +174,13 @@ def train(
     optimizer = _optimizer(model, recipe)
     settings, images = asdict(recipe), known.digest()
     found = checkpoint.resume(path, model, optimizer, settings, images) if path.exists() else checkpoint.Progress([])
+    # Checkpoints that do not say what they began with are from before there was a note of it.
+    if path.exists() and found.notes.get(_START, start) != start:
+        began = f"weights {str(found.notes[_START])[:12]}..." if found.notes[_START] else "random weights"
+        raise ArtefactError(
+            f"{path} began with {began}, now it would be {f'{start[:12]}...' if start else 'random ones'}; give the "
+            "same start_from to continue, or another folder to start again"
+        )
     history = found.history
     average = Average(model, recipe.average) if recipe.average else None
     if average is not None and history:
@@ -180,7 +192,7 @@ def train(
             figures["test_accuracy"] = accuracy(model, test)
         figures["seconds"] = time.perf_counter() - started
         history.append(figures)
-        done = checkpoint.Progress(history, {} if average is None else average.values)
+        done = checkpoint.Progress(history, {} if average is None else average.values, {_START: start})
         checkpoint.save(path, model, optimizer, settings, images, done)
         if progress is not None:
             progress({"epoch": epoch + 1, **figures})

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from gradiometer.errors import ArtefactError, InputError
-from gradiometer.files import replaced
+from gradiometer.files import locked, replaced
 from gradiometer.scoring.formats import Format
 from gradiometer.scoring.rows import Row
 
@@ -33,6 +33,7 @@ class Tally:
         failures: Rows that could not be scored.
         last: Name of the last row.
         first_failure: Name and reason of the first row that could not be scored, or empty.
+        files: Digest of the states of the files that the rows were read from, or empty.
     """
 
     rows: int = 0
@@ -40,14 +41,15 @@ class Tally:
     failures: int = 0
     last: str = ""
     first_failure: str = ""
+    files: str = ""
 
     @property
     def scored(self) -> int:
         """Rows with a score."""
         return self.rows - self.failures
 
-    def plus(self, rows: Sequence[Row]) -> Tally:
-        """The tally after some more rows."""
+    def plus(self, rows: Sequence[Row], files: str = "") -> Tally:
+        """The tally after some more rows, with the digest of the files of all."""
         failed = [row for row in rows if row.error is not None]
         return Tally(
             rows=self.rows + len(rows),
@@ -55,7 +57,29 @@ class Tally:
             failures=self.failures + len(failed),
             last=rows[-1].name if rows else self.last,
             first_failure=self.first_failure or (f"{failed[0].name}: {failed[0].error}" if failed else ""),
+            files=files,
         )
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keep other runs from writing the same result.
+
+    Args:
+        out: The result; its folder must exist.
+
+    Raises:
+        InputError: If another run is writing it.
+        ArtefactError: If the folder cannot be written to.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(out.with_name(f".{out.name}.lock")))
+        except BlockingIOError as error:
+            raise InputError(f"another run is writing {out}; wait for its end, or choose another file") from error
+        except OSError as error:
+            raise ArtefactError(f"cannot write {out}: {error.strerror or error}; choose another folder") from error
+        yield
 
 
 class Journal:
@@ -105,15 +129,19 @@ class Journal:
         """Close the file."""
         self._file.close()
 
-    def commit(self, rows: Sequence[Row]) -> None:
+    def commit(self, rows: Sequence[Row], files: str = "") -> None:
         """Write some rows, all or none of them.
+
+        Args:
+            rows: The rows.
+            files: Digest of the states of the files of all rows up to these.
 
         Raises:
             ArtefactError: If they cannot be written; the rows before them are intact.
         """
         if not rows:
             return
-        tally = self.tally.plus(rows)
+        tally = self.tally.plus(rows, files)
         with self._writing():
             self._append(self._form.encode(rows))
             self._save_progress(tally, self._bytes)

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from gradiometer import data, models
 from gradiometer.errors import InputError, ModelError, NotFittedError
 from gradiometer.scoring.formats import format_of
-from gradiometer.scoring.journal import Journal, Tally
+from gradiometer.scoring.journal import Journal, Tally, alone
 from gradiometer.scoring.rows import Row, rows_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ class Judge(Protocol):
     @property
     def batch_size(self) -> int:
         """Images that go through it at once."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """Channels, height and width of the images that it takes; None when others do as well."""
         ...
 
     def judge(self, x: Any, /) -> Verdict:
@@ -88,6 +94,23 @@ class _Portion:
             self.readable += 1
 
 
+class _Files:
+    """What tells the files of the rows so far from others of their names.
+
+    Args:
+        states: The states of all files, in the order of the rows.
+    """
+
+    def __init__(self, states: Iterator[str]) -> None:
+        self._states, self._digest = states, hashlib.sha256()
+
+    def digest(self, rows: int) -> str:
+        """The digest after so many more rows."""
+        for state in islice(self._states, rows):
+            self._digest.update(f"{state}\n".encode("utf-8", "surrogateescape"))
+        return self._digest.hexdigest()
+
+
 def score(
     detector: Judge,
     source: Source,
@@ -112,7 +135,7 @@ def score(
         detector: A calibrated detector, or a severity model.
         source: What `gradiometer.data.stream` takes: a folder, an .npz or Parquet file, a name.
         out: The file; `.parquet`, `.csv` or `.jsonl`. Until it is complete, its rows are in `OUT.partial`.
-        size: As for `stream`.
+        size: As for `stream`; without it images must have the size that the detector was fitted on.
         channels: As for `stream`.
         split: As for `stream`.
         root: As for `stream`.
@@ -137,22 +160,24 @@ def score(
         raise NotFittedError("the detector has no false-alarm rate yet; calibrate it before scoring")
     if not out.parent.is_dir():
         raise InputError(f"there is no folder {out.parent} for {out.name}; make it first")
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists already; choose another file, or overwrite it")
     started = time.perf_counter()
-    total = data.count(source, split=split, root=root, download=download)
     settings: dict[str, Any] = {"size": size, "channels": channels, "split": split, "root": root}
-    with Journal(out, form, _identity(detector, calibration, source, settings), restart=restart) as journal:
-        resumed = journal.tally.rows
-        # One row at a time, so that a portion can end at any row.
-        batches = data.stream(source, batch_size=1, skip=max(0, resumed - 1), **settings)
-        if resumed:
-            _check_place(next(batches, None), journal)
-        for portion in _portions(batches, detector.batch_size):
-            journal.commit(_score(detector, portion, journal.tally))
-            if progress is not None:
-                progress(journal.tally.rows, total)
-        journal.finish()
+    with alone(out):
+        if out.exists() and not overwrite:
+            raise InputError(f"{out} exists already; choose another file, or overwrite it")
+        total = data.count(source, split=split, root=root, download=download)
+        files = _Files(data.states(source, split=split, root=root, download=download))
+        with Journal(out, form, _identity(detector, calibration, source, settings), restart=restart) as journal:
+            resumed = journal.tally.rows
+            # One row at a time, so that a portion can end at any row.
+            batches = data.stream(source, batch_size=1, shape=detector.shape, skip=max(0, resumed - 1), **settings)
+            if resumed:
+                _check_place(next(batches, None), journal, files.digest(resumed))
+            for portion in _portions(batches, detector.batch_size):
+                journal.commit(_score(detector, portion, journal.tally), files.digest(len(portion.names)))
+                if progress is not None:
+                    progress(journal.tally.rows, total)
+            journal.finish()
     return Summary(journal.tally, resumed, time.perf_counter() - started)
 
 
@@ -201,7 +226,6 @@ def _identity(detector: Judge, calibration: Calibration, source: Source, setting
     path = Path(source)
     return {
         "source": str(path.resolve()) if path.exists() else str(source),
-        "state of the source": _state(path),
         **{name: None if value is None else str(value) for name, value in settings.items()},
         "detector": type(detector).__name__,
         "weights": models.weights_hash(detector.model),
@@ -211,19 +235,16 @@ def _identity(detector: Judge, calibration: Calibration, source: Source, setting
     }
 
 
-def _state(path: Path) -> str | None:
-    """What tells a file from another one of its name; a folder is told by the names of its images."""
-    if not path.is_file():
-        return None
-    found = path.stat()
-    return f"{found.st_size} bytes, written at {found.st_mtime_ns}"
-
-
-def _check_place(batch: data.Batch | None, journal: Journal) -> None:
-    """The last row that was written must still be where it was."""
+def _check_place(batch: data.Batch | None, journal: Journal, files: str) -> None:
+    """The last row that was written must still be where it was, and the files up to it those that were read."""
     found = [] if batch is None else [*batch.names, *(failure.name for failure in batch.failures)]
     if found != [journal.tally.last]:
         raise InputError(
             f"row {journal.tally.rows} of the source is {found[0] if found else 'missing'} where {journal.partial} has "
             f"{journal.tally.last}: the source changed since the run was interrupted; begin again with restart"
+        )
+    if journal.tally.files and files != journal.tally.files:
+        raise InputError(
+            f"the source of the {journal.tally.rows} rows in {journal.partial} was replaced since the run was "
+            "interrupted, wholly or in part; begin again with restart"
         )

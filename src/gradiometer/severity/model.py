@@ -66,6 +66,11 @@ class SeverityModel:
         """Tiles that go through the auto-encoder at once."""
         return self.detector.batch_size
 
+    @property
+    def shape(self) -> None:
+        """Scans of any size and channels are prepared."""
+        return None
+
     def calibrate(self, held_out: Any, false_alarm_rate: float = 0.05) -> Self:
         """Learn what healthy scans score that were not trained on.
 

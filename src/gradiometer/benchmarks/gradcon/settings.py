@@ -9,6 +9,7 @@ from typing import Any
 
 from gradiometer.anomaly import AnomalyRecipe, Constraint
 from gradiometer.benchmarks import records
+from gradiometer.benchmarks.counts import check_draws
 from gradiometer.benchmarks.metrics import Floats, evaluate
 from gradiometer.benchmarks.parts import Bench, Folders, check_names
 from gradiometer.benchmarks.records import Record
@@ -66,12 +67,13 @@ class GradConSettings(Folders):
     draws: int = 1000
 
     def __post_init__(self) -> None:
-        """Check the names.
+        """Check the names and the resamples.
 
         Raises:
-            InputError: A part or a model is unknown.
+            InputError: A part or a model is unknown, or there are too few resamples.
         """
         models = [f"{kind}+{name}" if name else kind for kind in ("cae", "vae") for name in CONSTRAINTS]
+        check_draws(self.draws)
         check_names({"part": self.parts, "model": self.models}, {"part": PARTS, "model": models})
 
     def recipe(self, model: str, seed: int, values: int) -> AnomalyRecipe:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gradiometer.anomaly import AnomalyRecipe, Constraint
+from gradiometer.benchmarks.counts import check_draws
 from gradiometer.benchmarks.parts import Bench, Folders, check_names
 from gradiometer.benchmarks.severity import graded
 from gradiometer.benchmarks.severity.graded import Graded
@@ -67,11 +68,12 @@ class SeveritySettings(Folders):
     draws: int = 1000
 
     def __post_init__(self) -> None:
-        """Check the names.
+        """Check the names and the resamples.
 
         Raises:
-            InputError: A part or a contrast is unknown.
+            InputError: A part or a contrast is unknown, or there are too few resamples.
         """
+        check_draws(self.draws)
         check_names({"part": self.parts, "contrast": self.contrasts}, {"part": PARTS, "contrast": CONTRASTS})
 
     def recipe(self, alpha: float, seed: int, epochs: int) -> AnomalyRecipe:

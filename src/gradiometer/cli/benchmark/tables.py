@@ -34,8 +34,8 @@ class TableOptions:
         "data set that the model was trained on, with a training and a test split; one without is divided 60 to 40",
         "cifar10",
     )
-    size: int | None = option("resize images to SIZE x SIZE pixels; the size of the model when absent", None)
-    channels: int | None = option("1 for grey, 3 for colour; those of the model when absent", None)
+    size: int | None = option("resize images to SIZE x SIZE pixels; the size of the model when absent", None, least=1)
+    channels: int | None = option("1 for grey, 3 for colour; those of the model when absent", None, least=1)
     fit_images: int = option("training images that detectors are fitted on", 5000)
     fit_unseen: bool = option("fit on test images that --limit leaves instead, on which it was not trained", False)
     limit: int | None = option("at most so many test images of every set", None)

@@ -15,7 +15,7 @@ from gradiometer.errors import InputError
 class Options:
     """Settings of the command: those of `gradiometer.severity.severity_labels`."""
 
-    table: str = option("table that severity score wrote, .parquet or .csv")
+    table: str = option("table that severity score wrote, .parquet or .csv", in_place=True)
     bins: int = option("number of severity labels, 2 to 10,000 and at most one for each scan")
     out: str = option("the table with its labels, ending in .parquet or .csv")
     way: Literal["equal-frequency", "equal-width"] = option(

@@ -47,6 +47,7 @@ class Options(Described):
         "resize scans to so many pixels before they are scored; the size of the encoder when absent",
         None,
         group=_SEVERITY,
+        least=1,
     )
     contrast: Literal["as-is", "standard", "local"] = option(
         "what is done to scans before they are scored, as for severity train", "local", group=_SEVERITY
