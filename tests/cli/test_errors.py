@@ -253,3 +253,17 @@ def test_texts_that_yaml_would_read_as_something_else_are_kept(run: Run, text: s
     said = run("calibrate", "--detector", "a", "--held-out", "b", "--out", text, "--print_config")
     assert said.code == 0
     assert yaml.safe_load(said.out)["out"] == text
+
+
+def test_messages_about_images_name_what_is_given_on_the_command_line(
+    workshop: Workshop, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRADIOMETER_DATA_ROOT", raising=False)
+    pixels = np.zeros((4, 8, 8), np.uint8)
+    np.savez(tmp_path / "two.npz", train_images=pixels, test_images=pixels)
+    fit = ("fit", "--model", workshop.model, "--out", tmp_path / "a.safetensors", "--known")
+    refused(run(*fit, tmp_path / "two.npz"), "has the splits train, test; choose one with :train behind its name")
+    score = ("score", "--detector", workshop.detector, "--images", tmp_path / "two.npz", "--out", tmp_path / "s.csv")
+    refused(run(*score), "choose one with :train behind its name")
+    refused(run(*fit, "SVHN", "--data-root", tmp_path), "choose one of train, test, extra, such as :train behind")
+    refused(run(*fit, "SVHN"), "say which one with --data-root")

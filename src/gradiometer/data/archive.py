@@ -137,7 +137,8 @@ def open_archive(path: Path, split: str | None) -> ArchiveRows:
         )
     there = ", ".join(name or "one without a name" for name in prefixes)
     if split is None and len(prefixes) > 1:
-        raise InputError(f"{path} has the splits {there}; choose one with split=")
+        named = next(name for name in prefixes if name)
+        raise InputError(f"{path} has the splits {there}; choose one with split={named!r}")
     if split is not None and split not in prefixes:
         raise InputError(f"{path} has no split {split!r}; the splits that are there: {there}")
     prefix = prefixes[split] if split is not None else next(iter(prefixes.values()))
