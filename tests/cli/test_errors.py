@@ -267,3 +267,13 @@ def test_messages_about_images_name_what_is_given_on_the_command_line(
     refused(run(*score), "choose one with :train behind its name")
     refused(run(*fit, "SVHN", "--data-root", tmp_path), "choose one of train, test, extra, such as :train behind")
     refused(run(*fit, "SVHN"), "say which one with --data-root")
+
+
+def test_images_that_a_model_of_ones_own_cannot_take(run: Run, tmp_path: Path) -> None:
+    source = "from torch import nn\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    (tmp_path / "net.py").write_text(source)
+    np.savez(tmp_path / "large.npz", train_images=np.zeros((4, 9, 9), np.uint8))
+    words = ("--model", f"{tmp_path / 'net.py'}:make")
+    said = run("fit", *words, "--known", tmp_path / "large.npz", "--out", tmp_path / "a.safetensors")
+    refused(said, "a Sequential", "(1, 1, 9, 9)", "size and channels that it was made for", "--size and --channels")
+    refused(run("plan", *words, "--shape", 1, 9, 9), "a Sequential", "(3, 1, 9, 9)")

@@ -170,6 +170,8 @@ def test_bad_models_are_refused(kind, model, digits):
         for step in (detector.fit, detector.predict, detector.calibrate):
             with pytest.raises(ModelError, match=rf"{name} of the model is in train mode.*call model.eval\(\)"):
                 step(digits.test)
+    with pytest.raises(ModelError, match=r"fails on a batch of shape \(\d+, 3, 8, 8\) \(RuntimeError.*channels="):
+        kind(model).fit(torch.rand(50, 3, 8, 8))
     network = copy.deepcopy(model)
     detector = kind(network).fit(digits.fit).calibrate(digits.held_out)
     with torch.no_grad():

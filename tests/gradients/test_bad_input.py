@@ -367,8 +367,10 @@ def test_activations_of_a_model_without_layers() -> None:
 
 
 def test_an_image_of_the_wrong_size_is_an_error_that_names_it() -> None:
-    with pytest.raises((GradiometerError, RuntimeError), match=r"7"):
-        Gradiometer(mlp()).squared_norms(torch.randn(3, 7))
+    wrong = r"the model, a Sequential, fails on a batch of shape \(\d, 7\) \(RuntimeError: .*give images of the size"
+    for read_at in (Gradiometer.squared_norms, Gradiometer.activation_norms, Gradiometer.layers, Gradiometer.plan):
+        with pytest.raises(ModelError, match=wrong):
+            read_at(Gradiometer(mlp()), torch.randn(3, 7))
 
 
 def test_no_private_error_gets_out() -> None:

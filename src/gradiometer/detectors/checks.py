@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gradiometer.detectors.inputs import Inputs, leaves
-from gradiometer.errors import InputError, ModelError
+from gradiometer.errors import InputError, ModelError, of_the_model
 from gradiometer.gradients.factors import all_finite
 
 Output = Callable[[Any], Tensor] | str | int | None
@@ -100,7 +100,7 @@ def forward(model: nn.Module, inputs: Inputs, output: Output = None) -> Tensor:
         Logits (B, C).
 
     Raises:
-        ModelError: The outputs are not logits.
+        ModelError: The model cannot take such inputs, or the outputs are not logits.
     """
     with torch.no_grad():
         return check_outputs(run(model, inputs, output), inputs, model)
@@ -108,10 +108,11 @@ def forward(model: nn.Module, inputs: Inputs, output: Output = None) -> Tensor:
 
 def run(model: nn.Module, inputs: Inputs, output: Output = None) -> Any:
     """What the model returns at the place of the logits, unchecked, with gradients where they are on."""
-    if isinstance(inputs, Tensor):
-        returned = model(inputs)
-    else:
-        returned = model(**inputs) if isinstance(inputs, dict) else model(*inputs)
+    with of_the_model(model, inputs):
+        if isinstance(inputs, Tensor):
+            returned = model(inputs)
+        else:
+            returned = model(**inputs) if isinstance(inputs, dict) else model(*inputs)
     return _select(returned, output)
 
 

@@ -17,7 +17,7 @@ from gradiometer.gradients.arguments import chosen_parameters, found_at, memory_
 from gradiometer.gradients.class_grams import ClassGrams, class_grams
 from gradiometer.gradients.collector import Reduce
 from gradiometer.gradients.factors import Factor, all_finite, exact, wide
-from gradiometer.gradients.failures import ProgramMismatch
+from gradiometer.gradients.failures import ProgramMismatch, as_failure_of_the_model
 from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective
 from gradiometer.gradients.passes import Found, Power, Subject
 from gradiometer.gradients.peak import FEW, MORE, Need
@@ -279,7 +279,10 @@ class Gradiometer:
         """
         samples.count(x)
         first = samples.on(samples.take(x, 0, 1), self._device)
-        with left_as_found(self.model, self._parameters.values()):
+        with (
+            left_as_found(self.model, self._parameters.values()),
+            as_failure_of_the_model(self.model, self._forward, first),
+        ):
             return tuple(one_by_one(self._parameters, self._forward, first, 1).norms)
 
     def plan(self, x: Inputs | None = None) -> Plan:
