@@ -25,7 +25,7 @@ from gradiometer.cli import (
     train,
     train_gradcon,
 )
-from gradiometer.cli.command import Command, check_texts, chosen, completed, make_parser
+from gradiometer.cli.command import Command, check_values, chosen, completed, make_parser
 from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import GradiometerError
 
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = terminal.warn
         command, options, debug = chosen(COMMANDS, parsed)
         try:
-            check_texts(options)
+            check_values(options)
             command.run(options, terminal)
         except KeyboardInterrupt:
             terminal.error("interrupted" + (f"; {command.interrupted}" if command.interrupted else ""))

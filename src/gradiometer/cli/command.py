@@ -13,6 +13,9 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import InputError
 
+_SEEDS = 2**63
+"""Below it, every generator takes a seed."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -111,19 +114,25 @@ def chosen(commands: Sequence[Command], parsed: Namespace) -> tuple[Command, Any
     return command, command.options(**frozen), bool(values["debug"])
 
 
-def check_texts(options: Any) -> None:
-    """Refuse texts of nothing, such as a variable of the shell that is not set leaves.
+def check_values(options: Any) -> None:
+    """Refuse texts of nothing, such as a variable of the shell that is not set leaves, and seeds of no generator.
 
     Args:
         options: Settings of a command, or None.
 
     Raises:
-        InputError: If one is empty.
+        InputError: If a text is empty, or a seed out of range.
     """
     for entry in () if options is None else fields(options):
         value = getattr(options, entry.name)
-        if value == "" or (isinstance(value, tuple) and "" in value):
-            raise InputError(f"--{entry.name.replace('_', '-')} is empty; give a value, or leave it out")
+        several = value if isinstance(value, tuple) else (value,)
+        flag = f"--{entry.name.replace('_', '-')}"
+        if "" in several:
+            raise InputError(f"{flag} is empty; give a value, or leave it out")
+        if entry.name in ("seed", "seeds"):
+            for seed in several:
+                if seed is not None and not 0 <= seed < _SEEDS:
+                    raise InputError(f"{flag} is {seed}; give a whole number of 0 or more, below 2^63")
 
 
 def _add(parser: ArgumentParser, commands: Sequence[Command], path: str = "gradiometer") -> None:
