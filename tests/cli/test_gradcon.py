@@ -155,3 +155,11 @@ def test_suspicious_images_get_a_page(trained: Path, run: Run, tmp_path: Path) -
     refused = run(*words, "--page", tmp_path / "page.html")
     assert refused.code == 1
     assert "--known" in refused.err
+
+
+def test_a_classifier_is_asked_for_where_a_detector_needs_one(trained: Path, run: Run, tmp_path: Path) -> None:
+    for model in (trained, trained / "gradcon.safetensors"):
+        said = run("fit", "--model", model, "--known", "digits@0-50", "--detector", "guard", "--out", tmp_path / "g")
+        assert said.code == 1
+        assert "gradcon.safetensors holds no classifier but a GradCon" in said.err
+        assert "gradiometer fit --detector gradcon" in said.err

@@ -219,3 +219,12 @@ def test_scans_of_a_page_keep_the_shape_that_the_model_takes(
     options = RunOptions(healthy=str(folder), images="", train="", targets=(), out=str(tmp_path), size=8)
     _page(options, model, Cohort.of(some), SeverityTable.read(table), [], terminal)
     assert shapes == [(1, 16, 32), (1, 16, 32), (1, 16, 16), (1, 16, 32)]
+
+
+def test_commands_for_detectors_say_which_one_reads_a_severity_model(home: Path, run: Run, tmp_path: Path) -> None:
+    model = home / "run" / "severity.safetensors"
+    for words in (("score", "--images", home / "new", "--out", tmp_path / "s.csv"), ("explain", "--images", home)):
+        said = run(words[0], "--detector", model, *words[1:])
+        assert said.code == 1
+        assert f"{model} holds no detector but a SeverityModel" in said.err
+        assert "which gradiometer severity score reads" in said.err

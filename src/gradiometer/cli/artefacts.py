@@ -88,13 +88,16 @@ def load(path: str, spec: str | None, device: str) -> tuple[Detector, Origin]:
 
     Raises:
         ArtefactError: If the file is unusable, or of another model.
-        InputError: If neither the artefact nor the caller names the model.
+        InputError: If the file is no detector, or neither it nor the caller names the model.
     """
     from gradiometer import anomaly, detectors
     from gradiometer.detectors import storage
+    from gradiometer.models import stored
 
     del anomaly  # its detector is known to `load` from now on
     header = storage.read(path).header
+    if header["class"] not in detectors.registered() and (other := stored.other_kind(Path(path))):
+        raise InputError(f"{path} holds no detector but {other}")
     noted = header.get(_KEY, {})
     names = {entry.name for entry in fields(Origin)}
     origin = Origin(**{key: value for key, value in noted.items() if key in names})
