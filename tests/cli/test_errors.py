@@ -78,6 +78,18 @@ def test_artefact_that_python_saved_does_not_name_its_model(workshop: Workshop, 
     assert run(*words, "--model", workshop.model).code == 0
 
 
+def test_a_model_that_is_not_where_the_artefact_notes_it(
+    workshop: Workshop, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workshop.folder)
+    fitted = tmp_path / "a.safetensors"
+    assert run("fit", "--model", "model", "--known", "digits@0-40", "--detector", "msp", "--out", fitted).code == 0
+    monkeypatch.chdir(tmp_path)
+    words = ["calibrate", "--detector", fitted, "--held-out", "digits@50-80"]
+    refused(run(*words), f"{fitted} notes model as its model", f"looked for from {tmp_path}", "with --model")
+    assert run(*words, "--model", workshop.model).code == 0
+
+
 def test_uncalibrated_detector(workshop: Workshop, run: Run, tmp_path: Path) -> None:
     said = run("score", "--detector", workshop.fitted, "--images", workshop.photos, "--out", tmp_path / "s.csv")
     refused(said, "has no false-alarm rate yet", "gradiometer calibrate")

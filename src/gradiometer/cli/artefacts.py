@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradiometer.cli.terminal import Terminal
-from gradiometer.errors import InputError
+from gradiometer.errors import ArtefactError, InputError, ModelError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,7 +87,7 @@ def load(path: str, spec: str | None, device: str) -> tuple[Detector, Origin]:
         device: Where the model runs.
 
     Raises:
-        ArtefactError: If the file is unusable, or of another model.
+        ArtefactError: If the file is unusable, of another model, or of one that is not where it was.
         InputError: If the file is no detector, or neither it nor the caller names the model.
     """
     from gradiometer import anomaly, detectors
@@ -110,7 +110,16 @@ def load(path: str, spec: str | None, device: str) -> tuple[Detector, Origin]:
         raise InputError(f"{path} does not say which model it belongs to; name it with --model")
     # Options belong to the model that was noted; another one may not know them.
     options = origin.model_options if chosen == origin.model else {}
-    return detectors.load(path, load_model(chosen, options, device)), origin
+    try:
+        model = load_model(chosen, options, device)
+    except (ArtefactError, ModelError) as error:
+        if spec is not None:
+            raise
+        raise ArtefactError(
+            f"{path} notes {chosen} as its model, which was looked for from {Path.cwd()}: {error}; name the model with "
+            "--model if it is elsewhere now"
+        ) from error
+    return detectors.load(path, model), origin
 
 
 def save(detector: Detector, path: str, origin: Origin) -> None:
