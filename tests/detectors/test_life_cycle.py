@@ -122,6 +122,15 @@ def test_steps_in_the_wrong_order_say_which_step_is_missing(model, digits, tmp_p
     assert detector.calibrate(digits.held_out).judge(images).profile.shape == (5, 1)
 
 
+@pytest.mark.parametrize("rate", ["5%", None, 5])
+def test_what_is_no_rate_is_refused_before_anything_is_read(rate, model, digits):
+    def unread():
+        yield pytest.fail("an image was read")
+
+    with pytest.raises(InputError, match=r"false_alarm_rate is .*; give a share between 0 and 1"):
+        MSP(model).fit(digits.fit).calibrate(unread(), rate)
+
+
 def test_a_new_fit_forgets_the_calibration(model, digits):
     detector = Purview(model).fit(digits.fit).calibrate(digits.held_out)
     with pytest.raises(NotFittedError, match="call calibrate"):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gradiometer import __version__
 from gradiometer.detectors import storage
 from gradiometer.detectors.arguments import decode
-from gradiometer.detectors.calibration import Calibration
+from gradiometer.detectors.calibration import Calibration, images_needed
 from gradiometer.detectors.checks import check_model, check_outputs, check_signature, place_of, signature
 from gradiometer.detectors.fingerprints import check_unseen
 from gradiometer.detectors.inputs import Batch, Inputs, batches, move
@@ -174,6 +174,7 @@ class Detector(pytorch_ood.api.Detector):
             NotFittedError: Before fit.
         """
         self._need_fit("calibrate")
+        images_needed(false_alarm_rate)  # refuses what is no rate, before anything is read
         check_model(self.model)
         self._check_weights()
         samples = self._collect(held_out, "calibration images", self._expected())
