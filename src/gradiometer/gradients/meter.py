@@ -18,7 +18,7 @@ from gradiometer.gradients.class_grams import ClassGrams, class_grams
 from gradiometer.gradients.collector import Reduce
 from gradiometer.gradients.factors import Factor, all_finite, exact, wide
 from gradiometer.gradients.failures import ProgramMismatch, as_failure_of_the_model
-from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective
+from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective, class_numbers
 from gradiometer.gradients.passes import Found, Power, Subject
 from gradiometer.gradients.peak import FEW, MORE, Need
 from gradiometer.gradients.plan import Plan, make_plan
@@ -212,10 +212,12 @@ class Gradiometer:
             The Gram matrices (B, T, C, C).
 
         Raises:
-            InputError: If there is no such class, or the result alone does not fit into the memory.
+            InputError: If classes are no sequence of numbers, there is no such class, or the result alone does not fit
+                into the memory.
             ModelError: If the outputs are no logits (B, C).
         """
         size = samples.count(x)
+        classes = None if classes is None else class_numbers(classes)
         plan = self._plan(samples.on(samples.take(x, 0, 3), self._device))
         count = len(classes) if classes is not None else plan.outputs[0] if plan.outputs else 1
         memory = _TOGETHER if self.memory is None else self.memory
