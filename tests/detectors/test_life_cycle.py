@@ -166,6 +166,10 @@ def test_bad_images_are_refused_at_every_step(kind, model, digits):
     for step in (detector.predict, detector.judge, detector.explain, detector.calibrate):
         with pytest.raises(InputError, match=r"input \(1, 12, 8\) where the detector was fitted on input \(1, 8, 8\)"):
             step(torch.rand(50, 1, 12, 8))
+        with pytest.raises(InputError, match=r"give one image alone as a batch of one, x\[None\]"):
+            step(torch.rand(1, 8, 8))
+        with pytest.raises(InputError, match=r"give grey images with their channel, x\[:, None\]"):
+            step(torch.rand(50, 8, 8))
     with pytest.raises(InputError, match="all known images have a negative label"):
         kind(model).fit((broken[:3], torch.full((3,), -1)))
 

@@ -265,6 +265,27 @@ def test_inputs_that_are_no_batch(inputs: Any) -> None:
         Gradiometer(mlp()).squared_norms(inputs)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "remedy"),
+    [
+        (np.zeros((3, 5), np.float32), r"torch\.from_numpy\(x\) makes one"),
+        (np.zeros((3, 5)), r"torch\.from_numpy\(x\)\.float\(\)"),
+        ({"x": np.zeros((3, 5), np.float32)}, r"the first \(3, 5\)"),
+        ([np.zeros((3, 5), np.float32)], "NumPy arrays"),
+    ],
+    ids=["array", "double", "dict", "list"],
+)
+def test_arrays_of_numpy_are_told_how_to_become_tensors(inputs: Any, remedy: str) -> None:
+    with pytest.raises(InputError, match=remedy):
+        Gradiometer(mlp()).squared_norms(inputs)
+
+
+@pytest.mark.parametrize("parameters", [3, None, [3], [torch.zeros(2)]])
+def test_parameters_that_are_no_names(parameters: Any) -> None:
+    with pytest.raises(InputError, match=r"parameters has an entry of type .*give a name or names of parameters"):
+        Gradiometer(mlp(), parameters=parameters)
+
+
 @pytest.mark.parametrize("parameters", ["layer4.*", ["0.weight", "head.*"], "", [], "0.WEIGHT"])
 def test_globs_that_match_nothing(parameters: Any) -> None:
     with pytest.raises(InputError) as caught:
@@ -371,6 +392,12 @@ def test_an_image_of_the_wrong_size_is_an_error_that_names_it() -> None:
     for read_at in (Gradiometer.squared_norms, Gradiometer.activation_norms, Gradiometer.layers, Gradiometer.plan):
         with pytest.raises(ModelError, match=wrong):
             read_at(Gradiometer(mlp()), torch.randn(3, 7))
+
+
+def test_an_image_without_its_batch_is_told_what_to_do() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(18, 2)).eval()
+    with pytest.raises(ModelError, match=r"one image alone as a batch of one, x\[None\]"):
+        Gradiometer(model).squared_norms(torch.rand(2, 1, 5, 5)[0])
 
 
 def test_no_private_error_gets_out() -> None:

@@ -149,5 +149,16 @@ def check_signature(inputs: Inputs, expected: dict[str, list[int]], role: str) -
     if found != expected:
         show = [", ".join(f"{k} {tuple(v)}" for k, v in s.items()) or "no tensor" for s in (found, expected)]
         raise InputError(
-            f"the {role} have {show[0]} where the detector was fitted on {show[1]}; resize or convert them"
+            f"the {role} have {show[0]} where the detector was fitted on {show[1]}; {_remedy(inputs, expected)}"
         )
+
+
+def _remedy(inputs: Inputs, expected: dict[str, list[int]]) -> str:
+    """What to do about inputs of another size: a dimension may be all that is missing."""
+    wanted = expected.get("input")
+    if isinstance(inputs, Tensor) and wanted is not None:
+        if list(inputs.shape) == wanted:
+            return "give one image alone as a batch of one, x[None]"
+        if wanted[:1] == [1] and list(inputs.shape[1:]) == wanted[1:]:
+            return "give grey images with their channel, x[:, None]"
+    return "resize or convert them"
