@@ -21,6 +21,7 @@ from gradiometer.detectors import (
     Detector,
     Energy,
     Guard,
+    Mahalanobis,
     Measurement,
     NormalizedMahalanobis,
     Purview,
@@ -129,6 +130,22 @@ def test_what_is_no_rate_is_refused_before_anything_is_read(rate, model, digits)
 
     with pytest.raises(InputError, match=r"false_alarm_rate is .*; give a share between 0 and 1"):
         MSP(model).fit(digits.fit).calibrate(unread(), rate)
+
+
+@pytest.mark.parametrize("kind", [*ALL, Mahalanobis], ids=lambda kind: kind.__name__)
+def test_a_fit_that_fails_leaves_the_detector_as_it_was(kind, model, digits):
+    detector = kind(model).fit(digits.fit).calibrate(digits.held_out)
+    scores = detector.judge(digits.test[0]).scores
+
+    def interrupted():
+        yield digits.test
+        raise KeyboardInterrupt
+
+    with pytest.raises(InputError, match="NaN or infinite"):
+        detector.fit((digits.fit[0] / 0, digits.fit[1]))
+    with pytest.raises(KeyboardInterrupt):
+        detector.fit(interrupted())
+    assert detector.judge(digits.test[0]).scores.tolist() == scores.tolist()
 
 
 def test_a_new_fit_forgets_the_calibration(model, digits):

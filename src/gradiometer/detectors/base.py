@@ -148,6 +148,16 @@ class Detector(pytorch_ood.api.Detector):
         """
         if challenges is not None and not self.learns_from_challenges:
             raise InputError(f"{type(self).__name__} learns nothing from challenges; fit it on known images alone")
+        before = dict(self.__dict__)
+        try:
+            self._fit(known, challenges)
+        except BaseException:
+            self.__dict__ = before  # what was learnt is replaced by a fit, never changed
+            raise
+        return self
+
+    def _fit(self, known: Any, challenges: Any) -> None:
+        """What fit does; a method that needs more than one look at the known images has more to do before."""
         check_model(self.model)
         self._known = self.calibration = None
         samples = self._collect(known, "known images", None)
@@ -155,7 +165,6 @@ class Detector(pytorch_ood.api.Detector):
         others = None if challenges is None else self._collect(challenges, "challenges", samples.inputs, known=False)
         self._learn(samples, others)
         self._remember(samples, fitted=True)
-        return self
 
     def calibrate(self, held_out: Any, false_alarm_rate: float = 0.05) -> Self:
         """Choose the threshold so that the given share of known images is flagged (split-conformal).
