@@ -31,6 +31,7 @@ from gradiometer.detectors import (
     registered,
 )
 from gradiometer.errors import InputError, ModelError, NotFittedError
+from gradiometer.gradients import PseudoLabel
 
 ALL = [MSP, Energy, NormalizedMahalanobis, Control, Purview, Guard]
 LEARNING = [NormalizedMahalanobis, Control, Purview, Guard]
@@ -132,10 +133,22 @@ def test_what_is_no_rate_is_refused_before_anything_is_read(rate, model, digits)
         MSP(model).fit(digits.fit).calibrate(unread(), rate)
 
 
+def test_a_detector_says_what_it_is_in_one_line(model, digits):
+    detector = Guard(model, objective=PseudoLabel(), step=0.01, layers=["0", "3"], smoothing=False)
+    settings = "objective=PseudoLabel, layers=['0', '3'], step=0.01, smoothing=False"
+    assert repr(detector) == f"<Guard(Sequential, {settings}): not fitted, not calibrated>"
+    detector.fit(digits.fit)
+    assert repr(detector).endswith(": fitted on 900 images, not calibrated>")
+    detector.calibrate(digits.held_out, 0.1)
+    assert repr(detector).endswith(": fitted on 900 images, calibrated at 0.1>")
+    assert repr(MSP(model)) == "<MSP(Sequential): not calibrated>"
+    assert repr(MSP(model).calibrate(digits.held_out)) == "<MSP(Sequential): calibrated at 0.05>"
+
+
 @pytest.mark.parametrize("kind", [*ALL, Mahalanobis], ids=lambda kind: kind.__name__)
 def test_a_fit_that_fails_leaves_the_detector_as_it_was(kind, model, digits):
     detector = kind(model).fit(digits.fit).calibrate(digits.held_out)
-    scores = detector.judge(digits.test[0]).scores
+    scores, words = detector.judge(digits.test[0]).scores, repr(detector)
 
     def interrupted():
         yield digits.test
@@ -145,6 +158,7 @@ def test_a_fit_that_fails_leaves_the_detector_as_it_was(kind, model, digits):
         detector.fit((digits.fit[0] / 0, digits.fit[1]))
     with pytest.raises(KeyboardInterrupt):
         detector.fit(interrupted())
+    assert repr(detector) == words
     assert detector.judge(digits.test[0]).scores.tolist() == scores.tolist()
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gradiometer import __version__
 from gradiometer.detectors import storage
-from gradiometer.detectors.arguments import decode
+from gradiometer.detectors.arguments import decode, written
 from gradiometer.detectors.calibration import Calibration, images_needed
 from gradiometer.detectors.checks import check_model, check_outputs, check_signature, place_of, signature
 from gradiometer.detectors.fingerprints import check_unseen
@@ -126,6 +126,15 @@ class Detector(pytorch_ood.api.Detector):
     def _opinions(self, statistics: Floats) -> Opinions | None:
         """What each member thinks, for a method that asks several."""
         return None
+
+    def __repr__(self) -> str:
+        arguments = ", ".join([type(self.model).__name__, *written(type(self), self._parameters())])
+        if self._known is not None and self._known.fitted:
+            state = f"fitted on {self._known.images} images, "
+        else:
+            state = "not fitted, " if self.requires_fit else ""
+        rate = "not calibrated" if self.calibration is None else f"calibrated at {self.calibration.false_alarm_rate}"
+        return f"<{type(self).__name__}({arguments}): {state}{rate}>"
 
     # What every detector does
 
