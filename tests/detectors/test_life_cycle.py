@@ -133,6 +133,14 @@ def test_what_is_no_rate_is_refused_before_anything_is_read(rate, model, digits)
         MSP(model).fit(digits.fit).calibrate(unread(), rate)
 
 
+@each
+def test_labels_apart_from_their_images_are_told_where_they_go(kind, model, digits):
+    with pytest.raises(InputError, match=r"with their labels as one tuple, fit\(\(images, labels\)\)"):
+        kind(model).fit(*digits.fit)
+    with pytest.raises(InputError, match=r"as one tuple, calibrate\(\(images, labels\)\)"):
+        kind(model).fit(digits.fit).calibrate(*digits.held_out)
+
+
 def test_a_detector_says_what_it_is_in_one_line(model, digits):
     detector = Guard(model, objective=PseudoLabel(), step=0.01, layers=["0", "3"], smoothing=False)
     settings = "objective=PseudoLabel, layers=['0', '3'], step=0.01, smoothing=False"

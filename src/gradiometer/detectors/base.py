@@ -138,13 +138,14 @@ class Detector(pytorch_ood.api.Detector):
 
     # What every detector does
 
-    def fit(self, known: Any, *, challenges: Any = None) -> Self:
+    def fit(self, known: Any, *others: Any, challenges: Any = None) -> Self:
         """Learn what known images look like.
 
         Args:
             known: Images of the kind that the model was trained for: the training images, or others if it is much
                 surer of these. A tensor (B, ...), a tuple (images, labels), `data.Images`, or an iterable of batches
                 such as a DataLoader. Rows with a negative label are left out, as pytorch-ood does.
+            others: Refused: labels go with their images.
             challenges: Images that the model was not trained for, in the same forms, for detectors that learn from
                 them.
 
@@ -155,6 +156,11 @@ class Detector(pytorch_ood.api.Detector):
             InputError: Unusable images or labels, or too few of them.
             ModelError: The model is in train mode, has broken weights, or returns no logits.
         """
+        if others:
+            raise InputError(
+                "fit takes known images with their labels as one tuple, fit((images, labels)), and challenges by name, "
+                f"got {1 + len(others)} arguments"
+            )
         if challenges is not None and not self.learns_from_challenges:
             raise InputError(f"{type(self).__name__} learns nothing from challenges; fit it on known images alone")
         before = dict(self.__dict__)
@@ -192,6 +198,11 @@ class Detector(pytorch_ood.api.Detector):
             NotFittedError: Before fit.
         """
         self._need_fit("calibrate")
+        if len(getattr(false_alarm_rate, "shape", ())):
+            raise InputError(
+                "calibrate takes held-out images with their labels as one tuple, calibrate((images, labels)), and then "
+                "the rate, got an array in its place"
+            )
         images_needed(false_alarm_rate)  # refuses what is no rate, before anything is read
         check_model(self.model)
         self._check_weights()
