@@ -21,6 +21,7 @@ from gradiometer.detectors import (
     DDU,
     KNN,
     LID,
+    MSP,
     ODIN,
     DeepEnsemble,
     ExGrad,
@@ -454,3 +455,19 @@ def test_a_last_layer_that_is_no_module_is_told_what_to_do(kind, digits):
     for function in (lambda x, weight: x @ weight.T, F.linear):
         with pytest.raises(ModelError, match=r"wrap .*torch\.nn\.Linear"):
             kind(Product(function).eval()).fit(digits.fit)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+@pytest.mark.parametrize("kind", [KNN, Mahalanobis, GradNorm], ids=lambda kind: kind.__name__)
+def test_torchscript_without_layers_to_look_into_is_told_what_to_do(kind, model, digits):
+    for scripted in (torch.jit.script(model), torch.jit.freeze(torch.jit.script(model))):
+        with pytest.raises(ModelError, match=r"give the torch\.nn\.Module that it was made from"):
+            kind(scripted).fit(digits.fit)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_outputs_of_torchscript_are_enough_for_some(model, digits):
+    expected = MSP(model).predict(digits.test[0][:20])
+    for other in (torch.jit.script(model), torch.jit.freeze(torch.jit.script(model))):
+        found = MSP(other).fit(digits.fit).predict(digits.test[0][:20])
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)

@@ -408,3 +408,15 @@ def test_no_private_error_gets_out() -> None:
         meter.activation_norms(chosen.inputs(3))
     with suppress(GradiometerError):
         meter.squared_norms(chosen.inputs(3), activations=True)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_torchscript_does_not_show_the_inputs_of_its_layers() -> None:
+    scripted = torch.jit.script(mlp())
+    for read_at in (Gradiometer.activation_norms, lambda meter, x: meter.squared_norms(x, activations=True)):
+        with pytest.raises(
+            ModelError, match=r"TorchScript does not show .*give the torch.nn.Module that it was made from"
+        ):
+            read_at(Gradiometer(scripted), torch.randn(3, 5))
+    with pytest.raises(ModelError, match="has no parameters; freezing has made constants of them"):
+        Gradiometer(torch.jit.freeze(scripted))

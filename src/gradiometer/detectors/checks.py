@@ -28,7 +28,8 @@ def check_model(model: nn.Module, *, weights: bool = True) -> None:
     Raises:
         ModelError: A module is in train mode, or a weight is NaN or infinite.
     """
-    training = [(name, module) for name, module in model.named_modules() if module.training]
+    # TorchScript that was frozen is in eval mode for good and does not say so.
+    training = [(name, module) for name, module in model.named_modules() if getattr(module, "training", False)]
     if training:
         # Batch norm mixes the samples of a batch and dropout draws at random: name one of those if there is one.
         name, module = next(((n, m) for n, m in training if isinstance(m, _RANDOM_OR_MIXING)), training[0])

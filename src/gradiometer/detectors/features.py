@@ -15,6 +15,7 @@ from gradiometer.detectors.checks import Output, forward
 from gradiometer.detectors.inputs import Inputs, rows
 from gradiometer.detectors.layers import layer_of
 from gradiometer.errors import ModelError
+from gradiometer.gradients.state import scripted
 
 
 class Features:
@@ -62,7 +63,9 @@ class Features:
             self._functions = self._watched(inputs, functions=True)[1].by_function
         logits, last = self._watched(inputs, functions=self._functions)
         if last.caught is None:
-            raise ModelError(f"the model calls no linear layer to take features from{self._remedy}")
+            raise ModelError(
+                f"the model calls no linear layer to take features from{scripted(self.model) or self._remedy}"
+            )
         name, features = last.caught
         return logits, _flat(features, rows(inputs), f"the linear layer {name!r}"), name or "the model"
 

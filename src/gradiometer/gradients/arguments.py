@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gradiometer.errors import InputError, ModelError
+from gradiometer.gradients.state import scripted
 
 
 def chosen_parameters(model: nn.Module, globs: str | Sequence[str]) -> dict[str, Tensor]:
@@ -26,7 +27,8 @@ def chosen_parameters(model: nn.Module, globs: str | Sequence[str]) -> dict[str,
         raise InputError('parameters is empty: give a glob or globs of names, "*" for all')
     everything = {name: parameter for name, parameter in model.named_parameters() if parameter.is_floating_point()}
     if not everything:
-        raise ModelError(f"{type(model).__name__} has no parameters")
+        frozen = "; freezing has made constants of them: give the module from before" if scripted(model) else ""
+        raise ModelError(f"{type(model).__name__} has no parameters{frozen}")
     for glob in globs:
         if not any(fnmatch.fnmatchcase(name, glob) for name in everything):
             some = ", ".join(list(everything)[:8])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients import passes, samples
-from gradiometer.gradients.activations import LayerInputs, Wanted, gathered, one_by_one
+from gradiometer.gradients.activations import Gathered, LayerInputs, Wanted, gathered, one_by_one
 from gradiometer.gradients.arguments import chosen_parameters, found_at, memory_in_bytes
 from gradiometer.gradients.class_grams import ClassGrams, class_grams
 from gradiometer.gradients.collector import Reduce
@@ -28,7 +28,7 @@ from gradiometer.gradients.readings import Readings
 from gradiometer.gradients.samples import Inputs
 from gradiometer.gradients.seeds import check_outputs
 from gradiometer.gradients.single import TYPES
-from gradiometer.gradients.state import left_as_found, plain, uncompiled
+from gradiometer.gradients.state import left_as_found, plain, scripted, uncompiled
 
 Select = Callable[[Any], Tensor] | str | int
 
@@ -269,7 +269,7 @@ class Gradiometer:
             outputs.append(self._select(raw).detach())
             check_outputs(outputs[-1])
             kept.append(found)
-        inputs = gathered(self._parameters, kept)
+        inputs = self._gathered(kept)
         assert inputs.norms is not None
         return Readings(torch.cat(outputs), inputs.norms, inputs.layers, means=inputs.means, shares=inputs.shares)
 
@@ -341,8 +341,14 @@ class Gradiometer:
         found = self._statistics(x, reduce, power, wanted)
         values = torch.cat([torch.stack([part.values[name] for name in self._parameters], -1) for part in found])
         outputs = torch.cat([part.outputs for part in found])
-        inputs = gathered(self._parameters, [part.inputs for part in found if part.inputs is not None])
+        inputs = self._gathered([part.inputs for part in found if part.inputs is not None])
         return Readings(outputs, values, self.parameters, inputs.norms, inputs.layers, inputs.means, inputs.shares)
+
+    def _gathered(self, kept: Sequence[LayerInputs]) -> Gathered:
+        """What was kept of the inputs of the layers."""
+        if kept and not kept[0].norms and (hint := scripted(self.model)):
+            raise ModelError(f"the model shows no linear or convolution layer to read the inputs of{hint}")
+        return gathered(self._parameters, kept)
 
     def _statistics(self, x: Inputs, reduce: Reduce, power: Power, wanted: Wanted | None = None) -> list[Found]:
         """One statistic of every parameter, for the parts of a batch that fit into memory."""
