@@ -466,8 +466,12 @@ def test_torchscript_without_layers_to_look_into_is_told_what_to_do(kind, model,
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
-def test_outputs_of_torchscript_are_enough_for_some(model, digits):
+def test_outputs_of_torchscript_and_of_inference_mode_are_enough_for_some(model, digits):
     expected = MSP(model).predict(digits.test[0][:20])
-    for other in (torch.jit.script(model), torch.jit.freeze(torch.jit.script(model))):
+    with torch.inference_mode():
+        untracked = copy.deepcopy(model)
+    for other in (torch.jit.script(model), torch.jit.freeze(torch.jit.script(model)), untracked):
         found = MSP(other).fit(digits.fit).predict(digits.test[0][:20])
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ModelError, match=r"torch\.inference_mode\(\)"):
+        ODIN(untracked).predict(digits.test[0][:20])

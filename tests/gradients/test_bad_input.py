@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from contextlib import suppress
 from typing import Any
@@ -420,3 +421,18 @@ def test_torchscript_does_not_show_the_inputs_of_its_layers() -> None:
             read_at(Gradiometer(scripted), torch.randn(3, 5))
     with pytest.raises(ModelError, match="has no parameters; freezing has made constants of them"):
         Gradiometer(torch.jit.freeze(scripted))
+
+
+def test_models_of_inference_mode_are_told_what_to_do() -> None:
+    with torch.inference_mode():
+        model = mlp()
+    with pytest.raises(ModelError, match=r"'0.weight' .*torch.inference_mode\(\).*copy.deepcopy\(model\)"):
+        Gradiometer(model)
+    assert Gradiometer(copy.deepcopy(model)).squared_norms(torch.randn(3, 5)).values.shape == (3, 4)
+    # Buffers as well: autograd may need them on the way back.
+    normed = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6)).eval()
+    meter = Gradiometer(normed)
+    with torch.inference_mode():
+        normed[1].running_mean = torch.zeros(6)
+    with pytest.raises(ModelError, match=r"'1\.running_mean' of the model"):
+        meter.squared_norms(torch.randn(3, 5))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gradiometer.detectors.inputs import Inputs, leaves
 from gradiometer.errors import InputError, ModelError, of_the_model
 from gradiometer.gradients.factors import all_finite
+from gradiometer.gradients.state import check_tracked
 
 Output = Callable[[Any], Tensor] | str | int | None
 """Where the logits are in what a model returns: a function, a key, a position, or the thing itself."""
@@ -109,6 +110,8 @@ def forward(model: nn.Module, inputs: Inputs, output: Output = None) -> Tensor:
 
 def run(model: nn.Module, inputs: Inputs, output: Output = None) -> Any:
     """What the model returns at the place of the logits, unchecked, with gradients where they are on."""
+    if torch.is_grad_enabled():
+        check_tracked(model)
     with of_the_model(model, inputs):
         if isinstance(inputs, Tensor):
             returned = model(inputs)

@@ -28,7 +28,7 @@ from gradiometer.gradients.readings import Readings
 from gradiometer.gradients.samples import Inputs
 from gradiometer.gradients.seeds import check_outputs
 from gradiometer.gradients.single import TYPES
-from gradiometer.gradients.state import left_as_found, plain, scripted, uncompiled
+from gradiometer.gradients.state import check_tracked, left_as_found, plain, scripted, uncompiled
 
 Select = Callable[[Any], Tensor] | str | int
 
@@ -60,7 +60,7 @@ class Gradiometer:
 
     Raises:
         InputError: If a glob matches no parameter, or memory cannot be read.
-        ModelError: If a parameter is not finite.
+        ModelError: If a parameter is not finite, or was made in inference mode.
 
     Example:
         >>> import torch
@@ -92,6 +92,7 @@ class Gradiometer:
         self._output = output
         self._globs = parameters
         self._parameters = chosen_parameters(self.model, parameters)
+        check_tracked(self.model)
         self._plans: dict[Any, Plan] = {}
         self._needed: dict[Any, Need] = {}
         check_finite(self.model)
@@ -386,6 +387,7 @@ class Gradiometer:
         if key not in self._plans:
             check_mode(self.model)
             check_finite(self.model)
+            check_tracked(self.model)
             with left_as_found(self.model, self._parameters.values()):
                 self._plans[key] = make_plan(self.model, self._parameters, self._forward, self._select, x)
         return self._plans[key]

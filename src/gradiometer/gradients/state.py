@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradiometer.errors import ModelError
+
 _LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
 _LOCKING = threading.Lock()
 
@@ -55,6 +57,20 @@ def scripted(model: nn.Module) -> str:
     if not any(isinstance(module, torch.jit.ScriptModule) for module in modules_of(model)):
         return ""
     return "; TorchScript does not show its operations: give the torch.nn.Module that it was made from"
+
+
+def check_tracked(model: nn.Module) -> None:
+    """Refuse weights and buffers of which autograd keeps no track.
+
+    Raises:
+        ModelError: If one was made in inference mode.
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_inference():
+            raise ModelError(
+                f"{name!r} of the model was made under torch.inference_mode(), where nothing can be differentiated; "
+                "build or load the model outside of it, or give copy.deepcopy(model), made outside of it"
+            )
 
 
 @contextmanager
