@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from gradiometer.files import locked, replaced
 from gradiometer.severity import SeverityTable
@@ -107,3 +108,21 @@ def test_a_lock_that_was_removed_by_its_holder_is_made_again(tmp_path: Path) -> 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(take, range(500))) > 0
     assert not path.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such permissions here")
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_file_is_as_readable_as_one_that_python_opens(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        (tmp_path / "opened").open("w").close()
+        with replaced(tmp_path / "replaced") as new:
+            save_file({"a": np.zeros(3)}, new)  # makes files for their owner alone
+        assert (tmp_path / "replaced").stat().st_mode == (tmp_path / "opened").stat().st_mode
+        (tmp_path / "replaced").chmod(0o640)
+        with replaced(tmp_path / "replaced") as new:
+            save_file({"a": np.zeros(3)}, new)
+        assert (tmp_path / "replaced").stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["opened", "replaced"]

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import gradiometer
+from gradiometer.anomaly import make_network, mean_gradient
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "torchvision", "sklearn", "scipy", "pytorch_ood", "matplotlib", "numpy")
@@ -79,6 +81,25 @@ def test_every_public_name_is_there(name: str) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'gradiometer' has no attribute 'Seismometer'"):
         _ = gradiometer.Seismometer
+
+
+@pytest.mark.parametrize(
+    ("name", "room"), [("KNN", "detectors"), ("RandomContrasts", "gradients"), ("fgsm", "challenges")]
+)
+def test_a_name_of_one_of_the_rooms_is_told_where_it_is(name: str, room: str) -> None:
+    with pytest.raises(AttributeError, match=f"write: from gradiometer.{room} import {name}"):
+        getattr(gradiometer, name)
+
+
+def test_a_detector_of_any_class_is_loaded_in_a_fresh_process(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    images = torch.rand(30, 1, 16, 16)
+    network = make_network("cae", 1, (16, 16), seed=0).eval()
+    reference = mean_gradient(network, images, "decoder.*.weight")
+    detector = gradiometer.GradCon(network, reference, layers="decoder.*.weight").fit(images)
+    detector.save(tmp_path / "a.safetensors")
+    run = python("-c", "import gradiometer; print(gradiometer.load('a.safetensors'))", cwd=tmp_path)
+    assert run.stdout.startswith("<GradCon(AutoEncoder"), run.stderr
 
 
 def test_errors_are_caught_by_the_family_and_by_the_builtin_they_refine() -> None:

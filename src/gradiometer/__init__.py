@@ -24,9 +24,14 @@ from gradiometer.errors import (
 )
 
 if TYPE_CHECKING:
+    import os
+    from typing import Any
+
+    from torch import nn
+
     from gradiometer import anomaly, data, detectors, models
     from gradiometer.anomaly import GradCon
-    from gradiometer.detectors import MSP, Energy, Guard, NormalizedMahalanobis, Purview, Verdict
+    from gradiometer.detectors import MSP, Detector, Energy, Guard, NormalizedMahalanobis, Purview, Verdict
     from gradiometer.gradients import (
         ConfoundingLabel,
         ContrastClasses,
@@ -64,8 +69,20 @@ __all__ = [
     "anomaly",
     "data",
     "detectors",
+    "load",
     "models",
 ]
+
+_ROOMS: Final = (
+    "gradiometer.detectors",
+    "gradiometer.gradients",
+    "gradiometer.anomaly",
+    "gradiometer.models",
+    "gradiometer.data",
+    "gradiometer.challenges",
+    "gradiometer.severity",
+)
+"""Where other names may be that somebody asks this module for, in the order in which they are looked through."""
 
 _MODULES: Final = frozenset({"anomaly", "data", "detectors", "models"})
 
@@ -105,7 +122,36 @@ def __getattr__(name: str) -> object:
         value = getattr(importlib.import_module(_HOMES[name]), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_elsewhere(name)}")
+
+
+def load(path: str | os.PathLike[str], model: nn.Module | None = None, **given: Any) -> Detector:
+    """Load a saved detector, whatever its class.
+
+    Args:
+        path: A file that `save` or `gradiometer fit` wrote.
+        model: The model that it was fitted on; may be left out when the file holds it.
+        given: Constructor arguments that a file cannot hold (functions, objectives of your own), by name.
+
+    Returns:
+        The detector, ready to score.
+
+    Raises:
+        ArtefactError: The file is unusable, of an unknown class, or of another model.
+    """
+    importlib.import_module(f"{__name__}.anomaly")  # its detector is known to the others from now on
+    found: Detector = importlib.import_module(f"{__name__}.detectors").load(path, model, **given)
+    return found
+
+
+def _elsewhere(name: str) -> str:
+    """Where a name is public, if it is in one of the rooms."""
+    if name.startswith("_"):  # Python and its tools ask for many of these
+        return ""
+    for room in _ROOMS:
+        if name in importlib.import_module(room).__all__:
+            return f"; write: from {room} import {name}"
+    return ""
 
 
 def __dir__() -> list[str]:

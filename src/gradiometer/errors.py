@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class GradiometerError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -25,3 +28,43 @@ class NotFittedError(GradiometerError, RuntimeError):
 
 class DependencyError(GradiometerError, ImportError):
     """An optional dependency is missing; the message names the extra that brings it."""
+
+
+@contextmanager
+def of_the_model(model: object, inputs: object) -> Iterator[None]:
+    """Report what a model raises in its own forward pass as one line.
+
+    Args:
+        model: The model that is called in the block.
+        inputs: What it is called with: a tensor, or several in tuples, lists or dicts.
+
+    Raises:
+        ModelError: In place of the error of the model. Ours are left alone, and so is a device that is out of memory,
+            for which other images are no remedy.
+    """
+    try:
+        yield
+    except GradiometerError:
+        raise
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        found = [tuple(shape) for shape in _shapes(inputs)]
+        shapes = " and ".join(map(str, found)) or type(inputs).__name__
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ModelError(
+            f"the model, a {type(model).__name__}, fails on a batch of shape {shapes} ({reason}); give images of the "
+            "size and channels that it was made for, or convert them with size= and channels="
+            + (", and one image alone as a batch of one, x[None]" if any(len(shape) == 3 for shape in found) else "")
+        ) from error
+
+
+def _shapes(inputs: object) -> Iterator[tuple[int, ...]]:
+    """Shapes of the tensors of an input."""
+    if isinstance(inputs, dict):
+        inputs = tuple(inputs.values())
+    if isinstance(inputs, tuple | list):
+        for each in inputs:
+            yield from _shapes(each)
+    elif hasattr(inputs, "shape"):
+        yield inputs.shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +21,8 @@ def replaced(path: Path) -> Iterator[Path]:
     """A new file beside a path, which takes its place when the block ends without an error.
 
     What was at the path stays until the new file is complete and on the disk, so that no reader and no interruption
-    ever meets half of it. Several writers may be at work at once: the last one wins.
+    ever meets half of it. Several writers may be at work at once: the last one wins. Who may read it is as with `open`:
+    as before for a file that was there, and what the umask says for a new one, whatever the writer of the block makes.
 
     Args:
         path: The file to replace, or to make; its folder must exist.
@@ -45,6 +47,9 @@ def replaced(path: Path) -> Iterator[Path]:
         yield new
         with new.open("r+b") as file:
             os.fsync(file.fileno())
+        mode = _mode(path, new)
+        if stat.S_IMODE(new.stat().st_mode) != mode:
+            new.chmod(mode)
         new.replace(path)
     finally:
         with suppress(OSError):
@@ -98,3 +103,16 @@ def _is_open_at(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def _mode(path: Path, beside: Path) -> int:
+    """The permissions that a file has after `open(path, "w")`."""
+    with suppress(FileNotFoundError):
+        return stat.S_IMODE(path.stat().st_mode)
+    # The umask can only be asked for by setting it, for all threads.
+    trial = beside.with_suffix(".mode")
+    try:
+        trial.touch()
+        return stat.S_IMODE(trial.stat().st_mode)
+    finally:
+        trial.unlink(missing_ok=True)

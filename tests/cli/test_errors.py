@@ -79,6 +79,18 @@ def test_artefact_that_python_saved_does_not_name_its_model(workshop: Workshop, 
     assert run(*words, "--model", workshop.model).code == 0
 
 
+def test_a_model_that_is_not_where_the_artefact_notes_it(
+    workshop: Workshop, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workshop.folder)
+    fitted = tmp_path / "a.safetensors"
+    assert run("fit", "--model", "model", "--known", "digits@0-40", "--detector", "msp", "--out", fitted).code == 0
+    monkeypatch.chdir(tmp_path)
+    words = ["calibrate", "--detector", fitted, "--held-out", "digits@50-80"]
+    refused(run(*words), f"{fitted} notes model as its model", f"looked for from {tmp_path}", "with --model")
+    assert run(*words, "--model", workshop.model).code == 0
+
+
 def test_uncalibrated_detector(workshop: Workshop, run: Run, tmp_path: Path) -> None:
     said = run("score", "--detector", workshop.fitted, "--images", workshop.photos, "--out", tmp_path / "s.csv")
     refused(said, "has no false-alarm rate yet", "gradiometer calibrate")
@@ -145,6 +157,10 @@ def test_the_size_of_the_fit_is_kept(workshop: Workshop, run: Run, tmp_path: Pat
         (["train", "--architecture", "digits-cnn", "--known", "digits", "--epochs", "0", "--out", "x"], ["epochs"]),
         (["plan", "--model", "torchvision:resnet18"], ["--shape 3 224 224"]),
         (["plan", "--model", "torchvision:resnet18", "--shape", "3", "0", "0"], ["(3, 0, 0)"]),
+        (["fit", "--model", "m", "--known", "digits", "--out", "g", "--seed", "-1"], ["--seed is -1", "0 or more"]),
+        (["benchmark", "ood", "--seed", "-1"], ["--seed is -1"]),
+        (["benchmark", "ood", "--seeds", "0", "-2"], ["--seeds is -2"]),
+        (["severity", "train", "--healthy", "h", "--out", "o", "--seed", str(2**63)], [f"--seed is {2**63}"]),
         (["benchmark", "ood"], ["--data-root", "GRADIOMETER_DATA_ROOT"]),
         (["demo", "--out", "nowhere/report.html"], ["nowhere", "make it first"]),
     ],
@@ -345,3 +361,27 @@ def test_the_package_is_the_command() -> None:
     said = subprocess.run(words, capture_output=True, text=True, check=False)
     assert said.returncode == 2
     assert "score.detector" in said.stderr
+
+
+def test_messages_about_images_name_what_is_given_on_the_command_line(
+    workshop: Workshop, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRADIOMETER_DATA_ROOT", raising=False)
+    pixels = np.zeros((4, 8, 8), np.uint8)
+    np.savez(tmp_path / "two.npz", train_images=pixels, test_images=pixels)
+    fit = ("fit", "--model", workshop.model, "--out", tmp_path / "a.safetensors", "--known")
+    refused(run(*fit, tmp_path / "two.npz"), "has the splits train, test; choose one with :train behind its name")
+    score = ("score", "--detector", workshop.detector, "--images", tmp_path / "two.npz", "--out", tmp_path / "s.csv")
+    refused(run(*score), "choose one with :train behind its name")
+    refused(run(*fit, "SVHN", "--data-root", tmp_path), "choose one of train, test, extra, such as :train behind")
+    refused(run(*fit, "SVHN"), "say which one with --data-root")
+
+
+def test_images_that_a_model_of_ones_own_cannot_take(run: Run, tmp_path: Path) -> None:
+    source = "from torch import nn\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    (tmp_path / "net.py").write_text(source)
+    np.savez(tmp_path / "large.npz", train_images=np.zeros((4, 9, 9), np.uint8))
+    words = ("--model", f"{tmp_path / 'net.py'}:make")
+    said = run("fit", *words, "--known", tmp_path / "large.npz", "--out", tmp_path / "a.safetensors")
+    refused(said, "a Sequential", "(1, 1, 9, 9)", "size and channels that it was made for", "--size and --channels")
+    refused(run("plan", *words, "--shape", 1, 9, 9), "a Sequential", "(3, 1, 9, 9)")

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
-from gradiometer import data
+from gradiometer import data, models
 from gradiometer.anomaly import GradCon
 from gradiometer.cli import main
 from gradiometer.detectors import storage
@@ -155,3 +156,27 @@ def test_suspicious_images_get_a_page(trained: Path, run: Run, tmp_path: Path) -
     refused = run(*words, "--page", tmp_path / "page.html")
     assert refused.code == 1
     assert "--known" in refused.err
+
+
+def test_a_classifier_is_asked_for_where_a_detector_needs_one(trained: Path, run: Run, tmp_path: Path) -> None:
+    for model in (trained, trained / "gradcon.safetensors"):
+        said = run("fit", "--model", model, "--known", "digits@0-50", "--detector", "guard", "--out", tmp_path / "g")
+        assert said.code == 1
+        assert "gradcon.safetensors holds no classifier but a GradCon" in said.err
+        assert "gradiometer fit --detector gradcon" in said.err
+
+
+def test_an_auto_encoder_of_code_and_weights_is_fitted(run: Run, tmp_path: Path) -> None:
+    source = (
+        "from torch import nn\n\n\ndef make():\n    net = nn.Sequential()\n"
+        "    net.add_module('encoder', nn.Conv2d(1, 4, 3, padding=1))\n"
+        "    net.add_module('decoder', nn.Sequential(nn.ConvTranspose2d(4, 1, 3, padding=1)))\n    return net\n"
+    )
+    (tmp_path / "net.py").write_text(source)
+    model = models.load(f"{tmp_path / 'net.py'}:make")
+    save_file(dict(model.state_dict()), tmp_path / "w.safetensors")
+    words = ("--known", "digits@0-20", "--detector", "gradcon", "--score", "gradient")
+    spec, out = f"{tmp_path / 'net.py'}:make@{tmp_path / 'w.safetensors'}", tmp_path / "a.safetensors"
+    said = run("fit", "--model", spec, *words, "--out", out)
+    assert said.code == 0, said.err
+    assert storage.read(out).header["origin"]["model"] == spec

@@ -43,7 +43,7 @@ ALL = dict(leaves())
 
 def test_the_commands_are_those_of_the_design() -> None:
     assert list(ALL) == [
-        *("demo", "train classifier", "train gradcon", "fit", "calibrate", "score", "explain"),
+        *("demo", "train classifier", "train gradcon", "fit", "calibrate", "score", "serve", "explain"),
         *("severity train", "severity score", "severity label", "severity pretrain", "severity probe"),
         *("severity run", "severity report", "challenge", "plan"),
         *("dial", "benchmark ood", "benchmark attacks", "benchmark corruptions", "benchmark null", "benchmark all"),

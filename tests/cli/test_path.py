@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import MISSING, fields
@@ -312,6 +313,11 @@ def test_dial_compares_subsets_and_writes_the_curve(workshop: Workshop, run: Run
     assert curve["chosen"]["auroc"] >= curve["settings"][-1]["auroc"] - 0.2
     assert " ".join(curve["chosen"]["parameters"]) in said.out
     assert "gaussian_noise 3" in said.out
+    advice = said.err.splitlines()[-1]
+    chosen = curve["chosen"]["parameters"]
+    assert shlex.split(advice)[5 : 6 + len(chosen)] == ["--parameters", *chosen]
+    assert all(f" '{name}' " in advice for name in chosen if "*" in name)
+    assert "*" in advice
     said = run("dial", "--model", workshop.model, *words, "--loss", 2)
     assert said.code == 1
     assert "between 0 and 1" in said.err

@@ -219,3 +219,32 @@ def test_scans_of_a_page_keep_the_shape_that_the_model_takes(
     options = RunOptions(healthy=str(folder), images="", train="", targets=(), out=str(tmp_path), size=8)
     _page(options, model, Cohort.of(some), SeverityTable.read(table), [], terminal)
     assert shapes == [(1, 16, 32), (1, 16, 32), (1, 16, 16), (1, 16, 32)]
+
+
+def test_commands_for_detectors_say_which_one_reads_a_severity_model(home: Path, run: Run, tmp_path: Path) -> None:
+    model = home / "run" / "severity.safetensors"
+    for words in (("score", "--images", home / "new", "--out", tmp_path / "s.csv"), ("explain", "--images", home)):
+        said = run(words[0], "--detector", model, *words[1:])
+        assert said.code == 1
+        assert f"{model} holds no detector but a SeverityModel" in said.err
+        assert "which gradiometer severity score reads" in said.err
+
+
+def test_the_patient_is_looked_for_before_anything_is_scored(
+    home: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "scans", 3, 0, 5)
+    names = sorted(path.name for path in (tmp_path / "scans").iterdir())
+    (tmp_path / "scans" / names[-1]).rename(tmp_path / "scans" / "somebody.png")
+    (tmp_path / "scans" / "broken.png").write_bytes(b"no scan")
+    words = ("severity", "score", "--model", home / "run", "--images", tmp_path / "scans", "--out", tmp_path / "t.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(SeverityModel, "judge", lambda *_: pytest.fail("a scan was scored"))
+        said = run(*words, "--patient", "(P[0-9]+)")
+    assert said.code == 1
+    assert "finds no patient in the name" in said.err
+    assert "somebody.png" in said.err
+    # What cannot be read is no scan of anybody.
+    (tmp_path / "scans" / "somebody.png").unlink()
+    said = run(*words, "--patient", "(P[0-9]+)")
+    assert said.code == 0, said.err

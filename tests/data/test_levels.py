@@ -122,3 +122,10 @@ def test_bad_splits_and_files(corrupted: Corrupted) -> None:
     path.with_name("labels.npy").unlink()
     with pytest.raises(InputError, match="there are no labels beside"):
         load(path)
+
+
+def test_a_damaged_header(corrupted: Corrupted) -> None:
+    path, _, _ = corrupted
+    path.write_bytes(path.read_bytes().replace(b"'descr'", b"(descr'", 1))
+    with pytest.raises(InputError, match=r"fog\.npy cannot be read as a plain array"):
+        load(path)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -260,6 +262,20 @@ def test_an_archive_that_is_broken_inside(archive: Archive) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"pack\.npz cannot be read"):
         load(path, split="train")
+
+
+@pytest.mark.parametrize("key", ["train_images", "train_labels", "class_names"])
+@pytest.mark.parametrize("change", [(b"'descr'", b"(descr'"), (b"{", b" "), (b"NUMPY", b"LUMPY")])
+def test_a_damaged_header_of_an_array(tmp_path: Path, key: str, change: tuple[bytes, bytes]) -> None:
+    arrays = {"train_images": GOOD, "train_labels": np.array([0, 1, 0]), "class_names": np.array(["a", "b"])}
+    with zipfile.ZipFile(tmp_path / "bad.npz", "w") as archive:
+        for name, values in arrays.items():
+            content = io.BytesIO()
+            np.save(content, values)
+            written = content.getvalue()
+            archive.writestr(f"{name}.npy", written.replace(*change, 1) if name == key else written)
+    with pytest.raises(InputError, match=rf"the array '{key}' of .*bad\.npz cannot be read as a plain array \("):
+        load(tmp_path / "bad.npz")
 
 
 def test_a_table(table: tuple[Path, list[NDArray[np.uint8]]]) -> None:

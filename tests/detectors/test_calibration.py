@@ -48,7 +48,7 @@ def test_the_number_of_images_needed_is_the_smallest_that_can_flag(rate):
             Calibration(np.arange(needed - 1), rate)
 
 
-@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 5.0, float("nan")])
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 5.0, float("nan"), "5%", "0.05", None, [0.05]])
 def test_rates_that_are_no_shares_are_refused(rate):
     with pytest.raises(InputError, match="give a share between 0 and 1"):
         Calibration(np.arange(100.0), rate)

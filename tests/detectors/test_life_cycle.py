@@ -21,6 +21,7 @@ from gradiometer.detectors import (
     Detector,
     Energy,
     Guard,
+    Mahalanobis,
     Measurement,
     NormalizedMahalanobis,
     Purview,
@@ -31,6 +32,7 @@ from gradiometer.detectors import (
     registered,
 )
 from gradiometer.errors import InputError, ModelError, NotFittedError
+from gradiometer.gradients import PseudoLabel
 from gradiometer.models import weights_hash
 
 ALL = [MSP, Energy, NormalizedMahalanobis, Control, Purview, Guard]
@@ -124,6 +126,52 @@ def test_steps_in_the_wrong_order_say_which_step_is_missing(model, digits, tmp_p
     assert detector.calibrate(digits.held_out).judge(images).profile.shape == (5, 1)
 
 
+@pytest.mark.parametrize("rate", ["5%", None, 5])
+def test_what_is_no_rate_is_refused_before_anything_is_read(rate, model, digits):
+    def unread():
+        yield pytest.fail("an image was read")
+
+    with pytest.raises(InputError, match=r"false_alarm_rate is .*; give a share between 0 and 1"):
+        MSP(model).fit(digits.fit).calibrate(unread(), rate)
+
+
+@each
+def test_labels_apart_from_their_images_are_told_where_they_go(kind, model, digits):
+    with pytest.raises(InputError, match=r"with their labels as one tuple, fit\(\(images, labels\)\)"):
+        kind(model).fit(*digits.fit)
+    with pytest.raises(InputError, match=r"as one tuple, calibrate\(\(images, labels\)\)"):
+        kind(model).fit(digits.fit).calibrate(*digits.held_out)
+
+
+def test_a_detector_says_what_it_is_in_one_line(model, digits):
+    detector = Guard(model, objective=PseudoLabel(), step=0.01, layers=["0", "3"], smoothing=False)
+    settings = "objective=PseudoLabel, layers=['0', '3'], step=0.01, smoothing=False"
+    assert repr(detector) == f"<Guard(Sequential, {settings}): not fitted, not calibrated>"
+    detector.fit(digits.fit)
+    assert repr(detector).endswith(": fitted on 900 images, not calibrated>")
+    detector.calibrate(digits.held_out, 0.1)
+    assert repr(detector).endswith(": fitted on 900 images, calibrated at 0.1>")
+    assert repr(MSP(model)) == "<MSP(Sequential): not calibrated>"
+    assert repr(MSP(model).calibrate(digits.held_out)) == "<MSP(Sequential): calibrated at 0.05>"
+
+
+@pytest.mark.parametrize("kind", [*ALL, Mahalanobis], ids=lambda kind: kind.__name__)
+def test_a_fit_that_fails_leaves_the_detector_as_it_was(kind, model, digits):
+    detector = kind(model).fit(digits.fit).calibrate(digits.held_out)
+    scores, words = detector.judge(digits.test[0]).scores, repr(detector)
+
+    def interrupted():
+        yield digits.test
+        raise KeyboardInterrupt
+
+    with pytest.raises(InputError, match="NaN or infinite"):
+        detector.fit((digits.fit[0] / 0, digits.fit[1]))
+    with pytest.raises(KeyboardInterrupt):
+        detector.fit(interrupted())
+    assert repr(detector) == words
+    assert detector.judge(digits.test[0]).scores.tolist() == scores.tolist()
+
+
 def test_a_new_fit_forgets_the_calibration(model, digits):
     detector = Purview(model).fit(digits.fit).calibrate(digits.held_out)
     with pytest.raises(NotFittedError, match="call calibrate"):
@@ -159,6 +207,10 @@ def test_bad_images_are_refused_at_every_step(kind, model, digits):
     for step in (detector.predict, detector.judge, detector.explain, detector.calibrate):
         with pytest.raises(InputError, match=r"input \(1, 12, 8\) where the detector was fitted on input \(1, 8, 8\)"):
             step(torch.rand(50, 1, 12, 8))
+        with pytest.raises(InputError, match=r"give one image alone as a batch of one, x\[None\]"):
+            step(torch.rand(1, 8, 8))
+        with pytest.raises(InputError, match=r"give grey images with their channel, x\[:, None\]"):
+            step(torch.rand(50, 8, 8))
     with pytest.raises(InputError, match="all known images have a negative label"):
         kind(model).fit((broken[:3], torch.full((3,), -1)))
 
@@ -172,6 +224,8 @@ def test_bad_models_are_refused(kind, model, digits):
         for step in (detector.fit, detector.predict, detector.calibrate):
             with pytest.raises(ModelError, match=rf"{name} of the model is in train mode.*call model.eval\(\)"):
                 step(digits.test)
+    with pytest.raises(ModelError, match=r"fails on a batch of shape \(\d+, 3, 8, 8\) \(RuntimeError.*channels="):
+        kind(model).fit(torch.rand(50, 3, 8, 8))
     network = copy.deepcopy(model)
     detector = kind(network).fit(digits.fit).calibrate(digits.held_out)
     with torch.no_grad():

@@ -21,6 +21,7 @@ from gradiometer.detectors import (
     DDU,
     KNN,
     LID,
+    MSP,
     ODIN,
     DeepEnsemble,
     ExGrad,
@@ -30,6 +31,7 @@ from gradiometer.detectors import (
     GradUncertainty,
     Mahalanobis,
     MCDropout,
+    NormalizedMahalanobis,
     ReAct,
     ViM,
     uncertainty,
@@ -412,3 +414,64 @@ def test_feature_squeezing_is_the_l1_distance_of_probabilities_around_a_median_f
     assert scores.max() > 0.5
     with pytest.raises(InputError, match="no image to smooth"):
         FeatureSqueezing(nn.Linear(4, 2).eval()).predict(torch.rand(3, 4))
+
+
+class Functional(nn.Module):
+    """Calls its last layer, or all, as functions."""
+
+    def __init__(self, *, every: bool) -> None:
+        super().__init__()
+        self.hidden, self.head, self.every = nn.Linear(64, 12), nn.Linear(12, 10), every
+
+    def forward(self, x):
+        x = x.flatten(1)
+        x = F.relu(F.linear(x, self.hidden.weight, self.hidden.bias) if self.every else self.hidden(x))
+        return F.linear(x, bias=self.head.bias, weight=self.head.weight)
+
+
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize(
+    "kind", [KNN, NormalizedMahalanobis, DDU, ViM, ReAct, GradNorm, ExGrad, GradTrust], ids=lambda kind: kind.__name__
+)
+def test_a_last_layer_that_is_called_as_a_function_is_that_of_its_module(kind, every, digits):
+    torch.manual_seed(0)
+    model = Functional(every=every).eval()
+    modules = nn.Sequential(nn.Flatten(), model.hidden, nn.ReLU(), model.head).eval()
+    known, some = (digits.fit[0][:300], digits.fit[1][:300]), digits.test[0][:20]
+    found, expected = (kind(each).fit(known).predict(some) for each in (model, modules))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("kind", [ViM, GradNorm], ids=lambda kind: kind.__name__)
+def test_a_last_layer_that_is_no_module_is_told_what_to_do(kind, digits):
+    class Product(nn.Module):
+        def __init__(self, function):
+            super().__init__()
+            self.weight, self.function = nn.Parameter(torch.randn(10, 64)), function
+
+        def forward(self, x):
+            return self.function(x.flatten(1), self.weight)
+
+    for function in (lambda x, weight: x @ weight.T, F.linear):
+        with pytest.raises(ModelError, match=r"wrap .*torch\.nn\.Linear"):
+            kind(Product(function).eval()).fit(digits.fit)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+@pytest.mark.parametrize("kind", [KNN, Mahalanobis, GradNorm], ids=lambda kind: kind.__name__)
+def test_torchscript_without_layers_to_look_into_is_told_what_to_do(kind, model, digits):
+    for scripted in (torch.jit.script(model), torch.jit.freeze(torch.jit.script(model))):
+        with pytest.raises(ModelError, match=r"give the torch\.nn\.Module that it was made from"):
+            kind(scripted).fit(digits.fit)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_outputs_of_torchscript_and_of_inference_mode_are_enough_for_some(model, digits):
+    expected = MSP(model).predict(digits.test[0][:20])
+    with torch.inference_mode():
+        untracked = copy.deepcopy(model)
+    for other in (torch.jit.script(model), torch.jit.freeze(torch.jit.script(model)), untracked):
+        found = MSP(other).fit(digits.fit).predict(digits.test[0][:20])
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ModelError, match=r"torch\.inference_mode\(\)"):
+        ODIN(untracked).predict(digits.test[0][:20])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from contextlib import suppress
 from typing import Any
@@ -265,6 +266,27 @@ def test_inputs_that_are_no_batch(inputs: Any) -> None:
         Gradiometer(mlp()).squared_norms(inputs)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "remedy"),
+    [
+        (np.zeros((3, 5), np.float32), r"torch\.from_numpy\(x\) makes one"),
+        (np.zeros((3, 5)), r"torch\.from_numpy\(x\)\.float\(\)"),
+        ({"x": np.zeros((3, 5), np.float32)}, r"the first \(3, 5\)"),
+        ([np.zeros((3, 5), np.float32)], "NumPy arrays"),
+    ],
+    ids=["array", "double", "dict", "list"],
+)
+def test_arrays_of_numpy_are_told_how_to_become_tensors(inputs: Any, remedy: str) -> None:
+    with pytest.raises(InputError, match=remedy):
+        Gradiometer(mlp()).squared_norms(inputs)
+
+
+@pytest.mark.parametrize("parameters", [3, None, [3], [torch.zeros(2)]])
+def test_parameters_that_are_no_names(parameters: Any) -> None:
+    with pytest.raises(InputError, match=r"parameters has an entry of type .*give a name or names of parameters"):
+        Gradiometer(mlp(), parameters=parameters)
+
+
 @pytest.mark.parametrize("parameters", ["layer4.*", ["0.weight", "head.*"], "", [], "0.WEIGHT"])
 def test_globs_that_match_nothing(parameters: Any) -> None:
     with pytest.raises(InputError) as caught:
@@ -401,8 +423,16 @@ def test_activations_of_a_model_without_layers() -> None:
 
 
 def test_an_image_of_the_wrong_size_is_an_error_that_names_it() -> None:
-    with pytest.raises((GradiometerError, RuntimeError), match=r"7"):
-        Gradiometer(mlp()).squared_norms(torch.randn(3, 7))
+    wrong = r"the model, a Sequential, fails on a batch of shape \(\d, 7\) \(RuntimeError: .*give images of the size"
+    for read_at in (Gradiometer.squared_norms, Gradiometer.activation_norms, Gradiometer.layers, Gradiometer.plan):
+        with pytest.raises(ModelError, match=wrong):
+            read_at(Gradiometer(mlp()), torch.randn(3, 7))
+
+
+def test_an_image_without_its_batch_is_told_what_to_do() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(18, 2)).eval()
+    with pytest.raises(ModelError, match=r"one image alone as a batch of one, x\[None\]"):
+        Gradiometer(model).squared_norms(torch.rand(2, 1, 5, 5)[0])
 
 
 def test_no_private_error_gets_out() -> None:
@@ -413,3 +443,30 @@ def test_no_private_error_gets_out() -> None:
         meter.activation_norms(chosen.inputs(3))
     with suppress(GradiometerError):
         meter.squared_norms(chosen.inputs(3), activations=True)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_torchscript_does_not_show_the_inputs_of_its_layers() -> None:
+    scripted = torch.jit.script(mlp())
+    for read_at in (Gradiometer.activation_norms, lambda meter, x: meter.squared_norms(x, activations=True)):
+        with pytest.raises(
+            ModelError, match=r"TorchScript does not show .*give the torch.nn.Module that it was made from"
+        ):
+            read_at(Gradiometer(scripted), torch.randn(3, 5))
+    with pytest.raises(ModelError, match="has no parameters; freezing has made constants of them"):
+        Gradiometer(torch.jit.freeze(scripted))
+
+
+def test_models_of_inference_mode_are_told_what_to_do() -> None:
+    with torch.inference_mode():
+        model = mlp()
+    with pytest.raises(ModelError, match=r"'0.weight' .*torch.inference_mode\(\).*copy.deepcopy\(model\)"):
+        Gradiometer(model)
+    assert Gradiometer(copy.deepcopy(model)).squared_norms(torch.randn(3, 5)).values.shape == (3, 4)
+    # Buffers as well: autograd may need them on the way back.
+    normed = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6)).eval()
+    meter = Gradiometer(normed)
+    with torch.inference_mode():
+        normed[1].running_mean = torch.zeros(6)
+    with pytest.raises(ModelError, match=r"'1\.running_mean' of the model"):
+        meter.squared_norms(torch.randn(3, 5))

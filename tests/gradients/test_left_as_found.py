@@ -379,3 +379,31 @@ def test_nothing_waits_for_the_garbage_collector(name: str, statistic: str) -> N
         gc.garbage.clear()
         gc.enable()
     assert not circles
+
+
+class ScriptCounts(nn.Module):
+    """Replaces a buffer in its forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 4))
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls = self.calls + 1
+        return self.layers(x)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+@pytest.mark.parametrize("make", [torch.jit.script, lambda model: torch.jit.trace(model, torch.rand(2, 1, 5, 5))])
+@pytest.mark.parametrize("layers", ["all", "inner"])
+def test_torchscript_with_batch_norm_is_read_and_left_as_found(make: Any, layers: str) -> None:
+    torch.manual_seed(0)
+    whole = ScriptCounts().eval()
+    model, x = whole if layers == "all" else whole.layers, torch.rand(6, 1, 5, 5)
+    expected = Gradiometer(model).squared_norms(x).values
+    scripted = make(model)
+    before = {name: value.clone() for name, value in scripted.state_dict().items()}
+    torch.testing.assert_close(Gradiometer(scripted).squared_norms(x).values, expected)
+    assert scripted.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in scripted.state_dict().items())

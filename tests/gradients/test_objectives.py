@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import mpmath
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -166,6 +168,25 @@ def test_labels_that_are_no_labels(label: object, reading: str) -> None:
 def test_a_label_of_another_length() -> None:
     with pytest.raises(InputError, match=r"3.*4|4.*3"):
         Gradiometer(specimen("dead_relu").build(), ConfoundingLabel((1.0, 1.0, 0.0))).squared_norms(torch.randn(2, 5))
+
+
+@pytest.mark.parametrize("classes", [3, "3", [0.5], ["a"], torch.tensor(3)])
+def test_classes_that_are_no_numbers_of_classes(classes: Any) -> None:
+    with pytest.raises(InputError, match=r"classes is .*; give a sequence of class numbers, such as \(3,\)"):
+        ContrastClasses(classes)
+    with pytest.raises(InputError, match="give a sequence of class numbers"):
+        Gradiometer(specimen("dead_relu").build()).class_grams(torch.randn(2, 5), classes)
+
+
+@pytest.mark.parametrize("classes", [[1, 3], np.array([1, 3]), torch.tensor([1, 3]), range(1, 4, 2)])
+def test_classes_in_any_sequence(classes: Any) -> None:
+    assert ContrastClasses(classes) == ContrastClasses((1, 3))
+
+
+@pytest.mark.parametrize("label", [3, 0.5, None, ["a"]])
+def test_labels_that_are_no_sequences(label: Any) -> None:
+    with pytest.raises(InputError, match=r"label is .*; give 'ones', 'zeros' or a sequence"):
+        ConfoundingLabel(label)
 
 
 @pytest.mark.parametrize("classes", [[4], [-1], [0, 7], []])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -191,17 +191,14 @@ class GradCon(Detector):
             )
         return self._reference
 
-    def fit(self, known: Any, *, challenges: Any = None) -> Self:
-        """Learn what normal images look like; see `Detector.fit`.
-
-        They are read a second time for `subspace`, `whitened` and `aligned`.
-        """
+    def _fit(self, known: Any, challenges: Any) -> None:
+        """Learn what normal images look like; they are read a second time for `subspace`, `whitened` and `aligned`."""
         self._learnt = None
         if (learner := self._learner()) is not None:
             read = batches(known, self.batch_size, "known images")
             known = [batch if batch.labels is None else batch.select(batch.labels >= 0) for batch in read]
             self._learnt = learner.fit([batch for batch in known if len(batch)], self.batch_size)
-        return super().fit(known, challenges=challenges)
+        super()._fit(known, challenges)
 
     def typical(self) -> Floats:
         """Median squared length of the gradient of each constrained parameter among the known images (L,).

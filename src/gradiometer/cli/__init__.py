@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 an error of ours (one line on the error stream), 2 wrong u
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import warnings
@@ -61,6 +62,14 @@ COMMANDS: tuple[Command, ...] = (
 
 _INTERRUPTED = 128 + signal.SIGINT
 
+_CALLED_HERE = (
+    (re.compile(r"\bsplit='(\w+)'"), r":\1 behind its name"),
+    (re.compile(r"\b(size|channels)=(?= |$)"), r"--\1"),
+    (re.compile(r"\broot=(?=[ ).]|$)"), "--data-root"),
+    (re.compile(r"\bdownload=True\b"), "--download"),
+)
+"""Arguments about images, which messages of the library tell to give, and what is given here in their place."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -98,5 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _words(error: Exception) -> str:
-    """One line. Messages of the library speak of its arguments, which have the same names as the flags."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """One line. Messages of the library speak of its arguments, which mostly have the same names as the flags."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    for argument, flag in _CALLED_HERE:
+        said = argument.sub(flag, said)
+    return said

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradiometer.cli import outputs
 from gradiometer.cli.terminal import Terminal
-from gradiometer.errors import InputError
+from gradiometer.errors import ArtefactError, InputError, ModelError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,14 +89,18 @@ def load(path: str, spec: str | None, device: str, out: str | None = None) -> tu
         out: The file that the command writes.
 
     Raises:
-        ArtefactError: If the file is unusable, or of another model.
-        InputError: If neither the artefact nor the caller names the model, or the command would replace its file.
+        ArtefactError: If the file is unusable, of another model, or of one that is not where it was.
+        InputError: If the file is no detector, neither it nor the caller names the model, or the command would replace
+            the model's file.
     """
     from gradiometer import anomaly, detectors
     from gradiometer.detectors import storage
+    from gradiometer.models import stored
 
     del anomaly  # its detector is known to `load` from now on
     header = storage.read(path).header
+    if header["class"] not in detectors.registered() and (other := stored.other_kind(Path(path))):
+        raise InputError(f"{path} holds no detector but {other}")
     noted = header.get(_KEY, {})
     names = {entry.name for entry in fields(Origin)}
     origin = Origin(**{key: value for key, value in noted.items() if key in names})
@@ -111,7 +115,16 @@ def load(path: str, spec: str | None, device: str, out: str | None = None) -> tu
         outputs.check_file(out, chosen, None, out, f"the model {chosen}")
     # Options belong to the model that was noted; another one may not know them.
     options = origin.model_options if chosen == origin.model else {}
-    return detectors.load(path, load_model(chosen, options, device)), origin
+    try:
+        model = load_model(chosen, options, device)
+    except (ArtefactError, ModelError) as error:
+        if spec is not None:
+            raise
+        raise ArtefactError(
+            f"{path} notes {chosen} as its model, which was looked for from {Path.cwd()}: {error}; name the model with "
+            "--model if it is elsewhere now"
+        ) from error
+    return detectors.load(path, model), origin
 
 
 def save(detector: Detector, path: str, origin: Origin) -> None:

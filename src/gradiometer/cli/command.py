@@ -14,6 +14,9 @@ from gradiometer import __version__
 from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import InputError
 
+_SEEDS = 2**63
+"""Below it, every generator takes a seed."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -125,7 +128,7 @@ def chosen(commands: Sequence[Command], parsed: Namespace) -> tuple[Command, Any
 
 
 def check_values(options: Any) -> None:
-    """Refuse texts of nothing, such as a variable of the shell that is not set leaves, and numbers that are too small.
+    """Refuse texts of nothing, such as a variable of the shell that is not set leaves, and numbers out of range.
 
     A zero where a number may be left out would be taken for one that was.
 
@@ -133,15 +136,18 @@ def check_values(options: Any) -> None:
         options: Settings of a command, or None.
 
     Raises:
-        InputError: If one is.
+        InputError: If a text is empty, a number is too small, or a seed is one of no generator.
     """
     for entry in () if options is None else fields(options):
-        value = getattr(options, entry.name)
-        if value == "" or (isinstance(value, tuple) and "" in value):
+        value, least = getattr(options, entry.name), entry.metadata["least"]
+        several = value if isinstance(value, tuple) else (value,)
+        if "" in several:
             raise InputError(f"{flag_of(entry)} is empty; give a value, or leave it out")
-        least = entry.metadata["least"]
         if least is not None and value is not None and value < least:
             raise InputError(f"{flag_of(entry)} is {value}; give {least} or more, or leave it out")
+        for seed in several if entry.name in ("seed", "seeds") else ():
+            if seed is not None and not 0 <= seed < _SEEDS:
+                raise InputError(f"{flag_of(entry)} is {seed}; give a whole number of 0 or more, below 2^63")
 
 
 def _add(parser: ArgumentParser, commands: Sequence[Command], path: str = "gradiometer") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,8 @@ def run(options: Options, terminal: Terminal) -> None:
     if options.out is not None:
         Path(options.out).write_text(json.dumps(found.to_dict(), indent=1) + "\n", encoding="utf-8")
     _show(found, terminal)
-    words = " ".join(found.chosen.parameters)
-    terminal.note(f"next: gradiometer fit --detector purview --parameters {words} --model {options.model} ...")
+    words = shlex.join(("--parameters", *found.chosen.parameters, "--model", options.model))  # a shell expands *
+    terminal.note(f"next: gradiometer fit --detector purview {words} ...")
 
 
 def _show(found: Dial, terminal: Terminal) -> None:

@@ -143,12 +143,15 @@ def run(options: Options, terminal: Terminal) -> None:
 def _fit_gradcon(options: Options, terminal: Terminal) -> None:
     """Fit GradCon to other normal images than those of its training, or to an auto-encoder trained elsewhere."""
     from gradiometer import anomaly
+    from gradiometer.models import user_file
 
     if options.challenges:
         raise InputError(f"--detector {_GRADCON} learns nothing from challenges; leave --challenges out")
     settings: dict[str, Any] = {"score": options.score, "beta": options.beta, "memory": options.memory}
     settings |= {"batch_size": options.batch_size, **_neighbours(options)}
-    own = Path(options.model).suffix == ".safetensors" or Path(options.model).is_dir()
+    own = not user_file.is_user_file(options.model) and (
+        Path(options.model).suffix == ".safetensors" or Path(options.model).is_dir()
+    )
     origin = Origin("", {}, options.size, options.channels, options.known)
     if own:
         path = Path(options.model) / anomaly.ARTEFACT if Path(options.model).is_dir() else Path(options.model)

@@ -70,10 +70,11 @@ COMMAND = Command(
         starts it. There is no log-in: to be reached from elsewhere, put it behind a proxy that has one.
     """,
     examples="""
-        gradiometer serve --detector guard.safetensors --port 8000
+        # and from another terminal: curl -F images=@photo.png http://127.0.0.1:8000/judge
+        gradiometer serve --detector guard.safetensors
 
-        # from another terminal
-        #   curl -F images=@photo.png http://127.0.0.1:8000/judge
+        # for other machines, up to 256 images at once, on a graphics card
+        gradiometer serve --detector guard.safetensors --host 0.0.0.0 --batch-size 256 --device cuda
     """,
     options=Options,
     run=run,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ _CLASSES = 100_000
 
 _PIECE = 1 << 22
 """Bytes that are read at once."""
+
+DAMAGED = (EOFError, ValueError, SyntaxError, tokenize.TokenError)
+"""What NumPy raises for an array that is damaged: it reads the header as a literal of Python."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +78,14 @@ class ArchiveRows:
             names = arrays.files
             labels, highest = None, -1
             for key in (name for name in names if name == "labels" or name.endswith("_labels")):
-                values = arrays[key]
+                values = _array(self.path, arrays, key)
                 if key == f"{self.prefix}labels":
                     labels = one_label_each(values, self.count(), f"{key} of {self.path}")
                 if values.size and values.dtype.kind in "iu":
                     highest = max(highest, int(values.max()))
             classes: tuple[str, ...] = ()
             if "class_names" in names:
-                classes = tuple(str(name) for name in arrays["class_names"])
+                classes = tuple(str(name) for name in _array(self.path, arrays, "class_names"))
             elif labels is not None:
                 if highest >= _CLASSES:
                     raise InputError(
@@ -96,7 +100,7 @@ class ArchiveRows:
             key = f"{self.prefix}{kind}"
             if key not in arrays.files:
                 continue
-            values = one_label_each(arrays[key], self.count(), f"{key} of {self.path}")
+            values = one_label_each(_array(self.path, arrays, key), self.count(), f"{key} of {self.path}")
             if kind == "groups" or labels is None:
                 return values
             return np.unique(np.stack([labels, values]), axis=1, return_inverse=True)[1].astype(np.int64).reshape(-1)
@@ -137,7 +141,8 @@ def open_archive(path: Path, split: str | None) -> ArchiveRows:
         )
     there = ", ".join(name or "one without a name" for name in prefixes)
     if split is None and len(prefixes) > 1:
-        raise InputError(f"{path} has the splits {there}; choose one with split=")
+        named = next(name for name in prefixes if name)
+        raise InputError(f"{path} has the splits {there}; choose one with split={named!r}")
     if split is not None and split not in prefixes:
         raise InputError(f"{path} has no split {split!r}; the splits that are there: {there}")
     prefix = prefixes[split] if split is not None else next(iter(prefixes.values()))
@@ -153,7 +158,7 @@ def _check(rows: ArchiveRows, key: str) -> None:
     where, shape = f"{key} of {rows.path}", rows.shape
     if rows.dtype.kind == "f":
         with _reading(rows.path), np.load(rows.path, allow_pickle=False) as arrays:
-            values = arrays[key]
+            values = _array(rows.path, arrays, key)
         broken = ~np.isfinite(values)
         if broken.any():
             first = int(np.argwhere(broken)[0, 0]) if values.ndim else 0
@@ -176,7 +181,7 @@ def _check(rows: ArchiveRows, key: str) -> None:
 @contextmanager
 def _member(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
     """An array of the archive, opened behind its header: the stream of its values, its shape and type."""
-    with _reading(path), zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
+    with _reading(path, key), zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
         version = np.lib.format.read_magic(file)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = header(file)
@@ -188,17 +193,27 @@ def _member(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
         yield file, shape, dtype
 
 
+def _array(path: Path, arrays: Any, key: str) -> NDArray[Any]:
+    """An array of the archive, as a whole."""
+    with _reading(path, key):
+        found = arrays[key]
+        if not isinstance(found, np.ndarray):  # NumPy hands out the bytes of what does not begin like an array
+            raise ValueError("it does not begin like one")  # noqa: TRY004
+        return found
+
+
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Errors of broken archives as ours."""
+def _reading(path: Path, key: str = "") -> Iterator[None]:
+    """Errors of broken archives as ours, with the array in question if it is known."""
     try:
         yield
     except InputError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, *DAMAGED) as error:
+        what = f"the array {key!r} of {path}" if key else f"{path}"
         raise InputError(
-            f"{path} cannot be read as an .npz archive of plain arrays ({error}); it may be truncated, or hold Python "
-            "objects: write it again with numpy.savez"
+            f"{what} cannot be read as {'a plain array' if key else 'an .npz archive of plain arrays'} ({error}); it "
+            "may be truncated or damaged, or hold Python objects: write the file again with numpy.savez"
         ) from error
 
 

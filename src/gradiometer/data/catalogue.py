@@ -118,7 +118,8 @@ def open_torchvision(name: str, split: str | None, root: Path | None, download: 
         split = next(iter(splits))
     if split not in splits:
         asked = "needs a split" if split is None else f"has no split {split!r}"
-        raise InputError(f"{name} {asked}; choose one of {', '.join(splits)} with split=")
+        given = f"such as split={next(iter(splits))!r}"
+        raise InputError(f"{name} {asked}; choose one of {', '.join(splits)}, {given}")
     import torchvision
 
     try:

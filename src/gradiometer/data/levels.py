@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradiometer.data.archive import DAMAGED
 from gradiometer.data.rows import Annotations, Row, one_label_each
 from gradiometer.errors import InputError
 
@@ -99,8 +100,8 @@ def corruptions_in(folder: Path) -> list[str]:
 def _array(path: Path) -> NDArray[Any]:
     try:
         found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except (OSError, *DAMAGED) as error:
         raise InputError(
-            f"{path} cannot be read as a plain array ({error}); it may be truncated, or hold Python objects"
+            f"{path} cannot be read as a plain array ({error}); it may be truncated or damaged, or hold Python objects"
         ) from error
     return found

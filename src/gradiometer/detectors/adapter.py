@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,9 @@ Floats = npt.NDArray[np.float64]
 class FromPytorchOod(Detector):
     """A detector of pytorch-ood, with calibration, verdicts and checks of the input around it.
 
-    It is fitted by its own fit and scores by its own predict, so what it sees and costs is up to it; higher = less
-    trustworthy is the convention of pytorch-ood too. It cannot be saved: its state is known to nobody but itself.
+    It is fitted by its own fit, where known images without labels have the label 0 and challenges -1, and scores by
+    its own predict, so what it sees and costs is up to it; higher = less trustworthy is the convention of pytorch-ood
+    too. It cannot be saved: its state is known to nobody but itself.
 
     Args:
         model: Classifier in eval mode that maps inputs to logits (B, C), for predictions and confidences.
@@ -57,25 +58,13 @@ class FromPytorchOod(Detector):
         self.output = output
         self.requires_fit = bool(peer.requires_fit)
 
-    def fit(self, known: Any, *, challenges: Any = None) -> Self:
-        """Fit the peer on known images, and on challenges with the label -1 where there are any.
-
-        Args:
-            known: As for every detector; without labels, all images have the label 0.
-            challenges: As for every detector.
-
-        Returns:
-            Itself.
-
-        Raises:
-            InputError: Unusable images or labels.
-            ModelError: The model is in train mode, has broken weights, or returns no logits.
-        """
+    def _fit(self, known: Any, challenges: Any) -> None:
+        """Fit the peer: known images without labels have the label 0, challenges -1."""
         again = Again(known, self.batch_size)
         others = None if challenges is None else Again(challenges, self.batch_size, "challenges")
         if self.requires_fit:
             self.peer.fit(self._pairs(again, others))
-        return super().fit(again, challenges=others)
+        super()._fit(again, others)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Refuse: a detector of pytorch-ood has no file format.

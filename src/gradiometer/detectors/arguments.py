@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -37,6 +39,31 @@ def encode(value: Any) -> Any:
         return {"objective": kind.__name__, "with": {f.name: encode(getattr(value, f.name)) for f in fields(value)}}
     named = value if hasattr(value, "__qualname__") else kind
     return {"function": f"{named.__module__}.{named.__qualname__}"}
+
+
+def written(kind: type, parameters: Mapping[str, Any]) -> list[str]:
+    """Arguments that are not the defaults of a constructor, in short, as they are written.
+
+    Args:
+        kind: The class.
+        parameters: Descriptions by name of the argument, as `encode` gives them.
+
+    Example:
+        >>> written(complex, {"step": 0.01, "objective": {"objective": "PseudoLabel", "with": {}}})
+        ['step=0.01', 'objective=PseudoLabel']
+    """
+    defaults = inspect.signature(kind).parameters
+    return [
+        f"{name}={_short(value)}"
+        for name, value in parameters.items()
+        if name not in defaults or encode(defaults[name].default) != value
+    ]
+
+
+def _short(described: Any) -> str:
+    if isinstance(described, dict):
+        return str(described.get("objective") or described.get("function") or "tensor")
+    return reprlib.repr(described)
 
 
 def decode(parameters: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from gradiometer import __version__
 from gradiometer.detectors import storage
-from gradiometer.detectors.arguments import decode
-from gradiometer.detectors.calibration import Calibration
+from gradiometer.detectors.arguments import decode, written
+from gradiometer.detectors.calibration import Calibration, images_needed
 from gradiometer.detectors.checks import check_model, check_outputs, check_signature, place_of, signature
 from gradiometer.detectors.fingerprints import check_unseen
 from gradiometer.detectors.inputs import Batch, Inputs, batches, move
@@ -141,13 +141,23 @@ class Detector(pytorch_ood.api.Detector):
         shapes = [tuple(shape) for shape in (self._expected() or {}).values()]
         return shapes[0] if len(shapes) == 1 and len(shapes[0]) == 3 else None
 
-    def fit(self, known: Any, *, challenges: Any = None) -> Self:
+    def __repr__(self) -> str:
+        arguments = ", ".join([type(self.model).__name__, *written(type(self), self._parameters())])
+        if self._known is not None and self._known.fitted:
+            state = f"fitted on {self._known.images} images, "
+        else:
+            state = "not fitted, " if self.requires_fit else ""
+        rate = "not calibrated" if self.calibration is None else f"calibrated at {self.calibration.false_alarm_rate}"
+        return f"<{type(self).__name__}({arguments}): {state}{rate}>"
+
+    def fit(self, known: Any, *others: Any, challenges: Any = None) -> Self:
         """Learn what known images look like.
 
         Args:
             known: Images of the kind that the model was trained for: the training images, or others if it is much
                 surer of these. A tensor (B, ...), a tuple (images, labels), `data.Images`, or an iterable of batches
                 such as a DataLoader. Rows with a negative label are left out, as pytorch-ood does.
+            others: Refused: labels go with their images.
             challenges: Images that the model was not trained for, in the same forms, for detectors that learn from
                 them.
 
@@ -158,8 +168,23 @@ class Detector(pytorch_ood.api.Detector):
             InputError: Unusable images or labels, or too few of them.
             ModelError: The model is in train mode, has broken weights, or returns no logits.
         """
+        if others:
+            raise InputError(
+                "fit takes known images with their labels as one tuple, fit((images, labels)), and challenges by name, "
+                f"got {1 + len(others)} arguments"
+            )
         if challenges is not None and not self.learns_from_challenges:
             raise InputError(f"{type(self).__name__} learns nothing from challenges; fit it on known images alone")
+        before = dict(self.__dict__)
+        try:
+            self._fit(known, challenges)
+        except BaseException:
+            self.__dict__ = before  # what was learnt is replaced by a fit, never changed
+            raise
+        return self
+
+    def _fit(self, known: Any, challenges: Any) -> None:
+        """What fit does; a method that needs more than one look at the known images has more to do before."""
         check_model(self.model)
         self._known = self.calibration = None
         samples = self._collect(known, "known images", None)
@@ -167,7 +192,6 @@ class Detector(pytorch_ood.api.Detector):
         others = None if challenges is None else self._collect(challenges, "challenges", samples.inputs, known=False)
         self._learn(samples, others)
         self._remember(samples, fitted=True)
-        return self
 
     def calibrate(self, held_out: Any, false_alarm_rate: float = 0.05) -> Self:
         """Choose the threshold so that the given share of known images is flagged (split-conformal).
@@ -186,6 +210,12 @@ class Detector(pytorch_ood.api.Detector):
             NotFittedError: Before fit.
         """
         self._need_fit("calibrate")
+        if len(getattr(false_alarm_rate, "shape", ())):
+            raise InputError(
+                "calibrate takes held-out images with their labels as one tuple, calibrate((images, labels)), and then "
+                "the rate, got an array in its place"
+            )
+        images_needed(false_alarm_rate)  # refuses what is no rate, before anything is read
         check_model(self.model)
         samples = self._collect(held_out, "calibration images", self._expected())
         if self._known is not None:

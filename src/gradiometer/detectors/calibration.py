@@ -9,6 +9,7 @@ with p <= a hence raises false alarms at a rate of a at most, on average over ca
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +37,8 @@ def images_needed(false_alarm_rate: float) -> int:
         >>> images_needed(0.05), images_needed(0.001)
         (19, 999)
     """
-    if not 0 < false_alarm_rate < 1:
-        raise InputError(f"false_alarm_rate is {false_alarm_rate}; give a share between 0 and 1, such as 0.05")
+    if not isinstance(false_alarm_rate, Real) or not 0 < false_alarm_rate < 1:
+        raise InputError(f"false_alarm_rate is {false_alarm_rate!r}; give a share between 0 and 1, such as 0.05")
     # 1 / rate may round to either side of a whole number; the p-value itself decides.
     count = max(1, int(1 / false_alarm_rate) - 2)
     while 1 / (count + 1) > false_alarm_rate:

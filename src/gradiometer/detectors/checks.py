@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from gradiometer.detectors.inputs import Inputs, leaves
-from gradiometer.errors import InputError, ModelError
+from gradiometer.errors import InputError, ModelError, of_the_model
 from gradiometer.gradients.factors import all_finite
+from gradiometer.gradients.state import check_tracked
 
 Output = Callable[[Any], Tensor] | str | int | None
 """Where the logits are in what a model returns: a function, a key, a position, or the thing itself."""
@@ -28,7 +29,8 @@ def check_model(model: nn.Module, *, weights: bool = True) -> None:
     Raises:
         ModelError: A module is in train mode, or a weight is NaN or infinite.
     """
-    training = [(name, module) for name, module in model.named_modules() if module.training]
+    # TorchScript that was frozen is in eval mode for good and does not say so.
+    training = [(name, module) for name, module in model.named_modules() if getattr(module, "training", False)]
     if training:
         # Batch norm mixes the samples of a batch and dropout draws at random: name one of those if there is one.
         name, module = next(((n, m) for n, m in training if isinstance(m, _RANDOM_OR_MIXING)), training[0])
@@ -100,7 +102,7 @@ def forward(model: nn.Module, inputs: Inputs, output: Output = None) -> Tensor:
         Logits (B, C).
 
     Raises:
-        ModelError: The outputs are not logits.
+        ModelError: The model cannot take such inputs, or the outputs are not logits.
     """
     with torch.no_grad():
         return check_outputs(run(model, inputs, output), inputs, model)
@@ -108,10 +110,13 @@ def forward(model: nn.Module, inputs: Inputs, output: Output = None) -> Tensor:
 
 def run(model: nn.Module, inputs: Inputs, output: Output = None) -> Any:
     """What the model returns at the place of the logits, unchecked, with gradients where they are on."""
-    if isinstance(inputs, Tensor):
-        returned = model(inputs)
-    else:
-        returned = model(**inputs) if isinstance(inputs, dict) else model(*inputs)
+    if torch.is_grad_enabled():
+        check_tracked(model)
+    with of_the_model(model, inputs):
+        if isinstance(inputs, Tensor):
+            returned = model(inputs)
+        else:
+            returned = model(**inputs) if isinstance(inputs, dict) else model(*inputs)
     return _select(returned, output)
 
 
@@ -148,5 +153,16 @@ def check_signature(inputs: Inputs, expected: dict[str, list[int]], role: str) -
     if found != expected:
         show = [", ".join(f"{k} {tuple(v)}" for k, v in s.items()) or "no tensor" for s in (found, expected)]
         raise InputError(
-            f"the {role} have {show[0]} where the detector was fitted on {show[1]}; resize or convert them"
+            f"the {role} have {show[0]} where the detector was fitted on {show[1]}; {_remedy(inputs, expected)}"
         )
+
+
+def _remedy(inputs: Inputs, expected: dict[str, list[int]]) -> str:
+    """What to do about inputs of another size: a dimension may be all that is missing."""
+    wanted = expected.get("input")
+    if isinstance(inputs, Tensor) and wanted is not None:
+        if list(inputs.shape) == wanted:
+            return "give one image alone as a batch of one, x[None]"
+        if wanted[:1] == [1] and list(inputs.shape[1:]) == wanted[1:]:
+            return "give grey images with their channel, x[:, None]"
+    return "resize or convert them"

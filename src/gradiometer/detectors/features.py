@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gradiometer.detectors.checks import Output, forward
 from gradiometer.detectors.inputs import Inputs, rows
+from gradiometer.detectors.layers import layer_of
 from gradiometer.errors import ModelError
+from gradiometer.gradients.state import scripted
 
 
 class Features:
@@ -19,14 +24,24 @@ class Features:
     Args:
         model: Classifier in eval mode.
         encoder: Function from inputs to features (B, D), or None for the input of the last linear layer that the
-            model calls.
+            model calls, as a module or as `F.linear` with a parameter of the model.
         output: Where the logits are in what the model returns.
+        remedy: What to do about a model without a linear layer, for the message.
     """
 
-    def __init__(self, model: nn.Module, encoder: Callable[[Inputs], Tensor] | None, output: Output) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        encoder: Callable[[Inputs], Tensor] | None,
+        output: Output,
+        remedy: str = "; give encoder=",
+    ) -> None:
         self.model = model
         self.encoder = encoder
         self.output = output
+        self._remedy = remedy
+        # Found out with the first batch: to watch all functions takes fast ways through a model away.
+        self._functions: bool | None = None
 
     def __call__(self, inputs: Inputs) -> tuple[Tensor, Tensor, str]:
         """Read a batch.
@@ -44,26 +59,73 @@ class Features:
             logits = forward(self.model, inputs, self.output)
             with torch.no_grad():
                 return logits, _flat(self.encoder(inputs), rows(inputs), "the encoder"), "encoder"
-        caught: list[tuple[str, Tensor]] = []
+        if self._functions is None:
+            self._functions = self._watched(inputs, functions=True)[1].by_function
+        logits, last = self._watched(inputs, functions=self._functions)
+        if last.caught is None:
+            raise ModelError(
+                f"the model calls no linear layer to take features from{scripted(self.model) or self._remedy}"
+            )
+        name, features = last.caught
+        return logits, _flat(features, rows(inputs), f"the linear layer {name!r}"), name or "the model"
 
-        def catch(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-            def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
-                # The last call is the one that counts; the features of earlier layers are let go.
-                caught[:] = [(name, args[0])]
-
-            return hook
-
-        linear = {name: module for name, module in self.model.named_modules() if isinstance(module, nn.Linear)}
-        handles = [module.register_forward_pre_hook(catch(name)) for name, module in linear.items()]
+    def _watched(self, inputs: Inputs, *, functions: bool) -> tuple[Tensor, _LastLinear]:
+        """Logits, and what was seen of linear layers: modules, and if wanted calls of `F.linear`."""
+        last = _LastLinear(self.model)
+        handles = []
+        for name, module in self.model.named_modules():
+            if isinstance(module, nn.Linear):
+                handles.append(module.register_forward_pre_hook(last.enters(name)))
+                handles.append(module.register_forward_hook(last.leaves))
         try:
-            logits = forward(self.model, inputs, self.output)
+            with last if functions else nullcontext():
+                return forward(self.model, inputs, self.output), last
         finally:
             for handle in handles:
                 handle.remove()
-        if not caught:
-            raise ModelError("the model calls no linear layer to take features from; give encoder=")
-        name, features = caught[0]
-        return logits, _flat(features, rows(inputs), f"the linear layer {name!r}"), name or "the model"
+
+
+class _LastLinear(TorchFunctionMode):
+    """Keeps the input of the last linear layer that a model calls.
+
+    Args:
+        model: The model, whose parameters give the layers their names.
+
+    Attributes:
+        caught: Name and input, or None before any.
+        by_function: Whether the layer was called as `F.linear`, and not as a module.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.caught: tuple[str, Tensor] | None = None
+        self.by_function = False
+        self._inside = False
+        self._names = {id(parameter): layer_of(name) for name, parameter in model.named_parameters()}
+
+    def enters(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        """A hook for the begin of a linear module."""
+
+        def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
+            # The last call is the one that counts; the features of earlier layers are let go.
+            self.caught, self.by_function, self._inside = (name, args[0]), False, True
+
+        return hook
+
+    def leaves(self, *_: Any) -> None:
+        """A hook for the end of a linear module."""
+        self._inside = False
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Called by torch in place of every torch function."""
+        kwargs = kwargs or {}
+        if function is F.linear and not self._inside:
+            given = dict(zip(("input", "weight"), args, strict=False)) | kwargs
+            if (name := self._names.get(id(given["weight"]))) is not None:
+                self.caught, self.by_function = (name, given["input"]), True
+        return function(*args, **kwargs)
 
 
 def _flat(features: Any, count: int, where: str) -> Tensor:

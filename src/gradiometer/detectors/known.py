@@ -66,6 +66,11 @@ class Known:
             witness=witness,
         )
 
+    @property
+    def fitted(self) -> bool:
+        """Whether the detector learnt from these images, rather than only being calibrated on them."""
+        return len(self.fingerprints) > 0
+
     def check(self, measurement: Measurement) -> None:
         """Refuse readings of another kind than those of the fit.
 

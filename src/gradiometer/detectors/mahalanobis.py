@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -88,20 +88,8 @@ class Mahalanobis(Detector):
         self._gaussians: tuple[ClassGaussians, ...] = ()
         self._combination: Combination | None = None
 
-    def fit(self, known: Any, *, challenges: Any = None) -> Self:
-        """Learn what known images look like: first the means and covariances, then how their distances lie.
-
-        Args:
-            known: As for every detector, with labels.
-            challenges: As for every detector; None for the sum over the layers.
-
-        Returns:
-            Itself.
-
-        Raises:
-            InputError: Unusable images or labels, or too few of them.
-            ModelError: The model is in train mode, has broken weights, or returns no logits.
-        """
+    def _fit(self, known: Any, challenges: Any) -> None:
+        """Learn first the means and covariances, then how the distances of known images lie."""
         again = Again(known, self.batch_size)
         # The first time the pooled layers themselves are read; as soon as there are Gaussians, distances are.
         self._gaussians, self._combination, self._known = (), None, None
@@ -110,7 +98,7 @@ class Mahalanobis(Detector):
         ends = np.cumsum(samples.widths)
         layers = np.split(samples.statistics, ends[:-1], axis=1)
         self._gaussians = tuple(ClassGaussians.fit(values, labels, shrink=False) for values in layers)
-        return super().fit(again, challenges=challenges)
+        super()._fit(again, challenges)
 
     def distances(self, x: Any) -> Tensor:
         """Half the squared distance to the nearest class mean in each layer, after the input step if there is one.

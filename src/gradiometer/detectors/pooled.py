@@ -12,6 +12,7 @@ from gradiometer.detectors.checks import Output, check_outputs, run
 from gradiometer.detectors.inputs import Inputs, rows
 from gradiometer.detectors.layers import layer_of, spread
 from gradiometer.errors import ModelError
+from gradiometer.gradients.state import scripted
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -56,7 +57,8 @@ class Pooled:
             with torch.no_grad():
                 _, found = self._run(inputs, None)
             if not found:
-                raise ModelError("the model calls no linear or convolution module to read the inputs of")
+                hint = scripted(self.model)
+                raise ModelError(f"the model calls no linear or convolution module to read the inputs of{hint}")
             self._chosen = tuple(layer_of(n) for n in spread([f"{name}.weight" for name in found], self.layers))
         logits, found = self._run(inputs, self._chosen)
         return check_outputs(logits, inputs, self.model), tuple(found[name] for name in self._chosen)

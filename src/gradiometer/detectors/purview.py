@@ -83,11 +83,11 @@ class Purview(Deciding, Detector):
         super().__init__(model, batch_size=batch_size)
         self._decide_with(layers, neighbours, seed)
         self.objective = ConfoundingLabel(reading="softmax") if objective is None else objective
-        self.parameters = parameters if isinstance(parameters, str) else list(parameters)
         self.activations = activations
         self.output = output
         self.memory = memory
-        self._meter = Gradiometer(model, self.objective, self.parameters, memory=memory, output=output)
+        self._meter = Gradiometer(model, self.objective, parameters, memory=memory, output=output)
+        self.parameters = parameters if isinstance(parameters, str) else list(parameters)
 
     def _measure(self, inputs: Inputs) -> Measurement:
         chosen = self._choose(self._meter, inputs)

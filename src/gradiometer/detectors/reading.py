@@ -39,6 +39,14 @@ class OnFeatures:
         return inherited | {"encoder": encode(self.encoder), "output": encode(self.output)}
 
 
+def _gives(layer: nn.Linear, features: Tensor, logits: Tensor) -> bool:
+    """Whether a layer turns features into logits, up to rounding."""
+    rtol, atol = (1e-4, 1e-5) if features.dtype.itemsize >= 4 else (1e-2, 1e-2)
+    with torch.no_grad():
+        found = layer(features)
+    return found.shape == logits.shape and torch.allclose(found, logits, rtol=rtol, atol=atol)
+
+
 class LastLayer:
     """Reads logits and features of a batch, and makes sure that a linear layer is all that lies between them.
 
@@ -49,7 +57,7 @@ class LastLayer:
 
     def __init__(self, model: nn.Module, output: Output) -> None:
         self.model = model
-        self._features = Features(model, None, output)
+        self._features = Features(model, None, output, "; wrap it so that its logits come from a torch.nn.Linear")
         self._checked: nn.Linear | None = None
 
     def __call__(self, inputs: Inputs) -> tuple[Tensor, Tensor, str]:
@@ -65,14 +73,12 @@ class LastLayer:
             ModelError: The logits are not the output of the last linear layer.
         """
         logits, features, name = self._features(inputs)
-        layer = self.model.get_submodule("" if name == "the model" else name)
-        if layer is not self._checked:
-            rtol, atol = (1e-4, 1e-5) if features.dtype.itemsize >= 4 else (1e-2, 1e-2)
-            with torch.no_grad():
-                same = isinstance(layer, nn.Linear) and torch.allclose(layer(features), logits, rtol=rtol, atol=atol)
-            if not same or not isinstance(layer, nn.Linear):
+        layer = dict(self.model.named_modules()).get("" if name == "the model" else name)
+        if layer is None or layer is not self._checked:
+            if not isinstance(layer, nn.Linear) or not _gives(layer, features, logits):
                 raise ModelError(
-                    f"the logits are not the output of the last linear layer ({name}); wrap the model so that they are"
+                    f"the logits are not the output of the last linear layer ({name}); wrap the model so that they are "
+                    "that of a torch.nn.Linear"
                 )
             self._checked = layer
         return logits, features, name

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from gradiometer.errors import InputError, ModelError
+from gradiometer.gradients.state import scripted
 
 
 def chosen_parameters(model: nn.Module, globs: str | Sequence[str]) -> dict[str, Tensor]:
     """The parameters that match, without duplicates of tied ones."""
-    globs = [globs] if isinstance(globs, str) else list(globs)
+    given: Any = globs
+    entries: list[Any] = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    if others := [type(entry).__name__ for entry in entries if not isinstance(entry, str)]:
+        raise InputError(
+            f"parameters has an entry of type {others[0]}; give a name or names of parameters, * and ? allowed, such "
+            'as "layer4.*"; "*" for all'
+        )
+    globs = entries
     if not globs:
         raise InputError('parameters is empty: give a glob or globs of names, "*" for all')
     everything = {name: parameter for name, parameter in model.named_parameters() if parameter.is_floating_point()}
     if not everything:
-        raise ModelError(f"{type(model).__name__} has no parameters")
+        frozen = "; freezing has made constants of them: give the module from before" if scripted(model) else ""
+        raise ModelError(f"{type(model).__name__} has no parameters{frozen}")
     for glob in globs:
         if not any(fnmatch.fnmatchcase(name, glob) for name in everything):
             some = ", ".join(list(everything)[:8])

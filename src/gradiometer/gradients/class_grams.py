@@ -157,7 +157,7 @@ def contrasts(count: int) -> Tensor:
 
 
 def _checked(classes: Sequence[int] | None, count: int) -> tuple[int, ...]:
-    chosen = tuple(range(count)) if classes is None else tuple(int(number) for number in classes)
+    chosen = tuple(range(count)) if classes is None else tuple(classes)
     if outside := [number for number in chosen if not 0 <= number < count]:
         raise InputError(f"no class {outside[0]}: the model has classes 0 to {count - 1}")
     if not chosen or len(set(chosen)) < len(chosen):

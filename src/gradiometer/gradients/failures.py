@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from gradiometer.errors import GradiometerError
+import torch
+from torch import nn
+
+from gradiometer.errors import GradiometerError, of_the_model
 
 
 class ProgramMismatch(Exception):
@@ -37,3 +41,25 @@ def as_failure_of(roots: Callable[[], frozenset[str]]) -> Iterator[None]:
         raise
     except Exception as error:
         raise RuleFailure(roots()) from error
+
+
+@contextmanager
+def as_failure_of_the_model(model: nn.Module, forward: Callable[[Any], Any], x: Any) -> Iterator[None]:
+    """Report whatever is raised while the model is watched as its own error, if it also fails with nobody looking.
+
+    Args:
+        model: The model.
+        forward: Its forward pass.
+        x: What it was called with.
+
+    Raises:
+        ModelError: The model cannot be called with such samples.
+    """
+    try:
+        yield
+    except GradiometerError:
+        raise
+    except Exception:
+        with torch.no_grad(), of_the_model(model, x):
+            forward(x)
+        raise

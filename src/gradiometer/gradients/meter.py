@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients import passes, samples
-from gradiometer.gradients.activations import LayerInputs, Wanted, gathered, one_by_one
+from gradiometer.gradients.activations import Gathered, LayerInputs, Wanted, gathered, one_by_one
 from gradiometer.gradients.arguments import chosen_parameters, found_at, memory_in_bytes
 from gradiometer.gradients.class_grams import ClassGrams, class_grams
 from gradiometer.gradients.collector import Reduce
 from gradiometer.gradients.factors import Factor, all_finite, exact, wide
-from gradiometer.gradients.failures import ProgramMismatch
-from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective
+from gradiometer.gradients.failures import ProgramMismatch, as_failure_of_the_model
+from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective, class_numbers
 from gradiometer.gradients.passes import Found, Power, Subject
 from gradiometer.gradients.peak import FEW, MORE, Need
 from gradiometer.gradients.plan import Plan, make_plan
@@ -28,7 +28,7 @@ from gradiometer.gradients.readings import Readings
 from gradiometer.gradients.samples import Inputs
 from gradiometer.gradients.seeds import check_outputs
 from gradiometer.gradients.single import TYPES
-from gradiometer.gradients.state import left_as_found, plain, uncompiled
+from gradiometer.gradients.state import check_tracked, left_as_found, plain, scripted, uncompiled
 
 Select = Callable[[Any], Tensor] | str | int
 
@@ -60,7 +60,7 @@ class Gradiometer:
 
     Raises:
         InputError: If a glob matches no parameter, or memory cannot be read.
-        ModelError: If a parameter is not finite.
+        ModelError: If a parameter is not finite, or was made in inference mode.
 
     Example:
         >>> import torch
@@ -92,6 +92,7 @@ class Gradiometer:
         self._output = output
         self._globs = parameters
         self._parameters = chosen_parameters(self.model, parameters)
+        check_tracked(self.model)
         self._plans: dict[Any, Plan] = {}
         self._needed: dict[Any, Need] = {}
         check_finite(self.model)
@@ -212,10 +213,12 @@ class Gradiometer:
             The Gram matrices (B, T, C, C).
 
         Raises:
-            InputError: If there is no such class, or the result alone does not fit into the memory.
+            InputError: If classes are no sequence of numbers, there is no such class, or the result alone does not fit
+                into the memory.
             ModelError: If the outputs are no logits (B, C).
         """
         size = samples.count(x)
+        classes = None if classes is None else class_numbers(classes)
         plan = self._plan(samples.on(samples.take(x, 0, 3), self._device))
         count = len(classes) if classes is not None else plan.outputs[0] if plan.outputs else 1
         memory = _TOGETHER if self.memory is None else self.memory
@@ -267,7 +270,7 @@ class Gradiometer:
             outputs.append(self._select(raw).detach())
             check_outputs(outputs[-1])
             kept.append(found)
-        inputs = gathered(self._parameters, kept)
+        inputs = self._gathered(kept)
         assert inputs.norms is not None
         return Readings(torch.cat(outputs), inputs.norms, inputs.layers, means=inputs.means, shares=inputs.shares)
 
@@ -279,7 +282,10 @@ class Gradiometer:
         """
         samples.count(x)
         first = samples.on(samples.take(x, 0, 1), self._device)
-        with left_as_found(self.model, self._parameters.values()):
+        with (
+            left_as_found(self.model, self._parameters.values()),
+            as_failure_of_the_model(self.model, self._forward, first),
+        ):
             return tuple(one_by_one(self._parameters, self._forward, first, 1).norms)
 
     def plan(self, x: Inputs | None = None) -> Plan:
@@ -336,8 +342,14 @@ class Gradiometer:
         found = self._statistics(x, reduce, power, wanted)
         values = torch.cat([torch.stack([part.values[name] for name in self._parameters], -1) for part in found])
         outputs = torch.cat([part.outputs for part in found])
-        inputs = gathered(self._parameters, [part.inputs for part in found if part.inputs is not None])
+        inputs = self._gathered([part.inputs for part in found if part.inputs is not None])
         return Readings(outputs, values, self.parameters, inputs.norms, inputs.layers, inputs.means, inputs.shares)
+
+    def _gathered(self, kept: Sequence[LayerInputs]) -> Gathered:
+        """What was kept of the inputs of the layers."""
+        if kept and not kept[0].norms and (hint := scripted(self.model)):
+            raise ModelError(f"the model shows no linear or convolution layer to read the inputs of{hint}")
+        return gathered(self._parameters, kept)
 
     def _statistics(self, x: Inputs, reduce: Reduce, power: Power, wanted: Wanted | None = None) -> list[Found]:
         """One statistic of every parameter, for the parts of a batch that fit into memory."""
@@ -375,6 +387,7 @@ class Gradiometer:
         if key not in self._plans:
             check_mode(self.model)
             check_finite(self.model)
+            check_tracked(self.model)
             with left_as_found(self.model, self._parameters.values()):
                 self._plans[key] = make_plan(self.model, self._parameters, self._forward, self._select, x)
         return self._plans[key]

@@ -7,6 +7,7 @@ Differences such as `p - 1` are never formed where they would cancel, so a gradi
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -68,7 +69,12 @@ class ConfoundingLabel:
             if self.label not in ("ones", "zeros"):
                 raise InputError(f"label must be 'ones', 'zeros' or a sequence of zeros and ones, got {self.label!r}")
             return
-        label = tuple(float(value) for value in self.label)
+        try:
+            label = tuple(float(value) for value in self.label)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"label is {self.label!r}; give 'ones', 'zeros' or a sequence of zeros and ones, one for each class"
+            ) from error
         object.__setattr__(self, "label", label)
         if set(label) - {0.0, 1.0}:
             raise InputError(f"a confounding label holds zeros and ones only, got {label}")
@@ -104,10 +110,18 @@ class ContrastClasses:
 
     Attributes:
         classes: The classes, or None for all.
+
+    Raises:
+        InputError: If they are no sequence of whole numbers.
     """
 
     classes: Sequence[int] | None = None
     several = True
+
+    def __post_init__(self) -> None:
+        """Check the classes and make them immutable."""
+        if self.classes is not None:
+            object.__setattr__(self, "classes", class_numbers(self.classes))
 
     def seeds(self, outputs: Tensor, inputs: Any) -> Tensor:
         """`dJ_k/dz`, (N, B, C)."""
@@ -198,6 +212,20 @@ class Reconstruction:
                 "give output= to select the reconstruction"
             )
         return (wide(outputs) - wide(inputs)).mul_(2 / outputs[0].numel()).unsqueeze(0)
+
+
+def class_numbers(classes: Sequence[int]) -> tuple[int, ...]:
+    """The numbers of some classes.
+
+    Raises:
+        InputError: If they are no sequence of whole numbers.
+    """
+    try:
+        return tuple(operator.index(number) for number in classes)
+    except TypeError as error:
+        raise InputError(
+            f"classes is {classes!r}; give a sequence of class numbers, such as (3,), or None for all"
+        ) from error
 
 
 def logits_of(outputs: Tensor) -> Tensor:

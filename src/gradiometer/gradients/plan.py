@@ -14,7 +14,7 @@ from torch.utils.checkpoint import CheckpointError
 from gradiometer.errors import ModelError
 from gradiometer.gradients import samples
 from gradiometer.gradients.factors import Factor, exact
-from gradiometer.gradients.failures import ProgramMismatch, RuleFailure
+from gradiometer.gradients.failures import ProgramMismatch, RuleFailure, as_failure_of_the_model
 from gradiometer.gradients.loop import Loop
 from gradiometer.gradients.planning import SAMPLES, Program, probe
 from gradiometer.gradients.reader import Reader
@@ -95,10 +95,11 @@ def make_plan(
         x: Samples of the shape in question.
 
     Raises:
-        ModelError: If an output depends on other samples of the batch, or on chance.
+        ModelError: If the model cannot take such samples, or an output depends on others of the batch, or on chance.
     """
     data = samples.probing(x, SAMPLES)
-    program, raw = probe(parameters, forward, data)
+    with as_failure_of_the_model(model, forward, data):
+        program, raw = probe(parameters, forward, data)
     # Native kernels of this device read and write images in blocks of channels, whatever the format around them.
     program.channels_last = program.folds = next(iter(parameters.values())).device.type == "cpu"
     program.kernels = sum(parameter.numel() for parameter in model.parameters() if parameter.ndim == 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +23,9 @@ def count(inputs: Inputs) -> int:
         InputError: If there is no tensor, no sample, or tensors disagree; or if a value is NaN or infinite.
     """
     tensors = _tensors(inputs)
+    if not tensors and (arrays := [each for each in _leaves(inputs) if isinstance(each, np.ndarray)]):
+        call = "torch.from_numpy(x)" + (".float()" if arrays[0].dtype == np.float64 else "")
+        raise InputError(f"inputs are NumPy arrays, the first {arrays[0].shape}; give tensors: {call} makes one")
     if not tensors:
         raise InputError(f"inputs must be a tensor, or a tuple or dict of tensors, got {type(inputs).__name__}")
     if any(tensor.ndim == 0 for tensor in tensors):
@@ -151,10 +155,14 @@ def _mapped(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
 
 
 def _tensors(inputs: Any) -> list[Tensor]:
-    if isinstance(inputs, Tensor):
+    return [each for each in _leaves(inputs) if isinstance(each, Tensor)]
+
+
+def _leaves(inputs: Any) -> list[Any]:
+    if not isinstance(inputs, dict | tuple | list):
         return [inputs]
-    values = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple | list) else ()
-    return [tensor for value in values for tensor in _tensors(value)]
+    values = inputs.values() if isinstance(inputs, dict) else inputs
+    return [leaf for value in values for leaf in _leaves(value)]
 
 
 def _holds(value: Any) -> bool:

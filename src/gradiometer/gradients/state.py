@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradiometer.errors import ModelError
+
 _LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
 _LOCKING = threading.Lock()
 
@@ -50,6 +52,27 @@ def uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
+def scripted(model: nn.Module) -> str:
+    """A hint, for errors about what a model does not show, if it is TorchScript or holds some; empty otherwise."""
+    if not any(isinstance(module, torch.jit.ScriptModule) for module in modules_of(model)):
+        return ""
+    return "; TorchScript does not show its operations: give the torch.nn.Module that it was made from"
+
+
+def check_tracked(model: nn.Module) -> None:
+    """Refuse weights and buffers of which autograd keeps no track.
+
+    Raises:
+        ModelError: If one was made in inference mode.
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_inference():
+            raise ModelError(
+                f"{name!r} of the model was made under torch.inference_mode(), where nothing can be differentiated; "
+                "build or load the model outside of it, or give copy.deepcopy(model), made outside of it"
+            )
+
+
 @contextmanager
 def doubled(model: nn.Module) -> Iterator[None]:
     """Run a model in float64 for a while; afterwards it has its own tensors back, untouched."""
@@ -85,7 +108,7 @@ def _restored(model: nn.Module, differentiated: Iterable[Tensor]) -> Iterator[No
     chosen = {id(parameter) for parameter in differentiated}
     modules = modules_of(model)
     flags = [(parameter, parameter.requires_grad) for parameter in _different(m._parameters for m in modules)]
-    held = [(module._buffers, dict(module._buffers)) for module in modules]
+    held = [(module, dict(module._buffers.items())) for module in modules]
     buffers = [(each, each._version, each.detach().clone()) for each in _different(found for _, found in held)]
     devices = sorted({tensor.device.index or 0 for tensor, _ in flags if tensor.device.type == "cuda"})
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
@@ -98,13 +121,24 @@ def _restored(model: nn.Module, differentiated: Iterable[Tensor]) -> Iterator[No
             for parameter, flag in flags:
                 if parameter.requires_grad != flag:
                     parameter.requires_grad_(flag)
-            for places, found in held:
-                if any(places.get(name) is not buffer for name, buffer in found.items()) or len(places) != len(found):
-                    places.clear()
-                    places.update(found)
+            for module, found in held:
+                _put_back(module, found)
             for buffer, version, value in buffers:
                 if buffer._version != version:
                     buffer.detach().copy_(value)
+
+
+def _put_back(module: nn.Module, found: Mapping[str, Tensor | None]) -> None:
+    """Let a module hold the buffers that were found in it."""
+    if isinstance(module, torch.jit.ScriptModule):  # it shows its buffers in no dict of Python
+        for name, buffer in found.items():
+            if getattr(module, name) is not buffer:
+                setattr(module, name, buffer)
+        return
+    places = module._buffers
+    if any(places.get(name) is not buffer for name, buffer in found.items()) or len(places) != len(found):
+        places.clear()
+        places.update(found)
 
 
 def _different(tensors: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:

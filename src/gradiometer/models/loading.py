@@ -115,6 +115,9 @@ def _stored_file(text: str) -> Path:
     path = Path(text)
     if text and path.is_dir():
         if not (path / stored.WEIGHTS).is_file():
+            for file in sorted(path.glob("*.safetensors")):
+                if other := stored.other_kind(file):
+                    raise ArtefactError(f"{file} holds no classifier but {other}")
             unfinished = (path / "checkpoint.safetensors").is_file()
             reason = "its training is not finished; run the same command again" if unfinished else "train a model there"
             raise ArtefactError(f"the folder {path} holds no {stored.WEIGHTS}; {reason}")

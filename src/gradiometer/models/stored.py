@@ -25,6 +25,14 @@ WEIGHTS, RECORD = "model.safetensors", "record.json"
 WRAPPERS = ("module.", "_orig_mod.")
 """Prefixes that DataParallel and torch.compile put before every name."""
 
+_READERS = {
+    "GradCon": "an auto-encoder of normal images with its detector, which gradiometer fit --detector gradcon fits "
+    "again, and gradiometer calibrate, score and explain read",
+    "SeverityModel": "a model of healthy scans, which gradiometer severity score reads",
+    "ContrastiveEncoder": "an encoder without classes, which gradiometer severity probe reads",
+}
+"""What other trainings of this package write, by the class that is noted in the file, and who reads it."""
+
 
 @dataclass(frozen=True)
 class Header:
@@ -83,6 +91,8 @@ def read_header(path: Path) -> Header:
         )
     try:
         entries = json.loads(metadata[KEY])
+        if other := _other(entries):
+            raise ArtefactError(f"{path} holds no classifier but {other}")
         if (schema := int(entries["schema"])) > SCHEMA:
             raise ArtefactError(f"{path} has schema {schema}, this version reads up to {SCHEMA}; update gradiometer")
         return Header(
@@ -96,6 +106,23 @@ def read_header(path: Path) -> Header:
         if isinstance(error, GradiometerError):
             raise
         raise ArtefactError(f"the header of {path} is broken ({error!r}); write the model again") from error
+
+
+def other_kind(path: Path) -> str:
+    """What a file holds that another training of this package wrote, and who reads it; empty for any other file."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return _other(json.loads((file.metadata() or {}).get(KEY, "{}")))
+    except (safetensors.SafetensorError, OSError, ValueError):
+        return ""
+
+
+def _other(entries: Any) -> str:
+    """The same from the header."""
+    kind = entries.get("class") if isinstance(entries, dict) else None
+    if kind is None:
+        return ""
+    return f"a {kind}, {_READERS.get(kind, 'a detector, which gradiometer calibrate, score and explain read')}"
 
 
 def read(path: Path) -> nn.Module:

@@ -8,48 +8,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gradiometer import data, models
-from gradiometer.errors import InputError, ModelError, NotFittedError
+from gradiometer.errors import InputError, NotFittedError
 from gradiometer.scoring.formats import format_of
 from gradiometer.scoring.journal import Journal, Tally, alone
-from gradiometer.scoring.rows import Row, rows_of
+from gradiometer.scoring.rows import Judge, Row, judged
 
 if TYPE_CHECKING:
     from gradiometer.data.sources import Size, Source
-    from gradiometer.detectors import Calibration, Verdict
+    from gradiometer.detectors import Calibration
 
 _WAITING = 4096
 """Unreadable rows in a row after which a portion is scored although it is not full, so that memory stays bounded."""
-
-
-class Judge(Protocol):
-    """What can score: a calibrated detector, or a severity model."""
-
-    calibration: Calibration | None
-
-    @property
-    def model(self) -> nn.Module:
-        """The network."""
-        ...
-
-    @property
-    def batch_size(self) -> int:
-        """Images that go through it at once."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, int, int] | None:
-        """Channels, height and width of the images that it takes; None when others do as well."""
-        ...
-
-    def judge(self, x: Any, /) -> Verdict:
-        """The verdict for some images."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -198,27 +173,15 @@ def _score(detector: Judge, portion: _Portion, before: Tally) -> list[Row]:
     verdicts: Iterator[Row] = iter(())
     if images:
         names = [name for name, image in zip(portion.names, portion.images, strict=True) if image is not None]
-        verdicts = iter(_verdicts(detector, names, torch.stack(images), before))
+        together = torch.stack(images)
+        rows = judged(detector, names, together)
+        if before.scored == 0 and all(row.error is not None for row in rows):
+            detector.judge(together)  # raises: where not one image passes, the fault is not in the images
+        verdicts = iter(rows)
     return [
         next(verdicts) if error is None else Row(name, error=error)
         for name, error in zip(portion.names, portion.errors, strict=True)
     ]
-
-
-def _verdicts(detector: Judge, names: list[str], images: Tensor, before: Tally) -> list[Row]:
-    """A row for each image. When the detector refuses the portion, each image is tried alone."""
-    try:
-        return list(rows_of(names, detector.judge(images)))
-    except (InputError, ModelError):
-        rows: list[Row] = []
-        for name, image in zip(names, images, strict=True):
-            try:
-                rows += rows_of([name], detector.judge(image[None]))
-            except (InputError, ModelError) as error:
-                rows.append(Row(name, error=str(error)))
-        if before.scored == 0 and all(row.error is not None for row in rows):
-            raise  # not one image passes: the fault is not in the image
-        return rows
 
 
 def _identity(detector: Judge, calibration: Calibration, source: Source, settings: dict[str, Any]) -> dict[str, Any]:

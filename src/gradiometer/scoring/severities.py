@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradiometer.data import Failure
+from gradiometer.data.decode import Picture, decode
+from gradiometer.data.rows import Rows
 from gradiometer.data.sources import open_rows
 from gradiometer.errors import InputError
 from gradiometer.scoring.run import Summary, score
@@ -86,7 +88,12 @@ def score_severity(
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists already; choose another file, or overwrite it")
     finder = _finder(patient)
-    known = open_rows(source, split=split, root=root, download=download).annotations().labels if grades else None
+    known = None
+    if finder is not None or grades:
+        described = open_rows(source, split=split, root=root, download=download)
+        if finder is not None:
+            _check_names(described, finder)
+        known = described.annotations().labels if grades else None
     if grades and known is None:
         raise InputError(f"{source} has no labels that could be grades; leave grades out")
     rows_file = out.with_name(f".{out.name}.rows.jsonl")
@@ -110,6 +117,27 @@ def score_severity(
     table.write(out)
     rows_file.unlink()
     return Scored(table, failures, summary)
+
+
+def _check_names(rows: Rows, finder: Callable[[str], str]) -> None:
+    """Notice before hours of scoring that the name of a scan does not say the patient.
+
+    Rows that cannot be read are not scored, and their names are nobody's.
+    """
+    for row in rows.read():
+        try:
+            finder(row.name)
+        except InputError:
+            if _readable(row.picture):
+                raise
+
+
+def _readable(picture: Picture) -> bool:
+    try:
+        decode(picture)
+    except InputError:
+        return False
+    return True
 
 
 def _finder(pattern: str | None) -> Callable[[str], str] | None:

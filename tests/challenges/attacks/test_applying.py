@@ -175,3 +175,11 @@ def test_images_are_brought_to_where_the_model_is() -> None:
     assert predict(Elsewhere().eval(), pixels).device.type == "cpu"
     assert seen == ["meta"]
     assert attack_images(attack("fgsm"), model, images).images.device.type == "cpu"
+
+
+def test_images_that_the_model_cannot_take_are_named() -> None:
+    model, (images, labels) = network(), batch()
+    wrong = torch.cat([images] * 2, 1)
+    for way in (lambda: predict(model, wrong), lambda: fgsm(model, wrong, labels)):
+        with pytest.raises(ModelError, match=r"fails on a batch of shape .*give images of the size and channels"):
+            way()

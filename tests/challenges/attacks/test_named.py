@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -69,3 +70,21 @@ def test_unknown_names_and_settings() -> None:
         attack("bim", eps=1)
     with pytest.raises(InputError, match="negative has no setting 'epsilon'; its settings: none"):
         attack("negative", epsilon=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("fgsm", {"epsilon": "4/255"}, "epsilon of the attack fgsm is '4/255'; give a number, such as 0.03137"),
+        ("pgd", {"steps": 2.5}, "steps of the attack pgd is 2.5; give a whole number, such as 20"),
+        ("pgd", {"steps": True}, "steps of the attack pgd is True"),
+        ("colour_shift", {"trials": None}, "trials of the attack colour_shift is None"),
+    ],
+)
+def test_settings_that_are_no_numbers(name: str, settings: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        attack(name, **settings)
+
+
+def test_numbers_of_any_kind_are_settings() -> None:
+    assert attack("pgd", epsilon=0, steps=np.int64(3)).settings["steps"] == 3

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gradiometer.challenges.attacks.store import Store
 from gradiometer.challenges.corruptions import check_unit
 from gradiometer.data import Images, to_bytes, to_unit
-from gradiometer.errors import InputError, ModelError
+from gradiometer.errors import InputError, ModelError, of_the_model
 
 
 class Attack(Protocol):
@@ -179,7 +179,8 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 256) -> Tenso
     here = place_of(model, images)
     with left_as_found(model), torch.no_grad():
         for batch in images.split(batch_size):
-            logits = model(batch.to(here))
+            with of_the_model(model, batch):
+                logits = model(batch.to(here))
             if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(batch):
                 got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
                 raise ModelError(

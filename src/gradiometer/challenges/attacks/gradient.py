@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gradiometer.challenges.attacks.applying import check_labels, left_as_found
 from gradiometer.challenges.corruptions import check_unit
-from gradiometer.errors import DependencyError, InputError, ModelError
+from gradiometer.errors import DependencyError, InputError, ModelError, of_the_model
 
 
 def fgsm(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float = 8 / 255) -> Tensor:
@@ -241,7 +241,8 @@ class _Logits(nn.Module):
         self.highest = int(labels.max())
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = self.model(images)
+        with of_the_model(self.model, images):
+            logits = self.model(images)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ModelError(f"an attack needs logits (B, C), but the model returns {got}; wrap it so that it does")

@@ -7,6 +7,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from torch import Tensor, nn
 
@@ -88,7 +89,7 @@ def attack(name: str, **settings: float) -> NamedAttack:
         **settings: What is to differ from the defaults of that function.
 
     Raises:
-        InputError: If there is no such attack or setting.
+        InputError: If there is no such attack or setting, or a setting is no number.
 
     Example:
         >>> attack("bim", steps=20).description
@@ -104,4 +105,8 @@ def attack(name: str, **settings: float) -> NamedAttack:
     if unknown:
         there = ", ".join(defaults) or "none"
         raise InputError(f"the attack {name} has no setting {unknown[0]!r}; its settings: {there}")
+    for key, value in settings.items():
+        kind, what = (Integral, "a whole number") if isinstance(defaults[key], int) else (Real, "a number")
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise InputError(f"{key} of the attack {name} is {value!r}; give {what}, such as {defaults[key]:.4g}")
     return NamedAttack(name, defaults | settings)
