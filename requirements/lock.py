@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 FOLDER = Path(__file__).resolve().parent
-BASE_EXTRAS = ("attacks", "report", "parquet", "timm", "dev", "docs")
+BASE_EXTRAS = ("attacks", "report", "parquet", "serve", "timm", "dev", "docs")
 FURTHER_EXTRAS = ("hf", "peers", "tensorboard")
 SYSTEMS = {
     "linux": {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"},
