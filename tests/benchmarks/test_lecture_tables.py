@@ -209,7 +209,7 @@ def test_what_cannot_be_a_challenge_is_left_out_and_said(given):
         ({"types": ("saturate",)}, "saturate 3 would change colours alone, and the images are grey"),
     ):
         with pytest.raises(InputError, match=words):
-            suite.run(replace(settings, **wrong))
+            suite.run(replace(settings, out=settings.out / "other", **wrong))
 
 
 def gap(area: dict[tuple[str, str], float], kind: str) -> float:

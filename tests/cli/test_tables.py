@@ -53,8 +53,19 @@ def test_benchmark_ood(
     workshop: Workshop, root: Path, outcome: Outcome, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRADIOMETER_DATA_ROOT", str(root))
-    words = ("--model", workshop.model, "--known", "numbers", "--challenges", "noise", "--draws", 20)
-    said = run("benchmark", "ood", *words, "--fit-images", 150, "--out", tmp_path / "table")
+    words = (
+        "--model",
+        workshop.model,
+        "--known",
+        "numbers",
+        "--challenges",
+        "noise",
+        "--draws",
+        20,
+        "--fit-images",
+        150,
+    )
+    said = run("benchmark", "ood", *words, "--out", tmp_path / "table")
     assert said.code == 0, said.err
     made = records.read(tmp_path / "table" / "records.jsonl")
     assert {record.challenge for record in made} == {"noise", "re-encoded known", ood.JPEG_CONTROL}
