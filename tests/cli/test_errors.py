@@ -332,6 +332,12 @@ def test_a_size_of_nothing_is_not_taken_for_none(run: Run, words: str, flag: str
     refused(run(*words.split(), flag, 0), f"{flag} is 0; give 1 or more")
 
 
+@pytest.mark.parametrize("shard", ["2", "2/", "two/8", "-1/8", "1.5/8"])
+def test_a_shard_that_is_none(workshop: Workshop, run: Run, shard: str) -> None:
+    words = ("score", "--detector", workshop.detector, "--images", workshop.photos, "--out", "s.csv")
+    refused(run(*words, f"--shard={shard}"), f"--shard is {shard}; give PART/PARTS")
+
+
 def test_an_interruption_of_the_first_moment_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     program = """
 import sys

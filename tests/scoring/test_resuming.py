@@ -278,3 +278,31 @@ def test_a_run_without_a_row_does_not_stand_in_the_way_of_other_settings(detecto
     np.savez(tmp_path / "b.npz", images=np.ones((20, 8, 8), np.uint8))
     scoring.score(detector, tmp_path / "b.npz", out)
     assert len(out.read_text().splitlines()) == 1 + 20
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_part_of_a_collection_is_continued(suffix: str, detector: MSP, folder: Path, tmp_path: Path) -> None:
+    whole = tmp_path / f"part{suffix}"
+    scoring.score(detector, folder, whole, shard=(2, 2))
+    out = tmp_path / f"scores{suffix}"
+    with failing(detector, 2, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        scoring.score(detector, folder, out, shard=(2, 2))
+    with pytest.raises(InputError, match="shard"):
+        scoring.score(detector, folder, out, shard=(1, 2))
+    summary = scoring.score(detector, folder, out, shard=(2, 2))
+    assert (summary.resumed, summary.tally.rows) == (8, 25)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_images_of_a_part_that_were_replaced_are_noticed(detector: MSP, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.csv"
+    with failing(detector, 2, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        scoring.score(detector, folder, out, shard=(2, 2))
+    os.utime(folder / "a" / "000.png", (1, 1))  # of the other part
+    replaced = folder / "b" / "026.png"
+    before = replaced.stat()
+    os.utime(replaced, (1, 1))
+    with pytest.raises(InputError, match="was replaced since the run was interrupted"):
+        scoring.score(detector, folder, out, shard=(2, 2))
+    os.utime(replaced, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert scoring.score(detector, folder, out, shard=(2, 2)).resumed == 8

@@ -195,3 +195,42 @@ def test_refusals_name_the_remedy(detector: MSP, folder: Path, tmp_path: Path, m
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(DependencyError, match=r"gradiometer\[parquet\]"):
         scoring.score(detector, folder, tmp_path / "scores.parquet")
+
+
+@pytest.mark.parametrize("parts", [1, 3, 7, 50])
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_the_parts_of_a_collection_are_the_whole(
+    kind: str, parts: int, detector: MSP, folder: Path, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    source = folder
+    if kind == "archive":
+        source = tmp_path / "scans.npz"
+        np.savez(source, test_images=pixels)
+    scoring.score(detector, source, tmp_path / "whole.jsonl")
+    rows, sizes = [], []
+    for part in range(1, parts + 1):
+        out = tmp_path / f"{part}.jsonl"
+        seen: list[tuple[int, int]] = []
+        summary = scoring.score(
+            detector, source, out, shard=(part, parts), progress=lambda *done, seen=seen: seen.append(done)
+        )
+        rows += read(out)
+        sizes.append(summary.tally.rows)
+        assert seen[-1] == (summary.tally.rows, summary.tally.rows)
+    assert max(sizes) - min(sizes) <= 1
+    whole = read(tmp_path / "whole.jsonl")
+    assert [row["name"] for row in rows] == [row["name"] for row in whole]
+    for found, wanted in zip(rows, whole, strict=True):
+        assert found["error"] == wanted["error"]
+        assert found["score"] == (None if wanted["score"] is None else pytest.approx(wanted["score"], rel=1e-5))
+
+
+@pytest.mark.parametrize("shard", [(0, 3), (4, 3), (-1, 3), (1, 0)])
+def test_a_part_that_there_is_not_is_refused(shard: tuple[int, int], detector: MSP, folder: Path) -> None:
+    with pytest.raises(InputError, match=f"shard is {shard[0]} of {shard[1]}; give a part from 1"):
+        scoring.score(detector, folder, folder.parent / "scores.csv", shard=shard)
+
+
+def test_more_parts_than_rows_are_refused(detector: MSP, folder: Path) -> None:
+    with pytest.raises(InputError, match="has 50 rows, which cannot be divided into 51 shards"):
+        scoring.score(detector, folder, folder.parent / "scores.csv", shard=(1, 51))

@@ -25,6 +25,11 @@ class Options(Reading):
         "a folder, FILE.npz or FILE.parquet, or the name of an .npz file in --data-root; with :SPLIT for its split"
     )
     out: str = option("file of the scores, ending in .parquet, .csv or .jsonl")
+    shard: str = option(
+        "part of the images, for several machines: 2/8 is the second eighth; the files of all parts, in order, are the "
+        "whole",
+        "1/1",
+    )
     overwrite: bool = option("replace the file of the scores if it is there", False)
     restart: bool = option("begin again instead of continuing an interrupted run", False)
     model: str | None = option("the model, if it is elsewhere now; the one that fit noted when absent", None)
@@ -35,7 +40,7 @@ def run(options: Options, terminal: Terminal) -> None:
     """Score and say what was found."""
     from gradiometer import scoring
 
-    named = sources.parse(options.images)
+    shard, named = _shard(options.shard), sources.parse(options.images)
     if named.share is not None:
         raise InputError(f"score reads whole sources, not the share in {options.images}; leave @ out")
     detector, origin = artefacts.load(options.detector, options.model, options.device, options.out)
@@ -54,6 +59,7 @@ def run(options: Options, terminal: Terminal) -> None:
             split=named.split,
             root=options.root,
             download=options.download,
+            shard=shard,
             restart=options.restart,
             overwrite=options.overwrite,
             progress=lambda done, total: progress("images", done, total),
@@ -61,6 +67,13 @@ def run(options: Options, terminal: Terminal) -> None:
     _report(summary, options.out, terminal)
     if not summary.tally.scored:
         raise InputError(f"no image could be scored; the first is {summary.tally.first_failure}")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal()):
+        raise InputError(f"--shard is {text}; give PART/PARTS, such as 2/8 for the second of eight")
+    return int(part), int(parts)
 
 
 def _report(summary: Summary, out: str, terminal: Terminal) -> None:
@@ -87,6 +100,9 @@ COMMAND = Command(
     examples="""
         # a folder, with all folders below it
         gradiometer score --detector guard.safetensors --images new/ --out scores.parquet
+
+        # the third of eight machines, each with a file of its own
+        gradiometer score --detector guard.safetensors --images new/ --shard 3/8 --out scores/3.parquet
 
         # the test split of an .npz file in the layout of MedMNIST
         gradiometer score --detector guard.safetensors --images scans.npz:test --out scores.csv

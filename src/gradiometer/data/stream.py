@@ -118,7 +118,7 @@ def count(source: Source, *, split: str | None = None, root: Source | None = Non
 
 
 def states(
-    source: Source, *, split: str | None = None, root: Source | None = None, download: bool = False
+    source: Source, *, split: str | None = None, root: Source | None = None, skip: int = 0, download: bool = False
 ) -> Iterator[str]:
     """What tells the files of a source from others that have taken their names since: size and time of writing.
 
@@ -126,11 +126,12 @@ def states(
         source: As for `load`.
         split: As for `load`.
         root: As for `load`.
+        skip: Rows to leave out at the start.
         download: As for `load`.
 
     Yields:
-        One text for each row of a folder, in the order of `stream`; one in all for a source in one file; none for rows
-        that lie in no file that is known here.
+        One text for each row of a folder, in the order of `stream`; one in all for a source in one file, whatever is
+        skipped; none for rows that lie in no file that is known here.
 
     Raises:
         InputError: If there is no such source, or it holds no images.
@@ -140,7 +141,7 @@ def states(
     if isinstance(rows, ArchiveRows | ParquetRows | LevelRows):
         yield _state(rows.path)
         return
-    for row in rows.read():
+    for row in rows.read(skip):
         if not isinstance(row.picture, Path):
             return
         yield _state(row.picture)

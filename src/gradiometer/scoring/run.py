@@ -96,6 +96,7 @@ def score(
     split: str | None = None,
     root: Source | None = None,
     download: bool = False,
+    shard: tuple[int, int] = (1, 1),
     restart: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -115,6 +116,10 @@ def score(
         split: As for `stream`.
         root: As for `stream`.
         download: As for `stream`.
+        shard: Which part of the rows, of how many parts: (2, 8) is the second eighth. Parts are consecutive, so that
+            the files of all, one after another, hold the rows of the whole source in order. Machines that share nothing
+            but the source, or copies of it, can score one part each. A score does not depend on the part, but for the
+            rounding of other portions.
         restart: Whether to begin again instead of continuing an interrupted run.
         overwrite: Whether to replace a complete file, once the new one is complete.
         progress: Called with the rows that are written and the rows in all.
@@ -123,8 +128,8 @@ def score(
         The summary.
 
     Raises:
-        InputError: If the source or the suffix is unknown, the file exists, images have the wrong size, or an
-            interrupted run had other settings or another source.
+        InputError: If the source or the suffix is unknown, the file exists, there is no such part, images have the
+            wrong size, or an interrupted run had other settings or another source.
         ArtefactError: If the file cannot be written. What was written before stays valid, and the same call continues.
         NotFittedError: If the detector is not calibrated.
     """
@@ -140,20 +145,33 @@ def score(
     with alone(out):
         if out.exists() and not overwrite:
             raise InputError(f"{out} exists already; choose another file, or overwrite it")
-        total = data.count(source, split=split, root=root, download=download)
-        files = _Files(data.states(source, split=split, root=root, download=download))
-        with Journal(out, form, _identity(detector, calibration, source, settings), restart=restart) as journal:
+        rows = _rows_of(shard, data.count(source, split=split, root=root, download=download))
+        files = _Files(data.states(source, split=split, root=root, skip=rows.start, download=download))
+        identity = _identity(detector, calibration, source, settings | {"shard": "{}/{}".format(*shard)})
+        with Journal(out, form, identity, restart=restart) as journal:
             resumed = journal.tally.rows
+            first = rows.start + max(0, resumed - 1)
             # One row at a time, so that a portion can end at any row.
-            batches = data.stream(source, batch_size=1, shape=detector.shape, skip=max(0, resumed - 1), **settings)
+            stream = data.stream(source, batch_size=1, shape=detector.shape, skip=first, **settings)
+            batches = islice(stream, rows.stop - first)
             if resumed:
                 _check_place(next(batches, None), journal, files.digest(resumed))
             for portion in _portions(batches, detector.batch_size):
                 journal.commit(_score(detector, portion, journal.tally), files.digest(len(portion.names)))
                 if progress is not None:
-                    progress(journal.tally.rows, total)
+                    progress(journal.tally.rows, len(rows))
             journal.finish()
     return Summary(journal.tally, resumed, time.perf_counter() - started)
+
+
+def _rows_of(shard: tuple[int, int], count: int) -> range:
+    """The rows of one part of a source."""
+    part, parts = shard
+    if not 1 <= part <= parts:
+        raise InputError(f"shard is {part} of {parts}; give a part from 1 to the number of parts")
+    if parts > count:
+        raise InputError(f"the source has {count} rows, which cannot be divided into {parts} shards; use fewer")
+    return range(count * (part - 1) // parts, count * part // parts)
 
 
 def _portions(batches: Iterator[data.Batch], size: int) -> Iterator[_Portion]:
