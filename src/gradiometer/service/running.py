@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 
 import uvicorn
 from fastapi import FastAPI
@@ -41,4 +42,5 @@ def serve(app: FastAPI, at: socket.socket) -> None:
         app: The application.
         at: A socket that listens.
     """
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[at])
+    with suppress(KeyboardInterrupt):  # is how a server ends
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[at])
