@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradiometer.cli import outputs
 from gradiometer.cli.terminal import Terminal
-from gradiometer.errors import ArtefactError, InputError, ModelError
+from gradiometer.errors import ArtefactError, InputError, ModelError, NotFittedError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -125,6 +125,20 @@ def load(path: str, spec: str | None, device: str, out: str | None = None) -> tu
             "--model if it is elsewhere now"
         ) from error
     return detectors.load(path, model), origin
+
+
+def load_calibrated(path: str, spec: str | None, device: str, out: str | None = None) -> tuple[Detector, Origin]:
+    """A saved detector that can give verdicts; as `load`.
+
+    Raises:
+        NotFittedError: If it is not calibrated; the command that does it is named.
+    """
+    detector, origin = load(path, spec, device, out)
+    if detector.calibration is None:
+        raise NotFittedError(
+            f"{path} has no false-alarm rate yet; run: gradiometer calibrate --detector {path} --held-out KNOWN_IMAGES"
+        )
+    return detector, origin
 
 
 def save(detector: Detector, path: str, origin: Origin) -> None:

@@ -10,7 +10,7 @@ from gradiometer.cli.artefacts import DEVICE
 from gradiometer.cli.command import Command, option
 from gradiometer.cli.sources import Reading
 from gradiometer.cli.terminal import Terminal
-from gradiometer.errors import InputError, NotFittedError
+from gradiometer.errors import InputError
 
 if TYPE_CHECKING:
     from gradiometer.scoring import Summary
@@ -43,12 +43,7 @@ def run(options: Options, terminal: Terminal) -> None:
     shard, named = _shard(options.shard), sources.parse(options.images)
     if named.share is not None:
         raise InputError(f"score reads whole sources, not the share in {options.images}; leave @ out")
-    detector, origin = artefacts.load(options.detector, options.model, options.device, options.out)
-    if detector.calibration is None:
-        raise NotFittedError(
-            f"{options.detector} has no false-alarm rate yet; run: gradiometer calibrate --detector "
-            f"{options.detector} --held-out KNOWN_IMAGES"
-        )
+    detector, origin = artefacts.load_calibrated(options.detector, options.model, options.device, options.out)
     with terminal.progress() as progress:
         summary = scoring.score(
             detector,

@@ -8,7 +8,7 @@ from gradiometer.cli import artefacts
 from gradiometer.cli.artefacts import DEVICE
 from gradiometer.cli.command import Command, option
 from gradiometer.cli.terminal import Terminal
-from gradiometer.errors import InputError, NotFittedError
+from gradiometer.errors import InputError
 
 _LAST_PORT = 65535
 
@@ -47,12 +47,7 @@ def run(options: Options, terminal: Terminal) -> None:
         megabytes=options.megabytes,
         megapixels=options.megapixels,
     )
-    detector, origin = artefacts.load(options.detector, options.model, options.device)
-    if detector.calibration is None:
-        raise NotFittedError(
-            f"{options.detector} has no false-alarm rate yet; run: gradiometer calibrate --detector "
-            f"{options.detector} --held-out KNOWN_IMAGES"
-        )
+    detector, origin = artefacts.load_calibrated(options.detector, options.model, options.device)
     app = make_app(detector, resize=options.resize or origin.size is not None, limits=limits)
     with listen(options.host, options.port) as socket:
         host, port = socket.getsockname()[:2]
