@@ -6,7 +6,6 @@ import operator
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any, Self
 
 import numpy as np
@@ -15,9 +14,8 @@ import pytorch_ood.api
 import torch
 from torch import Tensor, nn
 
-from gradiometer import __version__
-from gradiometer.detectors import storage
-from gradiometer.detectors.arguments import decode, written
+from gradiometer.detectors import saving, storage
+from gradiometer.detectors.arguments import written
 from gradiometer.detectors.calibration import Calibration, images_needed
 from gradiometer.detectors.checks import check_model, check_outputs, check_signature, place_of, signature
 from gradiometer.detectors.fingerprints import check_unseen
@@ -27,16 +25,13 @@ from gradiometer.detectors.opinions import Opinions
 from gradiometer.detectors.profile import Profile
 from gradiometer.detectors.samples import Measurement, Samples, collect
 from gradiometer.detectors.verdict import Verdict
-from gradiometer.detectors.witness import agree, check_witness, made_up
+from gradiometer.detectors.witness import witness_of
 from gradiometer.errors import ArtefactError, InputError, ModelError, NotFittedError
 from gradiometer.gradients.state import exclusive, plain, uncompiled
 from gradiometer.models.hashing import Seen, weights_hash
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
-
-_PACKAGES = ("numpy", "pytorch-ood", "scikit-learn", "torch")
-"""Packages whose versions a saved detector names."""
 
 
 class Detector(pytorch_ood.api.Detector):
@@ -322,21 +317,8 @@ class Detector(pytorch_ood.api.Detector):
             NotFittedError: There is nothing to save yet.
         """
         self._need_fit("save")
-        if self._known is None:
-            raise NotFittedError("there is nothing to save yet; call fit or calibrate first")
         self._check_weights()
-        header = self._known.header() | {
-            "class": type(self).__name__,
-            "parameters": self._parameters(),
-            "false_alarm_rate": None if self.calibration is None else self.calibration.false_alarm_rate,
-            "about": self._describe(),
-            "holds_model": self._holds_model(),
-            "versions": {name: version(name) for name in _PACKAGES} | {"gradiometer": __version__},
-        }
-        arrays = self._known.arrays() | {f"state.{name}": array for name, array in self._state().items()}
-        if self.calibration is not None:
-            arrays |= {"scores": self.calibration.scores, "predictions": self.calibration.predictions}
-        return header, arrays
+        return saving.contents(self)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], model: nn.Module | None = None, **given: Any) -> Self:
@@ -373,31 +355,7 @@ class Detector(pytorch_ood.api.Detector):
         Raises:
             ArtefactError: As for load.
         """
-        if artefact.get("class") != cls.__name__:
-            raise ArtefactError(
-                f"{path} holds a {artefact.get('class')}, not a {cls.__name__}; gradiometer.detectors.load takes any"
-            )
-        model = plain(cls._rebuild(artefact) if model is None else model)
-        weights = weights_hash(model)
-        if artefact.get("weights") != weights:
-            raise ArtefactError(
-                f"{path} was fitted on a model with other weights (SHA-256 {artefact.get('weights')[:12]}..., this one "
-                f"has {weights[:12]}...); load the right weights, or fit and calibrate again"
-            )
-        detector = cls(model, **decode(artefact.get("parameters"), given))
-        state = {name.removeprefix("state."): a for name, a in artefact.tensors.items() if name.startswith("state.")}
-        try:
-            detector._restore(state)
-        except KeyError as error:
-            raise ArtefactError(f"{path} lacks the array {error} of its state; save the detector again") from error
-        detector._recall(artefact.header.get("about", {}))
-        detector._known = Known.restore(artefact)
-        if artefact.get("false_alarm_rate") is not None:
-            predictions = artefact.array("predictions").astype(np.int64)
-            detector.calibration = Calibration(artefact.floats("scores"), artefact.get("false_alarm_rate"), predictions)
-        if not any(module.training for module in model.modules()):  # no pass reads a model in train mode
-            detector._check_witness()
-        return detector
+        return saving.restored(cls, artefact, path, model, given)
 
     # How it does so
 
@@ -419,24 +377,8 @@ class Detector(pytorch_ood.api.Detector):
         self._seen = Seen.of(self.model)
 
     def _witness(self, inputs: dict[str, list[int]]) -> Floats | None:
-        """Logits of the model for made-up inputs; None if there are none, or none that are the same twice."""
-        probe = made_up(inputs)
-        if probe is None:
-            return None
-        try:
-            first, second = (self._logits(probe, inputs) for _ in range(2))
-        except ModelError:
-            return None
-        return first if first is not None and second is not None and agree(first, second) else None
-
-    def _logits(self, probe: Tensor, inputs: dict[str, list[int]]) -> Floats | None:
-        found = [m.outputs for _, m in self._measurements(probe, "made-up inputs", inputs)]
-        logits = [one.cpu().double().numpy() for one in found if one is not None]
-        return np.concatenate(logits) if logits else None
-
-    def _check_witness(self) -> None:
-        if self._known is not None and self._known.witness is not None:
-            check_witness(self._witness(self._known.inputs), self._known.witness)
+        """What the model returns for made-up inputs of these shapes."""
+        return witness_of(inputs, lambda probe: (m for _, m in self._measurements(probe, "made-up inputs", inputs)))
 
     def _collect(self, source: Any, role: str, expected: dict[str, list[int]] | None, *, known: bool = True) -> Samples:
         return collect(self._measurements(source, role, expected, known=known), role)

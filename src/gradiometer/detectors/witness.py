@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gradiometer.errors import ArtefactError
+from gradiometer.detectors.samples import Measurement
+from gradiometer.errors import ArtefactError, ModelError
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,6 +44,30 @@ def made_up(shapes: Mapping[str, list[int]]) -> Tensor | None:
 def agree(first: Floats, second: Floats) -> bool:
     """Whether these are the outputs of one model for the same inputs, but for rounding."""
     return first.shape == second.shape and bool(np.abs(first - second).max() <= _TOLERANCE * np.abs(first).max())
+
+
+def witness_of(shapes: Mapping[str, list[int]], read: Callable[[Tensor], Iterable[Measurement]]) -> Floats | None:
+    """What a model returns for made-up inputs.
+
+    Args:
+        shapes: As for `made_up`.
+        read: Reads the model, batch by batch.
+
+    Returns:
+        Logits (2, C); None if nothing can be made up, or the model returns none that are finite and the same twice.
+    """
+    if (probe := made_up(shapes)) is None:
+        return None
+    try:
+        first, second = (_logits(read(probe)) for _ in range(2))
+    except ModelError:
+        return None
+    return first if first is not None and second is not None and agree(first, second) else None
+
+
+def _logits(measured: Iterable[Measurement]) -> Floats | None:
+    found = [one.outputs.cpu().double().numpy() for one in measured if one.outputs is not None]
+    return np.concatenate(found) if found else None
 
 
 def check_witness(found: Floats | None, remembered: Floats) -> None:

@@ -1,15 +1,16 @@
-"""Read the arguments of the instrument: which parameters, how much memory."""
+"""Read the arguments of the instrument: which parameters, towards which reference, how much memory."""
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from gradiometer.errors import InputError, ModelError
+from gradiometer.gradients.factors import all_finite
 from gradiometer.gradients.state import scripted
 
 
@@ -51,6 +52,33 @@ def found_at(model: nn.Module, name: str) -> Tensor | None:
     except (KeyError, AttributeError):  # a module that is no more there, or None
         return None
     return parameter
+
+
+def placed_reference(reference: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A reference of the parameters that are read, on their devices.
+
+    Args:
+        reference: A tensor for each parameter, by name.
+        parameters: The parameters that are read, by name.
+
+    Raises:
+        InputError: If it is no dict of finite tensors, or one is missing, unknown, or of another shape.
+    """
+    if not isinstance(reference, Mapping):
+        raise InputError(f"reference must be a dict of tensors by parameter name, got {type(reference).__name__}")
+    for name, parameter in parameters.items():
+        if name not in reference:
+            raise InputError(f"the reference lacks {name!r}; give a tensor for each of: {', '.join(parameters)}")
+        if not isinstance(reference[name], Tensor) or not all_finite(reference[name]):
+            raise InputError(f"the reference of {name!r} must be a tensor of finite numbers")
+        if reference[name].shape != parameter.shape:
+            raise InputError(
+                f"the reference of {name!r} has shape {tuple(reference[name].shape)}, "
+                f"the parameter {tuple(parameter.shape)}"
+            )
+    if unknown := set(reference) - set(parameters):
+        raise InputError(f"the reference holds {min(unknown)!r}, which is not read by this instrument")
+    return {name: reference[name].detach().to(parameter.device) for name, parameter in parameters.items()}
 
 
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}

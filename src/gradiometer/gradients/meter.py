@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients import passes, samples
 from gradiometer.gradients.activations import Gathered, LayerInputs, Wanted, gathered, one_by_one
-from gradiometer.gradients.arguments import chosen_parameters, found_at, memory_in_bytes
+from gradiometer.gradients.arguments import chosen_parameters, found_at, memory_in_bytes, placed_reference
 from gradiometer.gradients.class_grams import ClassGrams, class_grams
 from gradiometer.gradients.collector import Reduce
-from gradiometer.gradients.factors import Factor, all_finite, exact, wide
+from gradiometer.gradients.factors import Factor, exact, wide
 from gradiometer.gradients.failures import ProgramMismatch, as_failure_of_the_model
 from gradiometer.gradients.objectives import ConfoundingLabel, Loss, Objective, class_numbers
 from gradiometer.gradients.passes import Found, Power, Subject
@@ -142,8 +142,8 @@ class Gradiometer:
         Raises:
             InputError: If a reference is missing, unknown, or of another shape.
         """
-        placed = self._placed(reference)
-        return self._read(x, lambda name, factor: exact(factor.inner_products(placed[name])), 1)
+        towards = placed_reference(reference, self._parameters)
+        return self._read(x, lambda name, factor: exact(factor.inner_products(towards[name])), 1)
 
     def alignments(self, x: Inputs, reference: Mapping[str, Tensor]) -> tuple[Readings, Readings]:
         """Inner products with a reference, and squared norms, from one pass: how far each gradient points its way.
@@ -158,35 +158,15 @@ class Gradiometer:
         Raises:
             InputError: As `inner_products`.
         """
-        placed = self._placed(reference)
+        towards = placed_reference(reference, self._parameters)
 
         def both(name: str, factor: Factor) -> Tensor:
-            return exact(torch.stack(factor.alignments(placed[name]), -1))
+            return exact(torch.stack(factor.alignments(towards[name]), -1))
 
         found = self._read(x, both, (1, 2))
         # The two statistics came before the parameters.
         products, squares = found.values.movedim(-2, 0)
         return replace(found, values=products), replace(found, values=squares)
-
-    def _placed(self, reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The reference on the devices of the parameters, after checking it."""
-        if not isinstance(reference, Mapping):
-            raise InputError(f"reference must be a dict of tensors by parameter name, got {type(reference).__name__}")
-        for name, parameter in self._parameters.items():
-            if name not in reference:
-                raise InputError(
-                    f"the reference lacks {name!r}; give a tensor for each of: {', '.join(self.parameters)}"
-                )
-            if not isinstance(reference[name], Tensor) or not all_finite(reference[name]):
-                raise InputError(f"the reference of {name!r} must be a tensor of finite numbers")
-            if reference[name].shape != parameter.shape:
-                raise InputError(
-                    f"the reference of {name!r} has shape {tuple(reference[name].shape)}, "
-                    f"the parameter {tuple(parameter.shape)}"
-                )
-        if unknown := set(reference) - set(self._parameters):
-            raise InputError(f"the reference holds {min(unknown)!r}, which is not read by this instrument")
-        return {name: reference[name].detach().to(parameter.device) for name, parameter in self._parameters.items()}
 
     def gradients(self, x: Inputs) -> dict[str, Tensor]:
         """The explicit gradients, for the few who need them: B times the size of the model.
