@@ -332,6 +332,12 @@ def test_a_size_of_nothing_is_not_taken_for_none(run: Run, words: str, flag: str
     refused(run(*words.split(), flag, 0), f"{flag} is 0; give 1 or more")
 
 
+def test_a_text_that_is_too_long_for_a_path_is_none(workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "there.safetensors"
+    out.touch()
+    refused(run("fit", "--model", "x" * 300, "--known", "digits", "--out", out), "x" * 300)
+
+
 @pytest.mark.parametrize("shard", ["2", "2/", "two/8", "-1/8", "1.5/8"])
 def test_a_shard_that_is_none(workshop: Workshop, run: Run, shard: str) -> None:
     words = ("score", "--detector", workshop.detector, "--images", workshop.photos, "--out", "s.csv")

@@ -222,6 +222,14 @@ def test_their_detectors_run_in_ours(name, network, digits, noisy, tmp_path):
         detector.save(tmp_path / "peer.safetensors")
 
 
+def test_a_peer_whose_fit_failed_is_fitted_no_more(network, digits):
+    detector = FromPytorchOod(network, PEERS["mahalanobis"](network)).fit(digits.fit).calibrate(digits.held_out, 0.1)
+    with pytest.raises(InputError):
+        detector.fit((digits.fit[0] * float("nan"), digits.fit[1]))
+    with pytest.raises(NotFittedError):  # by then the peer may have been another one
+        detector.predict(digits.test[0])
+
+
 def test_only_their_detectors_are_adapted(network):
     with pytest.raises(InputError, match="the peer is a Sequential"):
         FromPytorchOod(network, network)

@@ -374,6 +374,33 @@ def test_objectives_that_mix_samples(objective: Any, count: int) -> None:
         meter.squared_norms(x)
 
 
+@pytest.mark.parametrize("scale", [1, 1024])
+def test_large_losses_in_half_precision_are_no_mixture(scale: int) -> None:
+    def objective(outputs: Tensor, _: Any) -> Tensor:
+        return scale * nn.functional.cross_entropy(outputs, outputs.argmin(1), reduction="none")
+
+    model = mlp().half()
+    assert Gradiometer(model, objective).squared_norms(torch.randn(16, 5).half()).values.isfinite().all()
+
+
+def test_an_objective_is_looked_at_once() -> None:
+    backward = []
+
+    def objective(outputs: Tensor, _: Any) -> Tensor:
+        losses = outputs.square().sum(1)
+        losses.register_hook(backward.append)
+        return losses
+
+    meter = Gradiometer(mlp(), objective)
+    meter.squared_norms(torch.randn(8, 5))
+    first = len(backward)
+    meter.squared_norms(torch.randn(8, 5))
+    assert len(backward) == first + 1
+    meter.objective = lambda outputs, _: (outputs - outputs.mean(0)).sum(1)
+    with pytest.raises(InputError, match="mixes samples"):
+        meter.squared_norms(torch.randn(8, 5))
+
+
 @pytest.mark.parametrize(
     "objective",
     [
@@ -423,7 +450,7 @@ def test_activations_of_a_model_without_layers() -> None:
 
 
 def test_an_image_of_the_wrong_size_is_an_error_that_names_it() -> None:
-    wrong = r"the model, a Sequential, fails on a batch of shape \(\d, 7\) \(RuntimeError: .*give images of the size"
+    wrong = r"the model, a Sequential, fails on a batch of shape \(\d, 7\) \(RuntimeError: .*give samples of the shape"
     for read_at in (Gradiometer.squared_norms, Gradiometer.activation_norms, Gradiometer.layers, Gradiometer.plan):
         with pytest.raises(ModelError, match=wrong):
             read_at(Gradiometer(mlp()), torch.randn(3, 7))

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from gradiometer import scoring
 from gradiometer.detectors import MSP
@@ -306,3 +308,27 @@ def test_images_of_a_part_that_were_replaced_are_noticed(detector: MSP, folder: 
         scoring.score(detector, folder, out, shard=(2, 2))
     os.utime(replaced, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert scoring.score(detector, folder, out, shard=(2, 2)).resumed == 8
+
+
+def test_a_device_that_fails_ends_the_run_and_not_the_images(folder: Path, tmp_path: Path) -> None:
+    class Failing(nn.Linear):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            if self.calls > fine:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    fine = 1000
+    head = Failing(64, 5)
+    detector = MSP(nn.Sequential(nn.Flatten(), head).eval(), batch_size=8).calibrate(torch.rand(50, 1, 8, 8), 0.1)
+    out = tmp_path / "scores.csv"
+    fine = head.calls + 2
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        scoring.score(detector, folder, out)
+    assert not out.exists()
+    fine = 1000
+    summary = scoring.score(detector, folder, out)
+    assert (summary.resumed, summary.tally.rows, summary.tally.failures) == (18, 50, 3)

@@ -76,6 +76,29 @@ def test_an_error_is_that_of_its_batch_alone() -> None:
     asyncio.run(ask())
 
 
+def test_without_patience_those_who_are_there_go_together() -> None:
+    judge = Judge()
+
+    async def ask() -> None:
+        async with Desk(judge, batch_size=8, patience=0) as desk:
+            await asyncio.gather(*(desk.rows(["x"], [image(n)]) for n in range(20)))
+
+    asyncio.run(ask())
+    assert judge.batches == [8, 8, 4]
+
+
+def test_images_that_do_not_go_together_are_an_error_of_their_batch() -> None:
+    async def ask() -> None:
+        async with Desk(Judge(), patience=0) as desk:
+            odd = await asyncio.gather(
+                desk.rows(["a"], [image(1)]), desk.rows(["b"], [torch.ones(3)]), return_exceptions=True
+            )
+            assert [type(each) for each in odd] == [RuntimeError, RuntimeError]
+            assert (await desk.rows(["c"], [image(2)]))[0].score == 4
+
+    asyncio.run(ask())
+
+
 def test_too_many_are_sent_away_and_a_large_request_alone_is_not() -> None:
     async def ask() -> None:
         async with Desk(Judge(), patience=0.05, most=2) as desk:

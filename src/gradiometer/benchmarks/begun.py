@@ -73,8 +73,8 @@ def _noted(settings: TableSettings) -> dict[str, Any]:
 
 def _lost(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """What the earlier run had that this one leaves out."""
-    for name in sorted(earlier.keys() | now.keys()):
-        before, after = earlier.get(name), now.get(name)
+    for name in sorted(earlier.keys() & now.keys()):  # what one of them did not know yet, it left as it was
+        before, after = earlier[name], now[name]
         if name == "detectors" and not after:
             continue  # all of them
         if isinstance(before, list) and isinstance(after, list) and before:

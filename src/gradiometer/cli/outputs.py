@@ -72,7 +72,10 @@ def _places(text: str, root: str | None) -> Iterator[Path]:
 
 def _is(path: Path, other: Path) -> bool:
     """Whether a file is the other one, or one of those for which the other one, a folder, is named."""
-    if not other.name or not other.exists():
+    try:
+        if not other.name or not other.exists():
+            return False
+    except OSError:  # too long for a path, so it is none
         return False
     return _of_folder(path, other) if other.is_dir() else path.samefile(other)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,14 @@ class FromPytorchOod(Detector):
         self.peer = peer
         self.output = output
         self.requires_fit = bool(peer.requires_fit)
+
+    def fit(self, known: Any, *others: Any, challenges: Any = None) -> Self:
+        """As for every detector; but a fit that fails leaves none, as the peer may have changed by then."""
+        try:
+            return super().fit(known, *others, challenges=challenges)
+        except BaseException:
+            self._known = self.calibration = None
+            raise
 
     def _fit(self, known: Any, challenges: Any) -> None:
         """Fit the peer: known images without labels have the label 0, challenges -1."""

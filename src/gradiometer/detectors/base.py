@@ -25,7 +25,7 @@ from gradiometer.detectors.opinions import Opinions
 from gradiometer.detectors.profile import Profile
 from gradiometer.detectors.samples import Measurement, Samples, collect
 from gradiometer.detectors.verdict import Verdict
-from gradiometer.detectors.witness import witness_of
+from gradiometer.detectors.witness import check_witness, witness_of
 from gradiometer.errors import ArtefactError, InputError, ModelError, NotFittedError
 from gradiometer.gradients.state import exclusive, plain, uncompiled
 from gradiometer.models.hashing import Seen, weights_hash
@@ -79,7 +79,10 @@ class Detector(pytorch_ood.api.Detector):
         """Outlier scores (B,) of statistics (B, F)."""
 
     def _learn(self, known: Samples, challenges: Samples | None, /) -> None:
-        """Learn from what was read off known images, and off challenges where there are any."""
+        """Learn from what was read off known images, and off challenges where there are any.
+
+        What was learnt before is replaced and never changed: a fit that fails brings it back.
+        """
 
     def _state(self) -> dict[str, Array]:
         """Everything learnt, as arrays by name."""
@@ -317,7 +320,7 @@ class Detector(pytorch_ood.api.Detector):
             NotFittedError: There is nothing to save yet.
         """
         self._need_fit("save")
-        self._check_weights()
+        self._check_same()
         return saving.contents(self)
 
     @classmethod
@@ -368,24 +371,31 @@ class Detector(pytorch_ood.api.Detector):
         found = [opinions for m in parts if (opinions := self._opinions(m.statistics)) is not None]
         return Profile(z, self._profile_names(known.names), Opinions.joined(found) if found else None)
 
-    def _check_weights(self) -> None:
+    def _check_same(self) -> None:
+        """Refuse a model that is no longer, or not yet known to be, the one of the fit."""
         if self._known is None or (self._seen is not None and self._seen.still(self.model)):
             return
         if weights_hash(self.model) != self._known.weights:
             check_model(self.model)  # says more where weights are broken
-            raise ModelError("the weights of the model changed since the detector was fitted; fit it again")
-        self._seen = Seen.of(self.model)
+            raise ModelError(
+                "the weights of the model, or buffers that are saved with them, changed since the detector was fitted; "
+                "fit it again (a buffer that a forward pass writes into should be made with persistent=False)"
+            )
+        self._trust(self._known)
 
-    def _witness(self, inputs: dict[str, list[int]]) -> Floats | None:
-        """What the model returns for made-up inputs of these shapes."""
-        return witness_of(inputs, lambda probe: (m for _, m in self._measurements(probe, "made-up inputs", inputs)))
+    def _trust(self, known: Known) -> None:
+        """Take a model with the weights of the fit for the one of the fit, after its outputs were looked at once."""
+        if self._seen is None and known.witness is not None:
+            check_witness(self.model, known.inputs, known.witness, getattr(self, "output", None))
+        self._seen = Seen.of(self.model)
 
     def _collect(self, source: Any, role: str, expected: dict[str, list[int]] | None, *, known: bool = True) -> Samples:
         return collect(self._measurements(source, role, expected, known=known), role)
 
     def _remember(self, samples: Samples, *, fitted: bool) -> None:
         profile, weights = self._profile(self._compared(samples)), weights_hash(self.model)
-        self._known = Known.of(samples, profile, weights, self._witness(samples.inputs), fitted=fitted)
+        witness = witness_of(self.model, samples.inputs, getattr(self, "output", None)) if samples.classes else None
+        self._known = Known.of(samples, profile, weights, witness, fitted=fitted)
         self._seen = Seen.of(self.model)
 
     def _expected(self) -> dict[str, list[int]] | None:
@@ -396,8 +406,9 @@ class Detector(pytorch_ood.api.Detector):
     ) -> Iterator[tuple[Batch, Measurement]]:
         """Read the model for a source in batches of one size, each checked before and after."""
         check_model(self.model, weights=False)
-        self._check_weights()
-        device, dtype = place_of(self.model)
+        with exclusive(self.model):  # others may be reading copies in another type meanwhile
+            self._check_same()
+            device, dtype = place_of(self.model)
         for full in batches(source, self.batch_size, role):
             batch = full.select(full.labels >= 0) if known and full.labels is not None else full
             if not len(batch):

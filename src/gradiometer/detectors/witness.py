@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gradiometer.detectors.samples import Measurement
-from gradiometer.errors import ArtefactError, ModelError
+from gradiometer.detectors.checks import Output, forward, place_of
+from gradiometer.detectors.inputs import leaves, move
+from gradiometer.errors import ArtefactError
+from gradiometer.gradients.state import exclusive, uncompiled
 
 Floats = npt.NDArray[np.float64]
 
@@ -18,7 +20,10 @@ _COUNT = 2
 """Made-up samples; a model that differs in more than its weights differs for any of them."""
 
 _TOLERANCE = 0.05
-"""How far outputs may be off, in units of the largest: other devices and types round, by a hundredth in 16 bits."""
+"""How far outputs may be off, in units of the largest: other devices, kernels and layouts in memory round."""
+
+_STEADY = 0.005
+"""The same for outputs of one model, one time and another: beyond, they are random, and none is remembered."""
 
 
 def made_up(shapes: Mapping[str, list[int]]) -> Tensor | None:
@@ -41,47 +46,68 @@ def made_up(shapes: Mapping[str, list[int]]) -> Tensor | None:
     return torch.from_numpy(values.astype(np.float32))
 
 
-def agree(first: Floats, second: Floats) -> bool:
-    """Whether these are the outputs of one model for the same inputs, but for rounding."""
-    return first.shape == second.shape and bool(np.abs(first - second).max() <= _TOLERANCE * np.abs(first).max())
-
-
-def witness_of(shapes: Mapping[str, list[int]], read: Callable[[Tensor], Iterable[Measurement]]) -> Floats | None:
-    """What a model returns for made-up inputs.
+def outputs_of(model: nn.Module, inputs: Tensor, output: Output = None) -> Floats:
+    """Logits of made-up inputs, in the model's own floating point type.
 
     Args:
-        shapes: As for `made_up`.
-        read: Reads the model, batch by batch.
+        model: The model.
+        inputs: The inputs (2, ...).
+        output: Where the logits are in what it returns.
 
     Returns:
-        Logits (2, C); None if nothing can be made up, or the model returns none that are finite and the same twice.
+        The logits (2, C).
+
+    Raises:
+        ModelError: There are none.
+    """
+    device, dtype = place_of(model)
+    here = move(inputs, device, dtype)
+    kind = leaves(here)[0][1].device.type
+    with exclusive(model), uncompiled(model), torch.autocast(kind, enabled=False):
+        return forward(model, here, output).cpu().double().numpy()
+
+
+def witness_of(model: nn.Module, shapes: Mapping[str, list[int]], output: Output = None) -> Floats | None:
+    """What a model returns for made-up inputs, to be remembered.
+
+    Args:
+        model: The model, in eval mode.
+        shapes: As for `made_up`.
+        output: Where the logits are in what it returns.
+
+    Returns:
+        Logits (2, C); None if nothing can be made up, or the model returns no logits that are the same each time.
     """
     if (probe := made_up(shapes)) is None:
         return None
     try:
-        first, second = (_logits(read(probe)) for _ in range(2))
-    except ModelError:
+        first, *others = (outputs_of(model, probe, output) for _ in range(3))
+    except Exception:  # noise may be more than a model or its user thought of; it is judged without a witness then
         return None
-    return first if first is not None and second is not None and agree(first, second) else None
+    return first if all(_agree(first, other, _STEADY) for other in others) else None
 
 
-def _logits(measured: Iterable[Measurement]) -> Floats | None:
-    found = [one.outputs.cpu().double().numpy() for one in measured if one.outputs is not None]
-    return np.concatenate(found) if found else None
-
-
-def check_witness(found: Floats | None, remembered: Floats) -> None:
+def check_witness(model: nn.Module, shapes: Mapping[str, list[int]], remembered: Floats, output: Output = None) -> None:
     """Refuse a model that has the weights of the fit and gives other outputs.
 
     Args:
-        found: What it returns for made-up inputs (2, C), or None if it returns nothing finite.
-        remembered: What the model of the fit returned.
+        model: The model, in eval mode.
+        shapes: As for `made_up`.
+        remembered: What the model of the fit returned for made-up inputs (2, C).
+        output: Where the logits are in what it returns.
 
     Raises:
         ArtefactError: They differ.
+        ModelError: It returns no logits.
     """
-    if found is None or not agree(remembered, found):
+    probe = made_up(shapes)
+    if probe is not None and not _agree(remembered, outputs_of(model, probe, output), _TOLERANCE):
         raise ArtefactError(
             "the model has the weights that the detector was fitted on, but gives other outputs: another "
             "normalisation, activation function or order of layers; build it as it was, or fit and calibrate again"
         )
+
+
+def _agree(first: Floats, second: Floats, tolerance: float) -> bool:
+    """Whether these are the outputs of one model for the same inputs, but for rounding."""
+    return first.shape == second.shape and bool(np.abs(first - second).max() <= tolerance * np.abs(first).max())

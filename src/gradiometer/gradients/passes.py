@@ -235,7 +235,10 @@ def _attempt(
     several = getattr(objective, "several", False)
     at_once = subject.program.at_once(room, batch) if several else 1
     with _way(subject, x, batch, wanted, several=isinstance(power, tuple), stacks=at_once > 1) as way:
-        seeds, exponents = scaled(seeds_of(objective, way.outputs, x), way.outputs)
+        raw = seeds_of(objective, way.outputs, x, trusted=subject.program.apart is objective)
+        if batch > 1:
+            subject.program.apart = objective
+        seeds, exponents = scaled(raw, way.outputs)
         found = way.every(seeds, reduce, at_once)
     if looped := way.looped | way.doubtful:
         loop = subject.loop(looped)

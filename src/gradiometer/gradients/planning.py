@@ -72,6 +72,7 @@ class Program:
             to look at each takes time, and would make the processor wait for another device.
         stacks: Whether several labels can be sent back at once; None until it has been tried.
         kernels: Numbers in the weights of all convolutions of the model.
+        apart: The objective that was last seen to keep samples apart.
         sums: Numbers, in the order of the pass, of the additions without parameters that nothing but a rectifier reads.
     """
 
@@ -83,6 +84,7 @@ class Program:
     stacks: bool | None = None
     kernels: int = 0
     sums: frozenset[int] = frozenset()
+    apart: object = None
 
     @property
     def stackable(self) -> bool:

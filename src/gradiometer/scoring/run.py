@@ -147,7 +147,9 @@ def score(
             raise InputError(f"{out} exists already; choose another file, or overwrite it")
         rows = _rows_of(shard, data.count(source, split=split, root=root, download=download))
         files = _Files(data.states(source, split=split, root=root, skip=rows.start, download=download))
-        identity = _identity(detector, calibration, source, settings | {"shard": "{}/{}".format(*shard)})
+        identity = _identity(detector, calibration, source, settings)
+        if shard[1] > 1:
+            identity["shard"] = "{}/{}".format(*shard)
         with Journal(out, form, identity, restart=restart) as journal:
             resumed = journal.tally.rows
             first = rows.start + max(0, resumed - 1)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gradiometer import __version__, data
 from gradiometer.data.decode import Form
-from gradiometer.errors import InputError, NotFittedError
+from gradiometer.errors import InputError, ModelError, NotFittedError
 from gradiometer.scoring import Row, judged
 from gradiometer.service.desk import Desk, FullError
 from gradiometer.service.metrics import Metrics
@@ -63,7 +63,7 @@ class Limits:
 
 
 def make_app(detector: Detector, *, resize: bool = False, limits: Limits | None = None) -> FastAPI:
-    """The application of a detector, to be served as it is or mounted in another one.
+    """The application of a detector, to be served as it is.
 
     `POST /judge` takes image files in the field `images` and answers with a row for each: prediction, confidence,
     score, p-value, whether to trust it, and the reason; or the error of an image that cannot be scored. `GET /detector`
@@ -102,7 +102,9 @@ def make_app(detector: Detector, *, resize: bool = False, limits: Limits | None 
         )
         async with desk:
             # What is made once for a model is made before the first request comes.
-            await desk.rows(["warm-up"], [torch.zeros(form.channels, form.height, form.width)])
+            (row,) = await desk.rows(["noise"], [torch.rand(form.channels, form.height, form.width)])
+            if row.error is not None:
+                raise ModelError(f"the detector cannot judge an image of noise: {row.error}")
             app.state.desk = desk
             yield
 

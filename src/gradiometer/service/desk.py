@@ -15,8 +15,8 @@ from torch import Tensor
 
 from gradiometer.scoring import Row
 
-Judge = Callable[[Sequence[str], Tensor], list[Row]]
-"""Names of B images and the images (B, K, H, W) to a row for each."""
+Score = Callable[[Sequence[str], Tensor], list[Row]]
+"""From the names of B images and the images (B, K, H, W) to a row for each."""
 
 
 class FullError(Exception):
@@ -57,7 +57,7 @@ class Desk:
 
     def __init__(
         self,
-        judge: Judge,
+        judge: Score,
         *,
         batch_size: int = 64,
         patience: float = 0.005,
@@ -120,7 +120,7 @@ class Desk:
             batch = [first]
             with suppress(TimeoutError):
                 while len(batch) < self._batch_size and not last:
-                    one = await asyncio.wait_for(self._queue.get(), self._patience)
+                    one = await self._next()
                     if one is None:
                         last = True
                     else:
@@ -129,11 +129,17 @@ class Desk:
             if batch := [one for one in batch if not one.row.done()]:
                 await self._answer(batch)
 
+    async def _next(self) -> _Waiting | None:
+        """The next one, which is there already or comes in time; None when the desk is being closed."""
+        if self._queue.empty():
+            return await asyncio.wait_for(self._queue.get(), self._patience)
+        return self._queue.get_nowait()
+
     async def _answer(self, batch: list[_Waiting]) -> None:
-        names, images = [one.name for one in batch], torch.stack([one.image for one in batch])
-        if self._watch is not None:
-            self._watch(len(batch))
         try:
+            names, images = [one.name for one in batch], torch.stack([one.image for one in batch])
+            if self._watch is not None:
+                self._watch(len(batch))
             rows = await asyncio.get_running_loop().run_in_executor(self._thread, self._judge, names, images)
         except Exception as error:  # of whatever kind, it belongs to those who asked, and others come after them
             for one in batch:
