@@ -24,6 +24,21 @@ from gradiometer.service import listen
 
 File = tuple[str, bytes]
 
+_BOUNDARY = "a-boundary-that-is-in-no-image"
+FORM = f"multipart/form-data; boundary={_BOUNDARY}"
+
+
+def form_of(files: Sequence[File], field: str = "images") -> bytes:
+    """The body of a form with files."""
+    parts = [
+        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n".encode()
+        + content
+        + b"\r\n"
+        for name, content in files
+    ]
+    return b"".join(parts) + f"--{_BOUNDARY}--\r\n".encode()
+
 
 @dataclass(frozen=True)
 class Answer:

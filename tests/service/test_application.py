@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import http.client
 import re
+import socket
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +18,10 @@ from torch import nn
 
 from gradiometer import data, service
 from gradiometer.detectors import MSP
-from gradiometer.errors import InputError, NotFittedError
+from gradiometer.errors import InputError, ModelError, NotFittedError
 from gradiometer.scoring.rows import rows_of
 from gradiometer.service import Limits, make_app
-from tests.service.conftest import png, serving
+from tests.service.conftest import FORM, form_of, png, serving
 
 
 def expected(detector: MSP, pixels: np.ndarray) -> list[dict[str, object]]:
@@ -54,7 +60,7 @@ def test_requests_at_the_same_time_get_their_own_rows(detector: MSP, pixels: np.
         text = client.get("/metrics").text
     assert all(map(alike, found, wanted))
     batches = float(re.search(r"^gradiometer_batch_images_count (.+)$", text, re.MULTILINE)[1])
-    assert batches < 1 + len(pixels)  # the first is the warm-up; the others went together at least once
+    assert batches < len(pixels)  # some went together
 
 
 def test_an_odd_image_is_a_row_with_the_reason(detector: MSP, pixels: np.ndarray) -> None:
@@ -113,9 +119,76 @@ def test_what_is_too_much_is_refused_before_it_is_read(detector: MSP, pixels: np
     limits = Limits(megabytes=0.001, megapixels=0.0001)
     with serving(make_app(detector, limits=limits)) as client:
         answer = client.judge([("noise.bin", bytes(2000))])
-        assert (answer.status, "bytes where 0.001 MB may come at once" in answer.text) == (413, True)
+        assert (answer.status, "bytes, and 1,000 may come at once" in answer.text) == (413, True)
         row = client.judge([("large.png", png(np.zeros((20, 20), np.uint8)))]).json["rows"][0]
     assert "20 x 20 pixels, more than 0.0001 megapixels" in row["error"]
+
+
+def test_requests_of_unknown_size_are_refused(detector: MSP, pixels: np.ndarray) -> None:
+    with serving(make_app(detector)) as client:
+        connection = http.client.HTTPConnection(client.address.removeprefix("http://"))
+        for headers in ({"Transfer-Encoding": "chunked"}, {"Transfer-Encoding": "chunked", "Content-Length": "10"}):
+            connection.request("POST", "/judge", iter([b"x" * 10]), headers, encode_chunked=True)
+            answer = connection.getresponse()
+            assert (answer.status, b"Content-Length" in answer.read()) == (411, True)
+            connection.close()
+        text = client.get("/metrics").text
+    assert 'gradiometer_requests_total{code="411"} 2.0' in text
+
+
+def test_no_other_program_is_run_for_an_image(detector: MSP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    with serving(make_app(detector)) as client:
+        row = client.judge([("drawing.eps", postscript)]).json["rows"][0]
+    assert "not an image of a format" in row["error"]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_whoever_hangs_up_is_not_waited_for(detector: MSP, pixels: np.ndarray) -> None:
+    app = make_app(detector, limits=Limits(patience=3, batch_size=2))
+    with serving(app) as client:
+        host, port = client.address.removeprefix("http://").split(":")
+        body = form_of([("gone.png", png(pixels[0]))])
+        with socket.create_connection((host, int(port))) as line:
+            line.sendall(
+                f"POST /judge HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n"
+                f"Content-Type: {FORM}\r\n\r\n".encode()
+                + body
+            )
+            while client.get("/health").text != "ok, 1 images wait\n":
+                pass
+        while client.get("/health").text != "ok, 0 images wait\n":
+            pass
+        text = client.get("/metrics").text
+    assert 'gradiometer_requests_total{code="499"} 1.0' in text
+    assert 'outcome="trusted"} 0.0' in text
+
+
+def test_names_that_cannot_be_written_are_mended(detector: MSP, pixels: np.ndarray) -> None:
+    with serving(make_app(detector)) as client:
+        body = form_of([("+2AA-.png", png(pixels[0]))])
+        request = urllib.request.Request(
+            f"{client.address}/judge", data=body, headers={"Content-Type": f"{FORM}; charset=utf-7"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.status == 200
+
+
+def test_a_detector_that_can_judge_nothing_does_not_start(detector: MSP) -> None:
+    broken = copy.deepcopy(detector)
+    app = make_app(broken)
+    torch.nn.init.zeros_(broken.model[1].weight)
+
+    async def begin() -> None:
+        async with app.router.lifespan_context(app):
+            pass
+
+    with pytest.raises(ModelError, match="cannot judge an image of noise: the weights"):
+        asyncio.run(begin())
 
 
 def test_forms_without_images_say_what_is_missing(detector: MSP, pixels: np.ndarray) -> None:
@@ -163,6 +236,7 @@ def test_it_says_what_it_is(detector: MSP) -> None:
         assert client.get("/health").text == "ok, 0 images wait\n"
         paths = client.get("/openapi.json").json["paths"]
         assert set(paths) == {"/judge", "/detector", "/health", "/metrics"}
+        assert "trustworthy" in client.get("/openapi.json").text
         page = client.get("/")
     assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page.text)  # nothing is fetched from elsewhere

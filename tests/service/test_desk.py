@@ -56,7 +56,7 @@ def test_one_that_comes_alone_does_not_wait_for_a_full_batch() -> None:
         async with Desk(judge, batch_size=1000, patience=0.001) as desk:
             await asyncio.wait_for(desk.rows(["a"], [image(1)]), 30)
             await asyncio.wait_for(desk.rows(["b"], [image(1)]), 30)
-            assert desk.pending == 0
+            assert desk.open
 
     asyncio.run(ask())
     assert judge.batches == [1, 1]
@@ -71,7 +71,7 @@ def test_an_error_is_that_of_its_batch_alone() -> None:
                 *(desk.rows(["x"], [image(value)]) for value in (1, -1, 2)), return_exceptions=True
             )
             assert [type(each) for each in found] == [list, ValueError, list]
-            assert desk.pending == 0
+            assert desk.open
 
     asyncio.run(ask())
 
@@ -101,14 +101,36 @@ def test_images_that_do_not_go_together_are_an_error_of_their_batch() -> None:
 
 def test_too_many_are_sent_away_and_a_large_request_alone_is_not() -> None:
     async def ask() -> None:
-        async with Desk(Judge(), patience=0.05, most=2) as desk:
-            large = asyncio.create_task(desk.rows(["a", "b", "c"], [image(1)] * 3))
-            await asyncio.sleep(0)
-            with pytest.raises(FullError, match="3 images wait already, and at most 2 may"):
-                await desk.rows(["d"], [image(1)])
-            assert len(await large) == 3
+        async with Desk(Judge(), most=2) as desk:
+            with desk.places(3):
+                assert desk.taken == 3
+                with pytest.raises(FullError, match="3 images wait already, and at most 2 may"), desk.places(1):
+                    pass
+            assert desk.taken == 0
+            with desk.places(1), desk.places(1), pytest.raises(FullError), desk.places(1):
+                pass
+            assert desk.taken == 0
 
     asyncio.run(ask())
+
+
+def test_a_batch_is_closed_a_moment_after_its_first_image() -> None:
+    judge = Judge()
+
+    async def ask() -> float:
+        loop = asyncio.get_running_loop()
+        async with Desk(judge, batch_size=1000, patience=0.1) as desk:
+            began = loop.time()
+            first = asyncio.create_task(desk.rows(["a"], [image(1)]))
+            others = []
+            while not first.done() and loop.time() < began + 20:
+                others.append(asyncio.create_task(desk.rows(["b"], [image(1)])))
+                await asyncio.sleep(0.02)
+            await asyncio.gather(*others)
+            return loop.time() - began
+
+    assert asyncio.run(ask()) < 20  # not as long as others come
+    assert len(judge.batches) >= 2
 
 
 def test_whoever_waits_when_it_closes_is_answered() -> None:
@@ -132,7 +154,7 @@ def test_whoever_has_gone_is_not_judged() -> None:
             await asyncio.sleep(0)
             asked.cancel()
             assert (await desk.rows(["b"], [image(1)]))[0].name == "b"
-            assert desk.pending == 0
+            assert desk.open
 
     asyncio.run(ask())
     assert judge.batches == [1]

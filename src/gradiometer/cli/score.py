@@ -26,8 +26,8 @@ class Options(Reading):
     )
     out: str = option("file of the scores, ending in .parquet, .csv or .jsonl")
     shard: str = option(
-        "part of the images, for several machines: 2/8 is the second eighth; the files of all parts, in order, are the "
-        "whole",
+        "part of the images, for several machines: 2/8 is the second eighth; the files of all parts, in order, hold "
+        "the rows of the whole",
         "1/1",
     )
     overwrite: bool = option("replace the file of the scores if it is there", False)
@@ -60,7 +60,7 @@ def run(options: Options, terminal: Terminal) -> None:
             progress=lambda done, total: progress("images", done, total),
         )
     _report(summary, options.out, terminal)
-    if not summary.tally.scored:
+    if not summary.tally.scored and shard[1] == 1:  # of a part, others may be better
         raise InputError(f"no image could be scored; the first is {summary.tally.first_failure}")
 
 

@@ -51,7 +51,8 @@ def run(options: Options, terminal: Terminal) -> None:
     app = make_app(detector, resize=options.resize or origin.size is not None, limits=limits)
     with listen(options.host, options.port) as socket:
         host, port = socket.getsockname()[:2]
-        terminal.show(f"{type(detector).__name__} at http://{host}:{port}: a page at /, its description at /docs")
+        address = f"[{host}]" if ":" in host else host
+        terminal.show(f"{type(detector).__name__} at http://{address}:{port}: a page at /, its description at /docs")
         serve(app, socket)
 
 

@@ -17,6 +17,10 @@ Picture = Path | bytes | NDArray[np.uint8] | Callable[[], Image.Image] | None
 """One row as a source gives it: a file, its bytes, pixels (H, W) or (H, W, 3), a function that opens it, or nothing."""
 
 
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats that are decoded. Pillow knows more: for some it runs another program, for some it decodes when it opens."""
+
+
 class SizeMismatchError(InputError):
     """An image of another size than the rest while no size was asked for."""
 
@@ -106,7 +110,7 @@ def decode(picture: Picture) -> Image.Image:
         if isinstance(picture, Path) and picture.exists() and not picture.is_file():
             # Opening a pipe waits for somebody to write to it, for ever.
             raise InputError("it is a pipe, a socket or a device and no file; leave it out, or copy the image into one")
-        with Image.open(picture if isinstance(picture, Path) else io.BytesIO(picture)) as image:
+        with Image.open(picture if isinstance(picture, Path) else io.BytesIO(picture), formats=FORMATS) as image:
             return _eight_bit(image)
     except InputError:
         raise

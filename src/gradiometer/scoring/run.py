@@ -117,7 +117,7 @@ def score(
         root: As for `stream`.
         download: As for `stream`.
         shard: Which part of the rows, of how many parts: (2, 8) is the second eighth. Parts are consecutive, so that
-            the files of all, one after another, hold the rows of the whole source in order. Machines that share nothing
+            the files of all, one after another, hold the rows of the whole source in order, if it stays as it is. Machines that share nothing
             but the source, or copies of it, can score one part each. A score does not depend on the part, but for the
             rounding of other portions.
         restart: Whether to begin again instead of continuing an interrupted run.

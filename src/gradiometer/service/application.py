@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
-import io
+import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from fastapi import FastAPI, File, HTTPException, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, PlainTextResponse
-from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from torch import Tensor
 
-from gradiometer import __version__, data
+from gradiometer import __version__
 from gradiometer.data.decode import Form
 from gradiometer.errors import InputError, ModelError, NotFittedError
 from gradiometer.scoring import Row, judged
 from gradiometer.service.desk import Desk, FullError
+from gradiometer.service.gate import Gate
 from gradiometer.service.metrics import Metrics
+from gradiometer.service.uploads import Uploads
 
 if TYPE_CHECKING:
     from gradiometer.detectors import Detector
 
 _AWAY = 1
 """Seconds after which those who found the desk full are asked to come again."""
+
+_DECODERS = 2
+"""Requests whose images are decoded at once: each holds the pixels of one image."""
+
+_LOOK = 0.5
+"""Seconds between two looks whether a client that waits is still there."""
+
+_GONE = 499
+"""What proxies call a client that has gone."""
+
+_TEXT: dict[str, Any] = {"description": "Too large, or of unknown size."}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is answered about the images of a request.
+
+    Attributes:
+        false_alarm_rate: Share of known images that are flagged.
+        rows: One for each image, in order.
+    """
+
+    false_alarm_rate: float
+    rows: list[Row]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,18 +118,17 @@ def make_app(detector: Detector, *, resize: bool = False, limits: Limits | None 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        desk = Desk(
+        # What is made once for a model is made before the first request comes.
+        (row,) = await run_in_threadpool(judge, ["noise"], torch.rand(1, form.channels, form.height, form.width))
+        if row.error is not None:
+            raise ModelError(f"the detector cannot judge an image of noise: {row.error}")
+        async with Desk(
             judge,
             batch_size=limits.batch_size,
             patience=limits.patience,
             most=limits.waiting,
             watch=metrics.batch,
-        )
-        async with desk:
-            # What is made once for a model is made before the first request comes.
-            (row,) = await desk.rows(["noise"], [torch.rand(form.channels, form.height, form.width)])
-            if row.error is not None:
-                raise ModelError(f"the detector cannot judge an image of noise: {row.error}")
+        ) as desk:
             app.state.desk = desk
             yield
 
@@ -114,17 +138,26 @@ def make_app(detector: Detector, *, resize: bool = False, limits: Limits | None 
         summary=f"{about['detector']}: can this prediction be trusted?",
         lifespan=lifespan,
     )
+    app.add_middleware(Gate, most=int(limits.megabytes * 1e6), count=metrics.answer)
+    uploads, decoders = Uploads(form, limits.megapixels), asyncio.Semaphore(_DECODERS)
 
-    @app.post("/judge", responses={413: {"description": "Too large"}, 503: {"description": "Too many wait"}})
+    @app.post("/judge", responses={411: _TEXT, 413: _TEXT, 503: {"description": "Too many wait: come again."}})
     async def judge_images(
         request: Request, images: Annotated[list[UploadFile], File(description="one or more image files")]
-    ) -> dict[str, Any]:
+    ) -> Answer:
         """A row for each image, in order: the verdict, or the reason why there is none."""
         began = time.perf_counter()
-        files = [(each.filename or f"image {number}", await each.read()) for number, each in enumerate(images)]
-        rows = await _rows(request.app.state.desk, files, form, limits)
+        desk: Desk = request.app.state.desk
+        try:
+            with desk.places(len(images)):
+                async with decoders:
+                    found = await run_in_threadpool(_decoded, uploads, [each.file.read() for each in images])
+                names = [_name(each.filename or f"image {number}") for number, each in enumerate(images)]
+                rows = await _while_there(request, _rows(desk, names, found))
+        except FullError as error:
+            raise HTTPException(503, f"{error}; come again", {"Retry-After": str(_AWAY)}) from error
         metrics.request(rows, time.perf_counter() - began)
-        return {"false_alarm_rate": about["false_alarm_rate"], "rows": [asdict(row) for row in rows]}
+        return Answer(about["false_alarm_rate"], rows)
 
     @app.get("/detector")
     async def describe() -> dict[str, Any]:
@@ -132,9 +165,13 @@ def make_app(detector: Detector, *, resize: bool = False, limits: Limits | None 
         return about
 
     @app.get("/health", response_class=PlainTextResponse)
-    async def health(request: Request) -> str:
-        """Answers while images are judged."""
-        return f"ok, {request.app.state.desk.pending} images wait\n"
+    @app.head("/health", include_in_schema=False)
+    async def health(request: Request) -> Response:
+        """Whether images are judged: 200, or 503 when the thread that does has died."""
+        desk: Desk = request.app.state.desk
+        if not desk.open:
+            return PlainTextResponse("nobody judges any more: start the service again\n", 503)
+        return PlainTextResponse(f"ok, {desk.taken} images wait\n")
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def expose() -> Response:
@@ -145,7 +182,6 @@ def make_app(detector: Detector, *, resize: bool = False, limits: Limits | None 
     async def page() -> str:
         return resources.files("gradiometer.service").joinpath("page.html").read_text(encoding="utf-8")
 
-    _refuse_large(app, limits)
     return app
 
 
@@ -176,54 +212,35 @@ def _about(detector: Detector, form: Form) -> dict[str, Any]:
     }
 
 
-def _refuse_large(app: FastAPI, limits: Limits) -> None:
-    """Refuse requests by what they say of their size, before any of it is read."""
-
-    @app.middleware("http")
-    async def check(request: Request, follow: Callable[[Request], Any]) -> Response:
-        if request.method == "POST":
-            length = request.headers.get("content-length", "")
-            if not length.isdigit():
-                return PlainTextResponse("say how large the request is (Content-Length)\n", 411)
-            if int(length) > limits.megabytes * 1e6:
-                return PlainTextResponse(
-                    f"the request has {int(length):,} bytes where {limits.megabytes:g} MB may come at once; send fewer "
-                    "images\n",
-                    413,
-                )
-        answer: Response = await follow(request)
-        return answer
+def _decoded(uploads: Uploads, contents: Sequence[bytes]) -> list[Tensor | str]:
+    return [uploads.decode(content) for content in contents]
 
 
-async def _rows(desk: Desk, files: Sequence[tuple[str, bytes]], form: Form, limits: Limits) -> list[Row]:
-    """The rows of files; those that are no images of the right form do not get to the desk."""
-    decoded = await run_in_threadpool(lambda: [_decoded(content, form, limits.megapixels) for _, content in files])
-    named = [(name, image) for (name, _), image in zip(files, decoded, strict=True) if isinstance(image, Tensor)]
-    try:
-        found = iter(await desk.rows([name for name, _ in named], [image for _, image in named]))
-    except FullError as error:
-        raise HTTPException(503, f"{error}; come again", {"Retry-After": str(_AWAY)}) from error
+def _name(given: str) -> str:
+    """A name that can be written down, whatever the client called it."""
+    return given.encode("utf-8", "replace").decode("utf-8")
+
+
+async def _rows(desk: Desk, names: Sequence[str], found: Sequence[Tensor | str]) -> list[Row]:
+    """The rows of images and of what is none; only images get to the desk."""
+    images = [(name, image) for name, image in zip(names, found, strict=True) if isinstance(image, Tensor)]
+    rows = iter(await desk.rows([name for name, _ in images], [image for _, image in images]))
     return [
-        next(found) if isinstance(image, Tensor) else Row(name, error=image)
-        for (name, _), image in zip(files, decoded, strict=True)
+        next(rows) if isinstance(image, Tensor) else Row(name, error=image)
+        for name, image in zip(names, found, strict=True)
     ]
 
 
-def _decoded(content: bytes, form: Form, megapixels: float) -> Tensor | str:
-    """An image in [0, 1] of the form, or what is wrong with it."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            width, height = image.size
-    except Exception:  # decoding says what is wrong
-        width = height = 0
-    if width * height > megapixels * 1e6:
-        return f"the image has {width} x {height} pixels, more than {megapixels:g} megapixels; send a smaller one"
-    if width and not form.resize and (height, width) != (form.height, form.width):
-        return (
-            f"the image has {height} x {width} pixels where the detector was fitted on {form.height} x {form.width}; "
-            "send it as the images of the fit were"
-        )
-    try:
-        return data.to_unit(torch.tensor(form.apply(content)))
-    except InputError as error:
-        return str(error)
+async def _while_there(request: Request, work: Coroutine[Any, Any, list[Row]]) -> list[Row]:
+    """The result of some work, which is given up when the client has gone.
+
+    Raises:
+        HTTPException: It has gone; the answer is for the counters alone.
+    """
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        await asyncio.wait({task}, timeout=_LOOK)
+        if not task.done() and await request.is_disconnected():
+            task.cancel()
+            raise HTTPException(_GONE, "the client has gone")
+    return task.result()

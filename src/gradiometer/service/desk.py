@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -35,8 +35,8 @@ class _Waiting:
 class Desk:
     """Gathers the images of requests that come at the same time into batches, for one thread that owns the model.
 
-    A batch is closed when it is full, or when nobody has added to it for a moment. An asynchronous context manager;
-    when it is left, what waits is judged first.
+    A batch is closed when it is full, or a moment after its first image came. An asynchronous context manager; when it
+    is left, what waits is judged first.
 
     Args:
         judge: What scores a batch. It runs in a thread of its own, one batch at a time.
@@ -67,7 +67,7 @@ class Desk:
         self._judge, self._batch_size, self._patience, self._most = judge, batch_size, patience, most
         self._watch = watch
         self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue()
-        self._pending = 0
+        self._taken = 0
 
     async def __aenter__(self) -> Self:
         """Open it."""
@@ -84,32 +84,45 @@ class Desk:
         self._thread.shutdown()
 
     @property
-    def pending(self) -> int:
-        """Images that wait or are being judged."""
-        return self._pending
+    def taken(self) -> int:
+        """Places of images that wait or are being judged."""
+        return self._taken
 
-    async def rows(self, names: Sequence[str], images: Sequence[Tensor]) -> list[Row]:
-        """The rows of some images, when their turn has come.
+    @property
+    def open(self) -> bool:
+        """Whether it works."""
+        return not self._work.done()
+
+    @contextmanager
+    def places(self, images: int) -> Iterator[None]:
+        """Places for the images of one request, from before they are decoded until they are judged.
 
         Args:
-            names: Names of the images.
-            images: As many images (K, H, W), all of one shape.
+            images: How many.
 
         Raises:
             FullError: If more images would wait than may, and others wait already.
         """
-        if self._pending and self._pending + len(images) > self._most:
-            raise FullError(f"{self._pending} images wait already, and at most {self._most} may")
+        if self._taken and self._taken + images > self._most:
+            raise FullError(f"{self._taken} images wait already, and at most {self._most} may")
+        self._taken += images
+        try:
+            yield
+        finally:
+            self._taken -= images
+
+    async def rows(self, names: Sequence[str], images: Sequence[Tensor]) -> list[Row]:
+        """The rows of some images, when their turn has come. Images of a caller that is cancelled are not judged.
+
+        Args:
+            names: Names of the images.
+            images: As many images (K, H, W), all of one shape.
+        """
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(*pair, loop.create_future()) for pair in zip(names, images, strict=True)]
-        self._pending += len(waiting)
         for one in waiting:
-            one.row.add_done_callback(self._leave)
             self._queue.put_nowait(one)
         return list(await asyncio.gather(*(one.row for one in waiting)))
-
-    def _leave(self, _: asyncio.Future[Row]) -> None:
-        self._pending -= 1
 
     async def _serve(self) -> None:
         last = False
@@ -118,9 +131,10 @@ class Desk:
             if first is None:
                 return
             batch = [first]
+            until = asyncio.get_running_loop().time() + self._patience
             with suppress(TimeoutError):
                 while len(batch) < self._batch_size and not last:
-                    one = await self._next()
+                    one = await self._next(until)
                     if one is None:
                         last = True
                     else:
@@ -129,10 +143,10 @@ class Desk:
             if batch := [one for one in batch if not one.row.done()]:
                 await self._answer(batch)
 
-    async def _next(self) -> _Waiting | None:
+    async def _next(self, until: float) -> _Waiting | None:
         """The next one, which is there already or comes in time; None when the desk is being closed."""
         if self._queue.empty():
-            return await asyncio.wait_for(self._queue.get(), self._patience)
+            return await asyncio.wait_for(self._queue.get(), until - asyncio.get_running_loop().time())
         return self._queue.get_nowait()
 
     async def _answer(self, batch: list[_Waiting]) -> None:

@@ -37,6 +37,9 @@ class Metrics:
             buckets=_P_VALUES,
             registry=self._registry,
         )
+        self._answers = Counter(
+            "gradiometer_requests", "Requests by the status of the answer.", ["code"], registry=self._registry
+        )
         self._seconds = Histogram(
             "gradiometer_request_seconds", "Time from the last byte of a request to its rows.", registry=self._registry
         )
@@ -48,13 +51,17 @@ class Metrics:
         )
 
     def request(self, rows: Sequence[Row], seconds: float) -> None:
-        """Count a request that was answered."""
+        """Count the images of a request that was answered."""
         self._seconds.observe(seconds)
         for row in rows:
             outcome = "failed" if row.error is not None else "trusted" if row.trustworthy else "flagged"
             self._images.labels(outcome).inc()
             if row.p_value is not None:
                 self._p_values.observe(row.p_value)
+
+    def answer(self, code: int) -> None:
+        """Count an answer, also one that refuses."""
+        self._answers.labels(str(code)).inc()
 
     def batch(self, images: int) -> None:
         """Count a batch."""

@@ -12,6 +12,9 @@ from gradiometer.errors import InputError
 
 _WAITING_CONNECTIONS = 2048
 
+_SECONDS = 30
+"""How long an end waits for requests that have come; one of which half has been sent would be waited for for ever."""
+
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens.
@@ -29,10 +32,9 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=_WAITING_CONNECTIONS)
-    except OSError as error:
-        raise InputError(
-            f"cannot listen at {host}, port {port}: {error.strerror or error}; choose another host or port"
-        ) from error
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot listen at {host}, port {port}: {reason}; choose another host or port") from error
 
 
 def serve(app: FastAPI, at: socket.socket) -> None:
@@ -42,5 +44,6 @@ def serve(app: FastAPI, at: socket.socket) -> None:
         app: The application.
         at: A socket that listens.
     """
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_SECONDS)
     with suppress(KeyboardInterrupt):  # is how a server ends
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[at])
+        uvicorn.Server(config).run(sockets=[at])

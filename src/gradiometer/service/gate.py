@@ -1,0 +1,55 @@
+"""What stands before the application: too large a request is refused unread, and every answer is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class Gate:
+    """An ASGI application around another one.
+
+    Args:
+        app: The other one.
+        most: Bytes that a request may have.
+        count: Told the status of each answer to a POST.
+    """
+
+    def __init__(self, app: ASGIApp, *, most: int, count: Callable[[int], None]) -> None:
+        self._app, self._most, self._count = app, most, count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Called by the server for each request, and for its own beginning and end."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def counted(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                self._count(message["status"])
+            await send(message)
+
+        try:
+            await (self._refusal(scope) or self._app)(scope, receive, counted)
+        except Exception:
+            if not begun:  # whoever is around answers with 500
+                self._count(500)
+            raise
+
+    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+        """The answer to a request that says that it is too large, or does not say how large it is."""
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "")
+        if "transfer-encoding" in headers or not length.isdecimal():
+            return PlainTextResponse("say how large the request is, in Content-Length, and send it in one piece\n", 411)
+        if int(length) > self._most:
+            return PlainTextResponse(
+                f"the request has {int(length):,} bytes, and {self._most:,} may come at once; send fewer images\n", 413
+            )
+        return None
