@@ -117,9 +117,9 @@ def score(
         root: As for `stream`.
         download: As for `stream`.
         shard: Which part of the rows, of how many parts: (2, 8) is the second eighth. Parts are consecutive, so that
-            the files of all, one after another, hold the rows of the whole source in order, if it stays as it is. Machines that share nothing
-            but the source, or copies of it, can score one part each. A score does not depend on the part, but for the
-            rounding of other portions.
+            the files of all, one after another, hold the rows of the whole source in order, if it stays as it is.
+            Machines that share nothing but the source, or copies of it, can score one part each. A score does not
+            depend on the part, but for the rounding of other portions.
         restart: Whether to begin again instead of continuing an interrupted run.
         overwrite: Whether to replace a complete file, once the new one is complete.
         progress: Called with the rows that are written and the rows in all.
