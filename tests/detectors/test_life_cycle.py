@@ -236,8 +236,9 @@ def test_bad_models_are_refused(kind, model, digits):
         detector.predict(digits.test[0])
     with pytest.raises(InputError, match="the model is a function"):
         MSP(lambda x: x)
-    with pytest.raises(InputError, match="batch_size is 0"):
-        MSP(model, batch_size=0)
+    for size in (0, -1, "8", 2.5, None):
+        with pytest.raises(InputError, match=f"batch_size is {size!r}; give a whole number"):
+            MSP(model, batch_size=size)
 
 
 def test_outputs_that_are_not_logits_are_refused(digits):

@@ -6,7 +6,7 @@ import operator
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -60,10 +60,11 @@ class Detector(pytorch_ood.api.Detector):
     def __init__(self, model: nn.Module, *, batch_size: int = 128) -> None:
         if not isinstance(model, nn.Module):
             raise InputError(f"the model is a {type(model).__name__}; give a torch.nn.Module that returns logits")
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; give 1 or more")
+        given: Any = batch_size
+        if not isinstance(given, SupportsIndex) or operator.index(given) < 1:
+            raise InputError(f"batch_size is {given!r}; give a whole number of 1 or more")
         self.model = plain(model)
-        self.batch_size = operator.index(batch_size)
+        self.batch_size = operator.index(given)
         self.calibration: Calibration | None = None
         self._known: Known | None = None
         self._seen: Seen | None = None
