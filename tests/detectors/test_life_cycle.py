@@ -294,6 +294,34 @@ def test_weights_that_changed_since_the_fit_are_noticed(model, digits, tmp_path)
         detector.predict(digits.test[0])
 
 
+class Counting(nn.Module):
+    """Counts its calls in a buffer, which is saved with the weights, and replaces another one."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("last", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        self.last = x.mean()
+        return self.model(x)
+
+
+@each
+def test_buffers_that_a_forward_pass_writes_into_are_left_as_found(kind, model, digits, tmp_path):
+    network = Counting(copy.deepcopy(model)).eval()
+    last = network.last
+    detector = kind(network).fit(digits.fit).calibrate(digits.held_out)
+    detector.judge(digits.test[0])
+    assert network.calls == 0
+    assert network.last is last
+    detector.save(tmp_path / "detector")
+    load(tmp_path / "detector", network).judge(digits.test[0])
+    assert network.calls == 0
+
+
 @each
 def test_weights_are_read_again_only_when_something_wrote_into_them(kind, model, digits, monkeypatch):
     detector = kind(model).fit(digits.fit).calibrate(digits.held_out)

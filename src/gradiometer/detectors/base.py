@@ -27,7 +27,7 @@ from gradiometer.detectors.samples import Measurement, Samples, collect
 from gradiometer.detectors.verdict import Verdict
 from gradiometer.detectors.witness import check_witness, witness_of
 from gradiometer.errors import ArtefactError, InputError, ModelError, NotFittedError
-from gradiometer.gradients.state import exclusive, plain, uncompiled
+from gradiometer.gradients.state import buffers_as_found, exclusive, plain, uncompiled
 from gradiometer.models.hashing import Seen, weights_hash
 
 Array = npt.NDArray[np.generic]
@@ -380,7 +380,7 @@ class Detector(pytorch_ood.api.Detector):
             check_model(self.model)  # says more where weights are broken
             raise ModelError(
                 "the weights of the model, or buffers that are saved with them, changed since the detector was fitted; "
-                "fit it again (a buffer that a forward pass writes into should be made with persistent=False)"
+                "fit it again"
             )
         self._trust(self._known)
 
@@ -417,7 +417,8 @@ class Detector(pytorch_ood.api.Detector):
             expected = signature(batch.inputs) if expected is None else expected
             check_signature(batch.inputs, expected, role)
             inputs = move(batch.inputs, device, dtype)
-            with exclusive(self.model), uncompiled(self.model):  # hooks see nothing of compiled code
+            # Hooks see nothing of compiled code; what a forward pass writes into a buffer is not ours to leave there.
+            with exclusive(self.model), uncompiled(self.model), buffers_as_found(self.model):
                 measurement = self._measure(inputs)
             if measurement.outputs is not None:
                 check_outputs(measurement.outputs, inputs, self.model)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gradiometer.detectors.checks import Output, forward, place_of
 from gradiometer.detectors.inputs import leaves, move
 from gradiometer.errors import ArtefactError
-from gradiometer.gradients.state import exclusive, uncompiled
+from gradiometer.gradients.state import buffers_as_found, exclusive, uncompiled
 
 Floats = npt.NDArray[np.float64]
 
@@ -63,7 +63,7 @@ def outputs_of(model: nn.Module, inputs: Tensor, output: Output = None) -> Float
     device, dtype = place_of(model)
     here = move(inputs, device, dtype)
     kind = leaves(here)[0][1].device.type
-    with exclusive(model), uncompiled(model), torch.autocast(kind, enabled=False):
+    with exclusive(model), uncompiled(model), buffers_as_found(model), torch.autocast(kind, enabled=False):
         return forward(model, here, output).cpu().double().numpy()
 
 

@@ -103,15 +103,38 @@ def left_as_found(model: nn.Module, differentiated: Iterable[Tensor]) -> Iterato
 
 
 @contextmanager
+def buffers_as_found(model: nn.Module) -> Iterator[None]:
+    """Restore the buffers of a model afterwards: the tensors, and what is in those that PyTorch tracks.
+
+    Args:
+        model: The model, which no other thread reads meanwhile; see `exclusive`.
+    """
+    held = [(module, dict(module._buffers.items())) for module in modules_of(model)]
+    # PyTorch does not track tensors of inference mode, so that nobody knows whether they were written into.
+    tracked = (each for each in _different(found for _, found in held) if not each.is_inference())
+    buffers = [(each, each._version, each.detach().clone()) for each in tracked]
+    try:
+        yield
+    finally:
+        for module, found in held:
+            _put_back(module, found)
+        for buffer, version, value in buffers:
+            if buffer._version != version:
+                buffer.detach().copy_(value)
+
+
+@contextmanager
 def _restored(model: nn.Module, differentiated: Iterable[Tensor]) -> Iterator[None]:
-    """The same for a thread that is alone with the model."""
+    """The same as `left_as_found` for a thread that is alone with the model."""
     chosen = {id(parameter) for parameter in differentiated}
-    modules = modules_of(model)
-    flags = [(parameter, parameter.requires_grad) for parameter in _different(m._parameters for m in modules)]
-    held = [(module, dict(module._buffers.items())) for module in modules]
-    buffers = [(each, each._version, each.detach().clone()) for each in _different(found for _, found in held)]
+    flags = [(each, each.requires_grad) for each in _different(module._parameters for module in modules_of(model))]
     devices = sorted({tensor.device.index or 0 for tensor, _ in flags if tensor.device.type == "cuda"})
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.random.fork_rng(devices),
+        buffers_as_found(model),
+    ):
         try:
             for parameter, flag in flags:
                 if flag != (id(parameter) in chosen):
@@ -121,11 +144,6 @@ def _restored(model: nn.Module, differentiated: Iterable[Tensor]) -> Iterator[No
             for parameter, flag in flags:
                 if parameter.requires_grad != flag:
                     parameter.requires_grad_(flag)
-            for module, found in held:
-                _put_back(module, found)
-            for buffer, version, value in buffers:
-                if buffer._version != version:
-                    buffer.detach().copy_(value)
 
 
 def _put_back(module: nn.Module, found: Mapping[str, Tensor | None]) -> None:
