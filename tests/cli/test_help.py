@@ -23,10 +23,11 @@ from gradiometer.benchmarks.null import NullSettings
 from gradiometer.benchmarks.ood import OodSettings
 from gradiometer.benchmarks.severity import SeveritySettings
 from gradiometer.benchmarks.suite import SuiteSettings
-from gradiometer.cli import COMMANDS, benchmark, demo, fit, train, train_gradcon
+from gradiometer.cli import COMMANDS, benchmark, demo, fit, serve, train, train_gradcon
 from gradiometer.cli.command import Command, chosen, make_parser
 from gradiometer.cli.severity import train as severity_train
 from gradiometer.models import Recipe, architectures
+from gradiometer.service import Limits
 from tests.cli.conftest import Run
 
 
@@ -107,6 +108,11 @@ def test_settings_are_those_of_the_library(options: Any, settings: Any, except_f
         name: value for name, value in there.items() if name not in except_for
     }
     assert all(str(here[name]) == str(there[name]) for name in except_for if there[name] not in (MISSING, None))
+
+
+def test_the_limits_of_the_service_are_those_of_the_library() -> None:
+    limits = vars(Limits()) | {"patience": 1000 * Limits().patience}
+    assert {name: serve.Options.__dataclass_fields__[name].default for name in limits} == limits
 
 
 def test_the_recipe_is_that_of_the_library() -> None:

@@ -107,7 +107,7 @@ def decode(picture: Picture) -> Image.Image:
             return _eight_bit(Image.fromarray(picture))
         if callable(picture):
             return _eight_bit(picture())
-        if isinstance(picture, Path) and picture.exists() and not picture.is_file():
+        if isinstance(picture, Path) and not picture.is_file() and picture.exists():
             # Opening a pipe waits for somebody to write to it, for ever.
             raise InputError("it is a pipe, a socket or a device and no file; leave it out, or copy the image into one")
         with Image.open(picture if isinstance(picture, Path) else io.BytesIO(picture), formats=FORMATS) as image:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gradiometer.detectors import saving, storage
 from gradiometer.detectors.arguments import written
 from gradiometer.detectors.calibration import Calibration, images_needed
-from gradiometer.detectors.checks import check_model, check_outputs, check_signature, place_of, signature
+from gradiometer.detectors.checks import Output, check_model, check_outputs, check_signature, place_of, signature
 from gradiometer.detectors.fingerprints import check_unseen
 from gradiometer.detectors.inputs import Batch, Inputs, batches, move
 from gradiometer.detectors.known import Known
@@ -387,15 +387,19 @@ class Detector(pytorch_ood.api.Detector):
     def _trust(self, known: Known) -> None:
         """Take a model with the weights of the fit for the one of the fit, after its outputs were looked at once."""
         if self._seen is None and known.witness is not None:
-            check_witness(self.model, known.inputs, known.witness, getattr(self, "output", None))
+            check_witness(self.model, known.inputs, known.witness, self._where())
         self._seen = Seen.of(self.model)
+
+    def _where(self) -> Output:
+        """Where the logits are in what the model returns, of a method that can be told."""
+        return getattr(self, "output", None)
 
     def _collect(self, source: Any, role: str, expected: dict[str, list[int]] | None, *, known: bool = True) -> Samples:
         return collect(self._measurements(source, role, expected, known=known), role)
 
     def _remember(self, samples: Samples, *, fitted: bool) -> None:
         profile, weights = self._profile(self._compared(samples)), weights_hash(self.model)
-        witness = witness_of(self.model, samples.inputs, getattr(self, "output", None)) if samples.classes else None
+        witness = witness_of(self.model, samples.inputs, self._where()) if samples.classes else None
         self._known = Known.of(samples, profile, weights, witness, fitted=fitted)
         self._seen = Seen.of(self.model)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -101,7 +102,12 @@ class _LastLinear(TorchFunctionMode):
         self.caught: tuple[str, Tensor] | None = None
         self.by_function = False
         self._inside = False
-        self._names = {id(parameter): layer_of(name) for name, parameter in model.named_parameters()}
+        self._model = model
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        """Names of the layers by the `id` of their parameters, which only calls of functions need."""
+        return {id(parameter): layer_of(name) for name, parameter in self._model.named_parameters()}
 
     def enters(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         """A hook for the begin of a linear module."""
