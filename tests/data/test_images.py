@@ -83,5 +83,5 @@ def test_bad_fields_are_named(change: dict[str, object], message: str) -> None:
 
 
 def test_batch_size_must_be_positive() -> None:
-    with pytest.raises(InputError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(InputError, match="batch_size is 0; give a whole number of 1"):
         some().batches(0)

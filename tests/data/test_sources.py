@@ -413,7 +413,7 @@ def test_an_unknown_name_suggests(archive: Archive) -> None:
         ({"split": "train"}, "digits have no split 'train'"),
         ({"channels": 2}, "channels must be 1 .* got 2"),
         ({"size": 0}, "size must be at least 1 pixel .* got 0"),
-        ({"limit": 0}, "limit must be at least 1, got 0"),
+        ({"limit": 0}, "limit is 0; give a whole number of 1 or more"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, int], message: str) -> None:

@@ -87,6 +87,19 @@ def test_another_size_is_a_failure_unless_a_size_is_asked_for(class_folder: Clas
     np.testing.assert_allclose(batch.images[2].numpy(), 200 / 255, rtol=1e-6)  # grey, in the channels of the first
 
 
+@pytest.mark.parametrize("wanted", [1, 3])
+def test_images_take_the_channels_that_they_should_have(class_folder: ClassFolder, tmp_path: Path, wanted: int) -> None:
+    colour, _ = class_folder
+    (tmp_path / "grey").mkdir()
+    for number in range(3):
+        Image.new("L", (12, 10), 60 * number).save(tmp_path / "grey" / f"{number}.png")
+    for folder in (colour, tmp_path / "grey"):
+        (batch,) = stream(folder, batch_size=10, shape=(wanted, 10, 12))
+        assert batch.images.shape[1:] == (wanted, 10, 12)
+        (asked,) = stream(folder, batch_size=10, channels=wanted)
+        assert torch.equal(batch.images, asked.images)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(skip=st.integers(0, 14), batch_size=st.integers(1, 12))
 def test_resuming_gives_the_same_rows(mixed_folder: Path, skip: int, batch_size: int) -> None:
@@ -135,8 +148,8 @@ def test_count_agrees_with_the_stream(mixed_folder: Path, archive: Archive) -> N
 
 def test_errors_come_before_the_first_batch(tmp_path: Path) -> None:
     for arguments, message in [
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"batch_size": 1, "skip": -1}, "skip must be 0 or more rows, got -1"),
+        ({"batch_size": 0}, "batch_size is 0; give a whole number of 1"),
+        ({"batch_size": 1, "skip": -1}, "skip is -1; give a whole number of 0"),
         ({"batch_size": 1, "channels": 4}, "channels must be"),
         ({"batch_size": 1, "split": "train"}, "no split"),
     ]:

@@ -89,7 +89,7 @@ def test_inputs_that_cannot_be_moved_are_refused(model):
         ODIN(nn.Embedding(5, 3).eval()).predict(torch.tensor([1, 2]))
     with pytest.raises(InputError, match="temperature is 0"):
         ODIN(model, temperature=0)
-    with pytest.raises(InputError, match="epsilon -1"):
+    with pytest.raises(InputError, match="epsilon is -1"):
         Mahalanobis(model, epsilon=-1)
 
 
@@ -168,7 +168,7 @@ def test_lid_is_the_estimate_on_a_kept_batch(model, digits, noisy):
         LID(model).fit(digits.fit)
     with pytest.raises(InputError, match="too few for a reference of 1000"):
         LID(model, reference=1000).fit(digits.fit, challenges=noisy)
-    with pytest.raises(InputError, match="neighbours is 101 of a reference of 100"):
+    with pytest.raises(InputError, match="neighbours is 101; give a whole number from 2 to 100"):
         LID(model, neighbours=101)
 
 
@@ -319,7 +319,7 @@ def test_what_has_no_dropout_is_refused(model):
     dropping = nn.Sequential(nn.Dropout(0.1), nn.Linear(2, 2)).eval()
     with pytest.raises(InputError, match="passes is 1"):
         MCDropout(dropping, passes=1)
-    with pytest.raises(InputError, match="part 'some'"):
+    with pytest.raises(InputError, match="part is 'some'"):
         MCDropout(dropping, part="some")
 
 

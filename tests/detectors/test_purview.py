@@ -260,7 +260,7 @@ def test_arguments_that_make_no_sense_are_refused(model, digits):
     for kind in (Purview, Control):
         with pytest.raises(InputError, match="neighbours is 0"):
             kind(model, neighbours=0)
-        with pytest.raises(InputError, match="layers is -1; give 1 or more"):
+        with pytest.raises(InputError, match="layers is -1; give a whole number of 0 or more"):
             kind(model, layers=-1)
         with pytest.raises(InputError, match="uses no layer 'stem'"):
             kind(model, layers=["stem"]).fit(digits.fit[0][:60])

@@ -337,5 +337,5 @@ def test_draws_of_random_contrasts() -> None:
     assert not torch.equal(first, RandomContrasts(3, seed=1).seeds(logits, None))
     # Every contrast sums to zero, so does every combination.
     torch.testing.assert_close(first.sum(2), torch.zeros(3, 4).double(), rtol=0, atol=1e-12)
-    with pytest.raises(InputError, match="draws=0"):
+    with pytest.raises(InputError, match="draws is 0; give a whole number of 1"):
         RandomContrasts(0)

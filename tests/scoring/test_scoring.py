@@ -234,3 +234,16 @@ def test_a_part_that_there_is_not_is_refused(shard: tuple[int, int], detector: M
 def test_more_parts_than_rows_are_refused(detector: MSP, folder: Path) -> None:
     with pytest.raises(InputError, match="has 50 rows, which cannot be divided into 51 shards"):
         scoring.score(detector, folder, folder.parent / "scores.csv", shard=(1, 51))
+
+
+def test_images_of_other_channels_are_brought_to_those_of_the_detector(
+    detector: MSP, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    for name, mode in (("grey", "L"), ("colour", "RGB")):
+        (tmp_path / name).mkdir()
+        for number, image in enumerate(pixels[:12]):
+            Image.fromarray(image).convert(mode).save(tmp_path / name / f"{number:02}.png")
+        scoring.score(detector, tmp_path / name, tmp_path / f"{name}.jsonl")
+    grey, colour = (read(tmp_path / f"{name}.jsonl") for name in ("grey", "colour"))
+    assert all(row["error"] is None for row in colour)
+    assert [row["score"] for row in colour] == pytest.approx([row["score"] for row in grey], rel=1e-5)

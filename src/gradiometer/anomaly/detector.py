@@ -11,6 +11,7 @@ import torch
 from pytorch_ood.api import DetectorInfo, Paper, Task
 from torch import Tensor, nn
 
+from gradiometer import given
 from gradiometer.anomaly import columns
 from gradiometer.anomaly.constraint import DECODER, constrained, unit_vectors
 from gradiometer.anomaly.networks import NETWORKS, VariationalAutoEncoder, describe_network, rebuild_network
@@ -132,15 +133,11 @@ class GradCon(Detector):
             raise InputError(f"score must be one of {', '.join(get_args(Score))}, got {score!r}")
         if score == "latent" and not isinstance(model, VariationalAutoEncoder):
             raise InputError("only a variational auto-encoder has a latent loss; choose another score")
-        if directions < 1:
-            raise InputError(f"directions is {directions}; give 1 or more")
-        if not np.isfinite(beta):
-            raise InputError(f"beta is {beta}; give a finite number")
         self.score: Score = score
-        self.beta = beta
+        self.beta = given.number("beta", beta, "a finite number")
         self.layers = layers if isinstance(layers, str) else list(layers)
-        self.neighbours = neighbours
-        self.directions = directions
+        self.neighbours = given.whole("neighbours", neighbours)
+        self.directions = given.whole("directions", directions)
         self.memory = memory
         #: The instrument that reads the gradients of the constrained parameters.
         self.meter = Gradiometer(model, Reconstruction(), self.layers, memory=memory)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from gradiometer import given
 from gradiometer.anomaly.constraint import Reference, constrained, cosines
 from gradiometer.anomaly.losses import reconstruction_loss
 from gradiometer.anomaly.networks import AutoEncoder, make_network
@@ -79,8 +80,7 @@ def train(
         InputError: The images do not fit each other or the recipe, or the loss is no longer finite.
     """
     _check(known, validation, recipe)
-    if checkpoint_steps < 1:
-        raise InputError(f"checkpoint_steps is {checkpoint_steps}; give 1 or more")
+    given.whole("checkpoint_steps", checkpoint_steps)
     folder.mkdir(parents=True, exist_ok=True)
     network = make_network(recipe.network, known.shape[1], (known.shape[2], known.shape[3]), seed=recipe.seed)
     run = _Run(network.to(device), recipe, folder / CHECKPOINT, pixels_hash(known))

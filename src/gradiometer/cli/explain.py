@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from gradiometer import given
 from gradiometer.cli import artefacts, sources
 from gradiometer.cli.artefacts import DEVICE
 from gradiometer.cli.command import Command, option
@@ -41,8 +42,7 @@ class Options(Reading):
 
 def run(options: Options, terminal: Terminal) -> None:
     """Print the readings that are most out of line, image by image."""
-    if options.top < 1:
-        raise InputError(f"top is {options.top}; give 1 or more")
+    given.whole("top", options.top)
     for name in ("by", "known"):
         if options.page is None and getattr(options, name) != Options.__dataclass_fields__[name].default:
             raise InputError(f"--{name} is for the page of suspicious images; add --page, or leave it out")

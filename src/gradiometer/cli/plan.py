@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gradiometer import given
 from gradiometer.cli import artefacts
 from gradiometer.cli.artefacts import DEVICE, MODEL
 from gradiometer.cli.command import Command, option
@@ -56,8 +57,7 @@ def run(options: Options, terminal: Terminal) -> None:
 
     from gradiometer.gradients import Gradiometer
 
-    if options.batch_size < 1:
-        raise InputError(f"batch_size is {options.batch_size}; give 1 or more")
+    given.whole("batch_size", options.batch_size)
     shape = tuple(options.shape) or _shape(options.model)
     if any(side < 1 for side in shape):
         raise InputError(f"shape is {shape}; give numbers of 1 or more")

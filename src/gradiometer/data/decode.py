@@ -21,6 +21,10 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP
 """Formats that are decoded. Pillow knows more: for some it runs another program, for some it decodes when it opens."""
 
 
+CHANNELS = (1, 3)
+"""Channels that an image can be brought to: grey and colour."""
+
+
 class SizeMismatchError(InputError):
     """An image of another size than the rest while no size was asked for."""
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gradiometer import given
 from gradiometer.errors import InputError
 
 
@@ -189,18 +190,8 @@ class Images:
         Raises:
             InputError: If the batch size is below 1.
         """
-        check_positive("batch_size", batch_size)
+        given.whole("batch_size", batch_size)
         return (to_unit(part) for part in self.images.split(batch_size))
-
-
-def check_positive(name: str, value: int) -> None:
-    """Refuse a count below 1.
-
-    Raises:
-        InputError: If the value is below 1.
-    """
-    if value < 1:
-        raise InputError(f"{name} must be at least 1, got {value}")
 
 
 def _check_numbers(name: str, values: Tensor, count: int) -> None:

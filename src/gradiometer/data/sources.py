@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gradiometer import given
 from gradiometer.data.archive import open_archive
 from gradiometer.data.catalogue import TORCHVISION, open_digits, open_torchvision
 from gradiometer.data.collections import COLLECTIONS, open_collection
 from gradiometer.data.cure import is_cure, open_cure
-from gradiometer.data.decode import Form, SizeMismatchError, form_of
+from gradiometer.data.decode import CHANNELS, Form, SizeMismatchError, form_of
 from gradiometer.data.folder import open_folder
-from gradiometer.data.images import Failure, Images, check_positive
+from gradiometer.data.images import Failure, Images
 from gradiometer.data.levels import corruptions_in, open_levels
 from gradiometer.data.parquet import open_parquet
 from gradiometer.data.rows import Rows
@@ -116,7 +117,7 @@ def load(
         (torch.Size([100, 1, 8, 8]), torch.uint8, ('0', '1', '2'))
     """
     if limit is not None:
-        check_positive("limit", limit)
+        given.whole("limit", limit)
     extent = check_form(size, channels)
     rows = open_rows(source, split=split, root=root, download=download)
     return collect(rows, str(source), extent, channels, limit)
@@ -188,7 +189,7 @@ def check_form(size: Size | None, channels: int | None) -> tuple[int, int] | Non
     Raises:
         InputError: If the channels are not 1 or 3, or a side is below 1 pixel.
     """
-    if channels not in (None, 1, 3):
+    if channels is not None and channels not in CHANNELS:
         raise InputError(f"channels must be 1 (grey) or 3 (colour), got {channels}")
     if size is None:
         return None

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradiometer import given
 from gradiometer.data.archive import ArchiveRows
-from gradiometer.data.decode import Form, form_of
-from gradiometer.data.images import Failure, check_positive, to_unit
+from gradiometer.data.decode import CHANNELS, Form, form_of
+from gradiometer.data.images import Failure, to_unit
 from gradiometer.data.levels import LevelRows
 from gradiometer.data.parquet import ParquetRows
 from gradiometer.data.rows import Rows
@@ -68,10 +69,10 @@ def stream(
         batch_size: Rows in a batch.
         size: Height and width in pixels, one number for a square. Without it, those of the first readable image of
             the source, whatever is skipped.
-        channels: 1 for grey, 3 for colour. Without it, those of the first readable image.
-        shape: Channels, height and width that the images should have as they are. Size and channels are then those of
-            the first readable image that has them, so that an odd one before it is a failure like any other; when none
-            of the first hundred has, those of the first readable image again.
+        channels: 1 for grey, 3 for colour. Without it, those of `shape`, or of the first readable image.
+        shape: Channels, height and width that the images should have. Their size is then that of the first readable
+            image that has it, so that an odd one before it is a failure like any other; when none of the first hundred
+            has, that of the first readable image again.
         split: As for `load`.
         root: As for `load`.
         skip: Rows to leave out at the start, such as the `stop` of the last batch that was dealt with.
@@ -88,11 +89,12 @@ def stream(
         >>> [batch.stop for batch in stream("digits", batch_size=1000)]
         [1000, 1797]
     """
-    check_positive("batch_size", batch_size)
-    if skip < 0:
-        raise InputError(f"skip must be 0 or more rows, got {skip}")
+    given.whole("batch_size", batch_size)
+    given.whole("skip", skip, least=0)
     extent = check_form(size, channels)
     rows = open_rows(source, split=split, root=root, download=download)
+    if channels is None and shape is not None and shape[0] in CHANNELS:
+        channels = shape[0]
     form = _form(str(source), rows, extent, channels, shape)
     return _batches(rows, form, batch_size, skip)
 

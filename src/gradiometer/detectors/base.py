@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self, SupportsIndex
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ import pytorch_ood.api
 import torch
 from torch import Tensor, nn
 
+from gradiometer import given
 from gradiometer.detectors import saving, storage
 from gradiometer.detectors.arguments import written
 from gradiometer.detectors.calibration import Calibration, images_needed
@@ -60,11 +60,8 @@ class Detector(pytorch_ood.api.Detector):
     def __init__(self, model: nn.Module, *, batch_size: int = 128) -> None:
         if not isinstance(model, nn.Module):
             raise InputError(f"the model is a {type(model).__name__}; give a torch.nn.Module that returns logits")
-        given: Any = batch_size
-        if not isinstance(given, SupportsIndex) or operator.index(given) < 1:
-            raise InputError(f"batch_size is {given!r}; give a whole number of 1 or more")
         self.model = plain(model)
-        self.batch_size = operator.index(given)
+        self.batch_size = given.whole("batch_size", batch_size)
         self.calibration: Calibration | None = None
         self._known: Known | None = None
         self._seen: Seen | None = None

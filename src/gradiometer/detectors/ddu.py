@@ -12,6 +12,7 @@ import torch
 from pytorch_ood.api import DetectorInfo, Paper, Task
 from torch import Tensor, nn
 
+from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output
@@ -67,10 +68,8 @@ class DDU(OnFeatures, Detector):
         batch_size: int = 128,
     ) -> None:
         super().__init__(model, batch_size=batch_size)
-        if jitter <= 0:
-            raise InputError(f"jitter is {jitter}; give a positive number, such as 1e-6")
         self._read_features_with(model, encoder, output)
-        self.jitter = jitter
+        self.jitter = given.number("jitter", jitter, "a positive number, such as 1e-6", above=0)
         self._peer: pytorch_ood.detector.GMM | None = None
 
     def _learn(self, known: Samples, _: Samples | None, /) -> None:

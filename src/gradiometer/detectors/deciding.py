@@ -8,13 +8,14 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from gradiometer import given
 from gradiometer.detectors.decision import DecisionNetwork
 from gradiometer.detectors.density import NeighbourDensity
 from gradiometer.detectors.inputs import Inputs
-from gradiometer.detectors.layers import spread
+from gradiometer.detectors.layers import asked, spread
 from gradiometer.detectors.norms import channel_columns
 from gradiometer.detectors.samples import Measurement, Samples
-from gradiometer.errors import InputError, NotFittedError
+from gradiometer.errors import NotFittedError
 from gradiometer.gradients import Gradiometer, Readings
 
 Array = npt.NDArray[np.generic]
@@ -41,13 +42,9 @@ class Deciding:
     hyperparameter_space: ClassVar[dict[str, list[int]]] = {"neighbours": [1, 5, 10, 20, 50]}
 
     def _decide_with(self, layers: int | Sequence[str], neighbours: int, seed: int) -> None:
-        if neighbours < 1:
-            raise InputError(f"neighbours is {neighbours}; give 1 or more")
-        if isinstance(layers, int) and layers < 0:
-            raise InputError(f"layers is {layers}; give 1 or more, the names of some, or 0 for none")
-        self.layers = layers if isinstance(layers, int) else list(layers)
-        self.neighbours = neighbours
-        self.seed = seed
+        self.layers = asked(layers, least=0)
+        self.neighbours = given.whole("neighbours", neighbours)
+        self.seed = given.whole("seed", seed, least=0)
         self.decision: Decision | None = None
         self._chosen: tuple[str, ...] = ()
 

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
+from gradiometer import given
 from gradiometer.detectors.scaling import Floats, LogScale, check_statistics
 from gradiometer.errors import InputError, NotFittedError
 
@@ -59,13 +60,14 @@ class DecisionNetwork:
         batch_size: int = 128,
         validation: float = 0.2,
     ) -> None:
-        self.hidden = hidden
-        self.seed = seed
-        self.epochs = epochs
-        self.patience = patience
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.validation = validation
+        self.hidden = given.whole("hidden", hidden)
+        self.seed = given.whole("seed", seed, least=0)
+        self.epochs = given.whole("epochs", epochs)
+        self.patience = given.whole("patience", patience)
+        self.learning_rate = given.number("learning_rate", learning_rate, "a number above 0, such as 1e-3", above=0)
+        self.batch_size = given.whole("batch_size", batch_size)
+        wanted = "a share between 0 and 1, such as 0.2"
+        self.validation = given.number("validation", validation, wanted, above=0, below=1)
         self.scale: LogScale | None = None
         self.validation_auroc = float("nan")
         self._weights: tuple[Tensor, ...] | None = None

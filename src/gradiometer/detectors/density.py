@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.neighbors import NearestNeighbors
 
+from gradiometer import given
 from gradiometer.detectors.scaling import Floats, LogScale
 from gradiometer.errors import InputError, NotFittedError
 
@@ -38,9 +39,7 @@ class NeighbourDensity:
     kind = "density"
 
     def __init__(self, neighbours: int = 10) -> None:
-        if neighbours < 1:
-            raise InputError(f"neighbours is {neighbours}; give 1 or more")
-        self.neighbours = neighbours
+        self.neighbours = given.whole("neighbours", neighbours)
         self.scale: LogScale | None = None
         self._reference: Floats | None = None
         self._index: NearestNeighbors | None = None

@@ -15,6 +15,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from gradiometer import given
 from gradiometer.challenges import Corruption
 from gradiometer.detectors.checks import Output, check_model, place_of
 from gradiometer.detectors.density import NeighbourDensity
@@ -150,8 +151,7 @@ def dial(
         >>> found.full.parameters, found.chosen in found.settings
         (('*',), True)
     """
-    if not 0 <= loss <= 1:
-        raise InputError(f"loss is {loss}; give the share of AUROC that may be lost, between 0 and 1, such as 0.01")
+    given.number("loss", loss, "the share of AUROC that may be lost, between 0 and 1, such as 0.01", least=0, most=1)
     check_model(model)
     detector = Purview(model, objective, neighbours=neighbours, output=output, memory=memory, batch_size=batch_size)
     held_out = Again(held_out, batch_size, "held-out images")

@@ -13,6 +13,7 @@ from pytorch_ood.api import DetectorInfo
 from pytorch_ood.detector import MCD
 from torch import Tensor, nn
 
+from gradiometer import given
 from gradiometer.detectors import uncertainty
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
@@ -66,17 +67,15 @@ class MCDropout(Detector):
         batch_size: int = 128,
     ) -> None:
         super().__init__(model, batch_size=batch_size)
-        if passes < 2 or part not in uncertainty.KINDS:
-            raise InputError(
-                f"passes is {passes} and part {part!r}; give 2 or more, and {', '.join(uncertainty.KINDS)}"
-            )
+        if part not in uncertainty.KINDS:
+            raise InputError(f"part is {part!r}; give {' or '.join(map(repr, uncertainty.KINDS))}")
         kinds = (nn.Dropout, *_CHANNELS)
         self._layers = [m for m in self.model.modules() if isinstance(m, kinds) and m.p > 0]
         if not self._layers:
             raise ModelError("the model has no dropout layer; give one that was trained with dropout")
-        self.passes = passes
+        self.passes = given.whole("passes", passes, least=2)
         self.part = part
-        self.seed = seed
+        self.seed = given.whole("seed", seed, least=0)
         self.output = output
 
     def _measure(self, inputs: Inputs) -> Measurement:

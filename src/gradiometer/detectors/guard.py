@@ -11,13 +11,14 @@ import numpy.typing as npt
 from pytorch_ood.api import DetectorInfo, Task
 from torch import nn
 
+from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output, check_outputs, forward
 from gradiometer.detectors.consistency import Consistency, loss_when_smoothed
 from gradiometer.detectors.fusion import Fusion
 from gradiometer.detectors.inputs import Inputs
-from gradiometer.detectors.layers import layer_of, spread
+from gradiometer.detectors.layers import asked, layer_of, spread
 from gradiometer.detectors.members import (
     ActivityDistance,
     Confidence,
@@ -131,22 +132,16 @@ class Guard(Detector):
         batch_size: int = 128,
     ) -> None:
         super().__init__(model, batch_size=batch_size)
-        if not 0 <= step < np.inf:
-            raise InputError(f"step is {step}; give a size in units of the inputs, or 0 to do without")
         if members not in get_args(Members):
             raise InputError(f"members is {members!r}; give {' or '.join(map(repr, get_args(Members)))}")
-        if neighbours < 1:
-            raise InputError(f"neighbours is {neighbours}; give 1 or more")
-        if not layers or (isinstance(layers, int) and layers < 1):
-            raise InputError(f"layers is {layers!r}; give 1 or more, or the names of some")
-        self.gradients = gradients
+        self.gradients = given.switch("gradients", gradients)
         self.objective: Objective | Loss = ConfoundingLabel(reading="softmax") if objective is None else objective
-        self.layers = layers if isinstance(layers, int) else list(layers)
-        self.neighbours = neighbours
-        self.seed = seed
+        self.layers = asked(layers)
+        self.neighbours = given.whole("neighbours", neighbours)
+        self.seed = given.whole("seed", seed, least=0)
         self.output = output
-        self.step = step
-        self.smoothing = smoothing
+        self.step = given.number("step", step, "a size in units of the inputs, or 0 to do without", least=0)
+        self.smoothing = given.switch("smoothing", smoothing)
         self.members: Members = members
         self.memory = memory
         self._meter = Gradiometer(model, self.objective, memory=memory, output=output)

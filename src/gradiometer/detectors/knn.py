@@ -12,6 +12,7 @@ import torch
 from pytorch_ood.api import DetectorInfo
 from torch import Tensor, nn
 
+from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output
@@ -55,10 +56,8 @@ class KNN(OnFeatures, Detector):
         batch_size: int = 128,
     ) -> None:
         super().__init__(model, batch_size=batch_size)
-        if neighbours < 1:
-            raise InputError(f"neighbours is {neighbours}; give 1 or more")
         self._read_features_with(model, encoder, output)
-        self.neighbours = neighbours
+        self.neighbours = given.whole("neighbours", neighbours)
         self._peer: pytorch_ood.detector.KNN | None = None
         self._reference: Floats = np.empty((0, 0))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
+from gradiometer import given
 from gradiometer.errors import InputError
 
 
@@ -40,3 +42,22 @@ def spread(layers: Sequence[str], chosen: int | Sequence[str]) -> tuple[str, ...
 def layer_of(weight: str) -> str:
     """Name of the layer that a weight belongs to."""
     return weight.removesuffix(".weight")
+
+
+def asked(layers: Any, least: int = 1) -> int | list[str]:
+    """The argument `layers` of a detector.
+
+    Args:
+        layers: How many, or names.
+        least: The smallest number that makes sense.
+
+    Raises:
+        InputError: If it is neither, or there are too few.
+    """
+    if isinstance(layers, Iterable) and not isinstance(layers, str):
+        names = list(layers)
+        if names and all(isinstance(name, str) for name in names):
+            return names
+    elif not isinstance(layers, str):
+        return given.whole("layers", layers, least)
+    raise InputError(f"layers is {layers!r}; give a number of {least} or more, or names in a list")

@@ -12,11 +12,13 @@ from pytorch_ood.api import DetectorInfo, Paper, Task
 from scipy.spatial.distance import cdist
 from torch import nn
 
+from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output
 from gradiometer.detectors.combination import Combination
 from gradiometer.detectors.inputs import Inputs
+from gradiometer.detectors.layers import asked
 from gradiometer.detectors.pooled import Pooled
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement, Samples
@@ -74,12 +76,10 @@ class LID(Detector):
         batch_size: int = 128,
     ) -> None:
         super().__init__(model, batch_size=batch_size)
-        if not 2 <= neighbours <= reference:
-            raise InputError(f"neighbours is {neighbours} of a reference of {reference}; give 2 to {reference}")
-        self.neighbours = neighbours
-        self.reference = reference
-        self.layers = layers if isinstance(layers, int) else list(layers)
-        self.seed = seed
+        self.reference = given.whole("reference", reference, least=2)
+        self.neighbours = given.whole("neighbours", neighbours, least=2, most=self.reference)
+        self.layers = asked(layers)
+        self.seed = given.whole("seed", seed, least=0)
         self.output = output
         self._pooled = Pooled(model, self.layers, output)
         self._batch: tuple[Floats, ...] = ()

@@ -12,17 +12,18 @@ import torch
 from pytorch_ood.api import DetectorInfo
 from torch import Tensor, nn
 
+from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output
 from gradiometer.detectors.combination import Combination
 from gradiometer.detectors.gaussians import ClassGaussians
 from gradiometer.detectors.inputs import Again, Inputs
+from gradiometer.detectors.layers import asked
 from gradiometer.detectors.perturbation import step
 from gradiometer.detectors.pooled import Pooled
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement, Samples
-from gradiometer.errors import InputError
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
@@ -75,14 +76,10 @@ class Mahalanobis(Detector):
         batch_size: int = 128,
     ) -> None:
         super().__init__(model, batch_size=batch_size)
-        if not layers or (isinstance(layers, int) and layers < 1) or epsilon < 0:
-            raise InputError(
-                f"layers is {layers!r} and epsilon {epsilon}; give 1 layer or more, and a step of 0 or more"
-            )
-        self.layers = layers if isinstance(layers, int) else list(layers)
-        self.epsilon = epsilon
+        self.layers = asked(layers)
+        self.epsilon = given.number("epsilon", epsilon, "a step of 0 or more, in units of the inputs", least=0)
         self.deviations = None if deviations is None else list(deviations)
-        self.seed = seed
+        self.seed = given.whole("seed", seed, least=0)
         self.output = output
         self._pooled = Pooled(model, self.layers, output)
         self._gaussians: tuple[ClassGaussians, ...] = ()

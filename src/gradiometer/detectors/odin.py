@@ -13,6 +13,7 @@ from scipy.special import softmax
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output, forward, run
@@ -20,7 +21,6 @@ from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.perturbation import step
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement
-from gradiometer.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 
@@ -64,10 +64,8 @@ class ODIN(Detector):
         batch_size: int = 128,
     ) -> None:
         super().__init__(model, batch_size=batch_size)
-        if temperature <= 0 or epsilon < 0:
-            raise InputError(f"temperature is {temperature} and epsilon {epsilon}; give one above 0 and one not below")
-        self.temperature = temperature
-        self.epsilon = epsilon
+        self.temperature = given.number("temperature", temperature, "a number above 0, such as 1000", above=0)
+        self.epsilon = given.number("epsilon", epsilon, "a step of 0 or more, in units of the inputs", least=0)
         self.deviations = None if deviations is None else list(deviations)
         self.output = output
 

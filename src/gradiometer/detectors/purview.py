@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pytorch_ood.api import DetectorInfo, Paper, Task
 from torch import nn
 
+from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output
@@ -83,7 +84,7 @@ class Purview(Deciding, Detector):
         super().__init__(model, batch_size=batch_size)
         self._decide_with(layers, neighbours, seed)
         self.objective = ConfoundingLabel(reading="softmax") if objective is None else objective
-        self.activations = activations
+        self.activations = given.switch("activations", activations)
         self.output = output
         self.memory = memory
         self._meter = Gradiometer(model, self.objective, parameters, memory=memory, output=output)

@@ -13,6 +13,7 @@ from pytorch_ood.api import DetectorInfo
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output
@@ -20,7 +21,7 @@ from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.reading import LastLayer
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement, Samples
-from gradiometer.errors import InputError, NotFittedError
+from gradiometer.errors import NotFittedError
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
@@ -49,9 +50,8 @@ class ReAct(Detector):
         self, model: nn.Module, percentile: float = 0.9, output: Output = None, *, batch_size: int = 128
     ) -> None:
         super().__init__(model, batch_size=batch_size)
-        if not 0 < percentile < 1:
-            raise InputError(f"percentile is {percentile}; give a share between 0 and 1, such as 0.9")
-        self.percentile = percentile
+        wanted = "a share between 0 and 1, such as 0.9"
+        self.percentile = given.number("percentile", percentile, wanted, above=0, below=1)
         self.output = output
         self._last = LastLayer(model, output)
         self._peer: pytorch_ood.detector.ReAct | None = None

@@ -12,6 +12,7 @@ import torch
 from pytorch_ood.api import DetectorInfo
 from torch import nn
 
+from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output
@@ -49,9 +50,8 @@ class ViM(Detector):
         self, model: nn.Module, dimensions: int | None = None, output: Output = None, *, batch_size: int = 128
     ) -> None:
         super().__init__(model, batch_size=batch_size)
-        if dimensions is not None and dimensions < 1:
-            raise InputError(f"dimensions is {dimensions}; give 1 or more, or None for the paper's rule")
-        self.dimensions = dimensions
+        # None is the rule of the paper.
+        self.dimensions = None if dimensions is None else given.whole("dimensions", dimensions)
         self.output = output
         self._last = LastLayer(model, output)
         self._peer: pytorch_ood.detector.ViM | None = None

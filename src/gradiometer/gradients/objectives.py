@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from gradiometer import given
 from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients.factors import exact, wide
 
@@ -167,8 +168,8 @@ class RandomContrasts:
 
     def __post_init__(self) -> None:
         """Check the number of draws."""
-        if self.draws < 1:
-            raise InputError(f"RandomContrasts needs at least one draw, got draws={self.draws}")
+        object.__setattr__(self, "draws", given.whole("draws", self.draws))
+        object.__setattr__(self, "seed", given.whole("seed", self.seed, least=0))
 
     def seeds(self, outputs: Tensor, inputs: Any) -> Tensor:
         """`dJ/dz`, (N, B, C)."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from gradiometer import given
 from gradiometer.benchmarks.grades import Agreement, agreement
 from gradiometer.benchmarks.metrics import Interval
 from gradiometer.benchmarks.rendering import Table, to_html
@@ -90,8 +91,7 @@ def render(
 ) -> str:
     """The page as HTML without any external reference; see `write`."""
     templates = environment()
-    if top < 1:
-        raise InputError(f"top is {top}; give 1 or more")
+    given.whole("top", top)
     if table is None:
         table = table_of(model, scans)
     ranked = table.ranked()

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from gradiometer import given
 from gradiometer.anomaly import GradCon, Maps, Scale, Spots, maps_of
 from gradiometer.data import Images
 from gradiometer.detectors import Calibration
-from gradiometer.errors import InputError, NotFittedError
+from gradiometer.errors import NotFittedError
 from gradiometer.reports import figures
 from gradiometer.reports.page import environment
 
@@ -90,8 +91,7 @@ def write(
 def render(detector: GradCon, images: Images, known: Images, *, by: Order = "score", top: int = 24) -> str:
     """The page as HTML without any external reference; see `write`."""
     templates = environment()
-    if top < 1:
-        raise InputError(f"top is {top}; give 1 or more")
+    given.whole("top", top)
     if detector.calibration is None:
         raise NotFittedError("a page of suspects needs p-values; call calibrate(held_out, false_alarm_rate) first")
     if by == "spot":

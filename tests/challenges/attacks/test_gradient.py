@@ -74,8 +74,8 @@ def test_outputs_that_are_no_logits() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epsilon": -0.1}, "got -0.1"),
-        ({"epsilon": 8.0}, "got 8.0"),
+        ({"epsilon": -0.1}, "epsilon is -0.1; give a number from 0 to 1"),
+        ({"epsilon": 8.0}, "epsilon is 8.0.*8/255"),
         ({"labels": torch.zeros(12)}, "labels must be int64"),
         ({"labels": torch.zeros(3, dtype=torch.int64)}, r"shape \(12,\)"),
         ({"labels": torch.full((12,), 9)}, "a label is 9, but the model knows the classes 0 to 4"),
@@ -213,12 +213,12 @@ def test_carlini_and_wagner_look_at_each_image_alone() -> None:
 @pytest.mark.parametrize(
     ("method", "settings", "message"),
     [
-        (bim, {"steps": 0}, "steps must be at least 1, got 0"),
-        (pgd, {"step": 2.0}, r"step must lie in \[0, 1\]"),
-        (least_likely, {"epsilon": -1.0}, r"epsilon must lie in \[0, 1\]"),
+        (bim, {"steps": 0}, "steps is 0; give a whole number of 1"),
+        (pgd, {"step": 2.0}, "step is 2.0; give a number from 0 to 1"),
+        (least_likely, {"epsilon": -1.0}, "epsilon is -1.0; give a number from 0 to 1"),
         (carlini_wagner, {"constant": 0.0}, "constant must be above 0"),
         (carlini_wagner, {"searches": 0}, "searches must be above 0"),
-        (carlini_wagner, {"confidence": -1.0}, "confidence must be at least 0"),
+        (carlini_wagner, {"confidence": -1.0}, "confidence is -1.0; give a margin of 0"),
     ],
 )
 def test_bad_settings(method: Method, settings: dict[str, float], message: str) -> None:

@@ -72,5 +72,5 @@ def test_bad_arguments() -> None:
     images, labels = batch()
     with pytest.raises(InputError, match="needs 3 channels, got 1"):
         colour_shift(network(), images, labels)
-    with pytest.raises(InputError, match="trials must be at least 1, got 0"):
+    with pytest.raises(InputError, match="trials is 0; give a whole number of 1"):
         colour_shift(RedOrGreen().eval(), torch.rand(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64), trials=0)

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from gradiometer import given
 from gradiometer.challenges.attacks.store import Store
 from gradiometer.challenges.corruptions import check_unit
 from gradiometer.data import Images, to_bytes, to_unit
@@ -76,8 +77,7 @@ def apply_attack(
         ModelError: If the model is in train mode, or has to predict and does not return logits (B, C).
     """
     check_unit(images)
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    given.whole("batch_size", batch_size)
     if labels is None:
         labels = predict(model, images, batch_size=batch_size)
     check_labels(images, labels)
@@ -134,8 +134,7 @@ def attack_images(
         ModelError: As `apply_attack`.
         ArtefactError: If a batch of the cache cannot be written.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    given.whole("batch_size", batch_size)
     if labels is None:
         labels = images.labels
     if labels is None:

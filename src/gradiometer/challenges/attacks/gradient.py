@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradiometer import given
 from gradiometer.challenges.attacks.applying import check_labels, left_as_found
 from gradiometer.challenges.corruptions import check_unit
 from gradiometer.errors import DependencyError, InputError, ModelError, of_the_model
@@ -169,8 +170,7 @@ def carlini_wagner(
     for name, value in {"constant": constant, "searches": searches, "steps": steps, "rate": rate}.items():
         if not value > 0:
             raise InputError(f"{name} must be above 0, got {value}")
-    if confidence < 0:
-        raise InputError(f"confidence must be at least 0, got {confidence}")
+    given.number("confidence", confidence, "a margin of 0 or more", least=0)
     attack = _foolbox("C&W").attacks.L2CarliniWagnerAttack(
         binary_search_steps=searches,
         steps=steps,
@@ -192,8 +192,7 @@ def carlini_wagner(
 def _iterative(title: str, epsilon: float, step: float, steps: int, *, random_start: bool) -> Any:
     _check_pixels("epsilon", epsilon)
     _check_pixels("step", step)
-    if steps < 1:
-        raise InputError(f"steps must be at least 1, got {steps}")
+    given.whole("steps", steps)
     return _foolbox(title).attacks.LinfProjectedGradientDescentAttack(
         abs_stepsize=step, steps=steps, random_start=random_start
     )
@@ -228,8 +227,7 @@ def _foolbox(title: str) -> Any:
 
 
 def _check_pixels(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise InputError(f"{name} must lie in [0, 1], in units of the pixel range, got {value}; 8/255 is usual")
+    given.number(name, value, "a number from 0 to 1, in units of the pixel range; 8/255 is usual", least=0, most=1)
 
 
 class _Logits(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gradiometer import given
 from gradiometer.challenges.attacks.applying import check_labels, predict
 from gradiometer.challenges.colour_space import from_hsv, to_hsv
 from gradiometer.challenges.corruptions import check_unit
@@ -63,8 +64,7 @@ def colour_shift(model: nn.Module, images: Tensor, labels: Tensor, trials: int =
         raise InputError(
             f"a shift of colours needs 3 channels, got {images.shape[1]}; take the negative attack for grey"
         )
-    if trials < 1:
-        raise InputError(f"trials must be at least 1, got {trials}")
+    given.whole("trials", trials)
     turns, shifts = Draws(images, "colour_shift", seed).uniform(trials, 2).unbind(dim=2)
     hue, saturation, value = to_hsv(images).unbind(dim=1)
     found = images.clone()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gradiometer import given
 from gradiometer.cli import sources
 from gradiometer.cli.artefacts import DEVICE
 from gradiometer.cli.command import Command, option
@@ -42,8 +43,7 @@ def run(options: Options, terminal: Terminal) -> None:
     from gradiometer.reports import severities
     from gradiometer.severity import SeverityTable
 
-    if options.top < 1:
-        raise InputError(f"top is {options.top}; give 1 or more")
+    given.whole("top", options.top)
     model = load(options.model, options.device)
     table = SeverityTable.read(options.table)
     scans = _found(table, options, model.preparation)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
+from gradiometer import given
 from gradiometer.errors import InputError
 from gradiometer.models import checkpoint
 from gradiometer.models.training import Progress, Steps, environment
@@ -139,8 +140,7 @@ def pretrain(
         ArtefactError: The checkpoint in the folder belongs to another training, or cannot be read or written.
     """
     columns = _columns(images, labels, settings, recipe)
-    if checkpoint_steps < 1:
-        raise InputError(f"checkpoint_steps is {checkpoint_steps}; give 1 or more")
+    given.whole("checkpoint_steps", checkpoint_steps)
     folder.mkdir(parents=True, exist_ok=True)
     run = _Run(images, columns, settings, recipe, folder / CHECKPOINT, torch.device(device), tuple(labels or ()))
     run.resume()
