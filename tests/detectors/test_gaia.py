@@ -107,18 +107,38 @@ def test_batches_give_what_single_images_give(form, network):
 def test_the_control_is_the_forward_pass_alone(network):
     images = torch.randn(9, 2, 7, 7)
     with torch.no_grad():
-        maps, _, _, logits = pieces(network, images)
-        shares = torch.cat([(values > 0).double().mean((2, 3)) for values in maps], dim=1)
+        maps, last, _, logits = pieces(network, images)
+        # The sum takes the ReLU of the second convolution's map; the others have one of their own.
+        active = [F.relu(maps[0]), F.relu(maps[1]), last]
+        shares = torch.cat([(values > 0).double().mean((2, 3)) for values in active], dim=1)
         slope = (1 - 5 * logits.double().softmax(1)) @ network.fc.weight.double()
-    active = GAIA(network, gradients=False).predict(images)
-    np.testing.assert_allclose(active, shares.square().mean(1), rtol=1e-6)
+    found = GAIA(network, gradients=False).predict(images)
+    np.testing.assert_allclose(found, shares.square().mean(1), rtol=1e-6)
+    # Gradients of the largest logit are zero where these are, and nowhere else.
+    np.testing.assert_allclose(GAIA(network).predict(images), found, rtol=1e-6)
     output = GAIA(network, "channel-average", gradients=False).predict(images)
     np.testing.assert_allclose(output, 1 / slope.abs().mean(1), rtol=1e-5)
-    # Where a ReLU alone follows, and all that comes later is alive, zeros of the gradient are zeros of the activation.
-    plain = nn.Sequential(
-        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
-    ).eval()
-    torch.testing.assert_close(GAIA(plain).predict(images), GAIA(plain, gradients=False).predict(images))
+
+
+@pytest.mark.parametrize(
+    "relu", [nn.ReLU(), nn.ReLU(inplace=True), torch.relu, torch.relu_, F.relu, torch.Tensor.relu, torch.Tensor.relu_]
+)
+def test_the_control_finds_every_relu_once(relu):
+    class Net(nn.Module):
+        def __init__(self, activation):
+            super().__init__()
+            self.conv, self.bn, self.fc, self.relu = nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 3), activation
+
+        def forward(self, x):
+            return self.fc(self.relu(self.bn(self.conv(x))).mean((2, 3)))
+
+    network = Net(relu).eval()
+    images = torch.randn(9, 2, 7, 7)
+    with torch.no_grad():
+        expected = (network.bn(network.conv(images)) > 0).double().mean((2, 3)).square().mean(1)
+    np.testing.assert_allclose(GAIA(network, gradients=False).predict(images), expected, rtol=1e-6)
+    np.testing.assert_allclose(GAIA(network).predict(images), expected, rtol=1e-6)
+    assert GAIA(Net(F.silu).eval(), gradients=False).predict(images).tolist() == [1.0] * 9
 
 
 @each

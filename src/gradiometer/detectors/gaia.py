@@ -16,7 +16,7 @@ from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output, forward
 from gradiometer.detectors.features import attached
 from gradiometer.detectors.inputs import Inputs, mapped, rows
-from gradiometer.detectors.normalized import Named, NormalizedMaps, gradients
+from gradiometer.detectors.normalized import Named, NormalizedMaps, gradients, mean_of_positions
 from gradiometer.detectors.reading import LastLayer
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement, Samples
@@ -54,9 +54,9 @@ class GAIA(Detector):
     In the released code it belongs to the map before the mean over positions, if there is one, which divides it by
     their number: a factor that all images share. A layer that is called several times counts each time, there the last.
 
-    Behind an activation such as ReLU the gradient is zero where the activation is, whatever is sent back. So GAIA-Z is
-    near to a share of active units, which a forward pass shows: `gradients=False` takes the positions at which a map is
-    above zero instead, and of GAIA-A it leaves 1 / o^2 (the control).
+    Behind a ReLU the gradient is zero where the ReLU is, whatever is sent back, and hardly anywhere else. So GAIA-Z is
+    the share of active units, which a forward pass shows: `gradients=False` takes that of the ReLU behind each layer
+    instead, and of GAIA-A it leaves 1 / o^2 (the controls).
 
     Seen: nothing, no fit. Cost: one forward pass and one backward pass of activations; one forward pass without
     gradients.
@@ -128,12 +128,12 @@ class GAIA(Detector):
             self._last(inputs)  # finds the layer, in a pass more that must not be watched
             self._found = True
         logits, found = _sent_back(self.model, inputs, self._maps, lambda x: self._last.attached(x)[:2])
-        columns, names = _columns([(name, _mean(gradient.double())) for name, gradient in found])
+        columns, names = _columns([(name, mean_of_positions(gradient.double())) for name, gradient in found])
         statistics = np.concatenate([columns, self._output_component(logits)[:, None]], axis=1)
         return Measurement(logits, statistics, (*(f"gradients behind {n}" for n in names), "gradient of the output"))
 
     def _zeros(self, inputs: Inputs) -> Measurement:
-        """The share of positions with a gradient of the largest logit, or of those above zero, by channels."""
+        """The share of positions with a gradient of the largest logit, or with an active unit, by channels."""
 
         def largest(x: Inputs) -> tuple[Tensor, Tensor]:
             logits = attached(self.model, x, self.output)
@@ -144,10 +144,10 @@ class GAIA(Detector):
         if self.gradients:
             kind = "gradients that are not zero"
             logits, found = _sent_back(self.model, inputs, maps, largest)
-            shares = [(name, _mean((gradient != 0).double())) for name, gradient in found]
+            shares = [(name, mean_of_positions((gradient != 0).double())) for name, gradient in found]
         else:
-            kind = "values above zero"
-            logits, shares = maps.reduced(lambda: forward(self.model, inputs, self.output), _positive, rows(inputs))
+            kind = "active units"
+            logits, shares = maps.activity(lambda: forward(self.model, inputs, self.output), rows(inputs))
         columns, names = _columns(shares)
         return Measurement(logits, columns, tuple(f"{kind} behind {name}" for name in names))
 
@@ -195,16 +195,6 @@ def _sent_back(
         copied = mapped(inputs, torch.clone)
         (logits, value), probes = maps.probed(lambda: call(copied), rows(inputs))
         return logits.detach(), gradients(value.sum(), probes)
-
-
-def _mean(values: Tensor) -> Tensor:
-    """The mean over all positions (B, channels) of maps (B, channels, ...)."""
-    return values.flatten(2).mean(2) if values.ndim > 2 else values
-
-
-def _positive(values: Tensor) -> Tensor:
-    """Share of positions (B, channels) at which maps (B, channels, ...) are above zero."""
-    return _mean((values > 0).double())
 
 
 def _columns(named: Named) -> tuple[Floats, tuple[str, ...]]:

@@ -63,6 +63,13 @@ class GradPCA(Detector):
 
     Raises:
         InputError: There is no such value, or the share is out of range.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+        >>> known, labels = torch.randn(60, 4), torch.arange(60) % 3
+        >>> GradPCA(model).fit((known, labels)).predict(known[:2]).shape
+        torch.Size([2])
     """
 
     info: ClassVar[DetectorInfo] = DetectorInfo(

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients.state import scripted
@@ -18,6 +20,8 @@ Named = list[tuple[str, Tensor]]
 
 KINDS = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
 """Layers that normalise maps (B, channels, ...): batch, instance and group normalisation."""
+
+_RELU = (F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
 
 
 class NormalizedMaps:
@@ -49,24 +53,34 @@ class NormalizedMaps:
             raise InputError('layers is empty: give a glob or globs of names, "*" for all')
         self._layers = {n: m for n, m in found.items() if any(fnmatch.fnmatchcase(n, glob) for glob in globs)}
 
-    def reduced(
-        self, call: Callable[[], Result], reduce: Callable[[Tensor], Tensor], count: int
-    ) -> tuple[Result, Named]:
-        """Run a pass of the model and keep something of the maps.
+    def activity(self, call: Callable[[], Result], count: int) -> tuple[Result, Named]:
+        """Run a pass of the model and take the share of positions at which the ReLU behind each map is not zero.
+
+        That is the first ReLU, as a module or a function, that is called after the layer and keeps its shape: in a
+        residual block the one behind the sum. A map without one counts as active everywhere.
 
         Args:
             call: Runs the model.
-            reduce: What to keep of a map (B, channels, ...), before the model overwrites it.
-            count: Samples B that go through the model.
+            count: Samples B that go through it.
 
         Returns:
-            What it returned, and what was kept.
+            What it returned, and the shares (B, channels).
 
         Raises:
             ModelError: No layer was called, or one on something that does not begin with the samples.
         """
         found: Named = []
-        return self._watched(call, lambda n, output: found.append((n, reduce(output))), count), self._some(found)
+        waiting: Named = []
+
+        def active(result: Tensor) -> None:
+            behind = [name for name, output in waiting if output.shape == result.shape]
+            found.extend((name, mean_of_positions((result != 0).double())) for name in behind)
+            waiting[:] = [(name, output) for name, output in waiting if output.shape != result.shape]
+
+        with _Rectified(active):
+            returned = self._watched(call, lambda name, output: waiting.append((name, output)), count)
+        left = ((name, mean_of_positions(torch.ones_like(output).double())) for name, output in waiting)
+        return returned, self._some([*found, *left])
 
     def probed(self, call: Callable[[], Result], count: int) -> tuple[Result, Named]:
         """Run a pass of the model, with gradients on, so that it can be differentiated with respect to the maps.
@@ -82,7 +96,7 @@ class NormalizedMaps:
             What it returned, and the zeros (B, channels, ...).
 
         Raises:
-            ModelError: As for `reduced`.
+            ModelError: As for `activity`.
         """
         found: Named = []
 
@@ -117,6 +131,32 @@ class NormalizedMaps:
                 f"the model calls none of its {len(self._layers)} normalisation layer(s); choose others with layers="
             )
         return found
+
+
+class _Rectified(TorchFunctionMode):
+    """Shows what comes out of every ReLU, before it is overwritten.
+
+    Args:
+        show: Told of each result.
+    """
+
+    def __init__(self, show: Callable[[Tensor], None]) -> None:
+        super().__init__()
+        self._show = show
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Called by torch in place of every torch function."""
+        result = function(*args, **(kwargs or {}))
+        if function in _RELU:
+            self._show(result)
+        return result
+
+
+def mean_of_positions(values: Tensor) -> Tensor:
+    """The mean over all positions (B, channels) of maps (B, channels, ...)."""
+    return values.flatten(2).mean(2) if values.ndim > 2 else values
 
 
 def gradients(value: Tensor, probes: Named) -> Named:

@@ -29,7 +29,7 @@ class MeanSubspace:
     Example:
         >>> found = MeanSubspace.fit(np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]]), 0.99)
         >>> inside, whole = found.squares(np.array([[3.0, 0, 4]]))
-        >>> float(inside[0]), float(whole[0])
+        >>> round(float(inside[0]), 9), float(whole[0])
         (9.0, 25.0)
     """
 
