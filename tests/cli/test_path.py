@@ -146,7 +146,8 @@ def test_calibrate_in_place_and_at_another_rate(workshop: Workshop, run: Run, tm
 
 
 @pytest.mark.parametrize(
-    "kind", ["msp", "energy", "mahalanobis", "odin", "knn", "vim", "react", "squeezing", "gradnorm"]
+    "kind",
+    ["msp", "energy", "mahalanobis", "odin", "knn", "vim", "react", "squeezing", "gradnorm", "gradpca"],
 )
 def test_the_baselines_go_the_same_way(kind: str, workshop: Workshop, run: Run, tmp_path: Path) -> None:
     guard = tmp_path / "guard.safetensors"
@@ -155,6 +156,29 @@ def test_the_baselines_go_the_same_way(kind: str, workshop: Workshop, run: Run, 
     said = run("score", "--detector", guard, "--images", workshop.archive, "--out", tmp_path / "s.jsonl")
     assert said.code == 0, said.err
     assert all(row["score"] is not None for row in rows(tmp_path / "s.jsonl"))
+
+
+NORMALISED = """
+from torch import nn
+
+def net():
+    layers = nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
+    return nn.Sequential(*layers).eval()
+"""
+
+
+@pytest.mark.parametrize("kind", ["gaia-z", "gaia-a"])
+def test_what_needs_normalisation_says_so(kind: str, workshop: Workshop, run: Run, tmp_path: Path) -> None:
+    fit = ("fit", "--detector", kind, "--known", "digits@0-40", "--out", tmp_path / "gaia.safetensors")
+    said = run(*fit, "--model", workshop.model)
+    assert said.code == 1
+    assert "no batch, instance or group normalisation module" in said.err
+    assert "take another detector, such as GradNorm or GradPCA" in said.err
+    (tmp_path / "net.py").write_text(NORMALISED)
+    said = run(*fit, "--model", f"{tmp_path / 'net.py'}:net")
+    assert said.code == 0, said.err
+    form = {"gaia-z": "zero-deflation", "gaia-a": "channel-average"}[kind]
+    assert storage.read(tmp_path / "gaia.safetensors").header["parameters"]["form"] == form
 
 
 def test_challenges_train_a_decision_network(workshop: Workshop, run: Run, tmp_path: Path) -> None:

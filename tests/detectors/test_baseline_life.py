@@ -18,6 +18,7 @@ from torch.utils.data import ConcatDataset, DataLoader, TensorDataset
 from gradiometer.benchmarks.metrics import evaluate
 from gradiometer.detectors import (
     DDU,
+    GAIA,
     KNN,
     LID,
     ODIN,
@@ -26,6 +27,7 @@ from gradiometer.detectors import (
     FeatureSqueezing,
     FromPytorchOod,
     GradNorm,
+    GradPCA,
     GradTrust,
     GradUncertainty,
     Guard,
@@ -52,6 +54,11 @@ MAKERS = {
     "exgrad": ExGrad,
     "gradtrust": GradTrust,
     "graduncertainty": GradUncertainty,
+    "gaia-z": GAIA,
+    "gaia-a": partial(GAIA, form="channel-average"),
+    "gaia-z control": partial(GAIA, gradients=False),
+    "gaia-a control": partial(GAIA, form="channel-average", gradients=False),
+    "gradpca": GradPCA,
     "mc dropout": MCDropout,
     "deep ensemble": DeepEnsemble,
     "ddu": partial(DDU, jitter=1e-3),
@@ -138,7 +145,7 @@ def test_it_works_where_gradients_are_off(name, mode, network, digits, noisy):
         assert torch.equal(fitted(name, network, digits, noisy).predict(digits.test[0][:20]), expected)
 
 
-@pytest.mark.parametrize("name", ["vim", "react", "gradnorm", "exgrad", "gradtrust"])
+@pytest.mark.parametrize("name", ["vim", "react", "gradnorm", "exgrad", "gradtrust", "gaia-a", "gaia-a control"])
 def test_a_model_with_something_after_its_last_layer_is_refused(name, model, digits):
     network = nn.Sequential(*model, nn.Tanh()).eval()
     with pytest.raises(ModelError, match=r"not the output of the last linear layer \(10\)"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gradiometer.detectors import (
     DDU,
+    GAIA,
     KNN,
     LID,
     MSP,
@@ -422,21 +424,24 @@ class Functional(nn.Module):
     def __init__(self, *, every: bool) -> None:
         super().__init__()
         self.hidden, self.head, self.every = nn.Linear(64, 12), nn.Linear(12, 10), every
+        self.norm = nn.BatchNorm1d(64)
 
     def forward(self, x):
-        x = x.flatten(1)
+        x = self.norm(x.flatten(1))
         x = F.relu(F.linear(x, self.hidden.weight, self.hidden.bias) if self.every else self.hidden(x))
         return F.linear(x, bias=self.head.bias, weight=self.head.weight)
 
 
 @pytest.mark.parametrize("every", [False, True])
 @pytest.mark.parametrize(
-    "kind", [KNN, NormalizedMahalanobis, DDU, ViM, ReAct, GradNorm, ExGrad, GradTrust], ids=lambda kind: kind.__name__
+    "kind",
+    [KNN, NormalizedMahalanobis, DDU, ViM, ReAct, GradNorm, ExGrad, GradTrust, partial(GAIA, form="channel-average")],
+    ids=lambda kind: getattr(kind, "__name__", "GAIA-A"),
 )
 def test_a_last_layer_that_is_called_as_a_function_is_that_of_its_module(kind, every, digits):
     torch.manual_seed(0)
     model = Functional(every=every).eval()
-    modules = nn.Sequential(nn.Flatten(), model.hidden, nn.ReLU(), model.head).eval()
+    modules = nn.Sequential(nn.Flatten(), model.norm, model.hidden, nn.ReLU(), model.head).eval()
     known, some = (digits.fit[0][:300], digits.fit[1][:300]), digits.test[0][:20]
     found, expected = (kind(each).fit(known).predict(some) for each in (model, modules))
     torch.testing.assert_close(found, expected)
@@ -458,7 +463,7 @@ def test_a_last_layer_that_is_no_module_is_told_what_to_do(kind, digits):
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
-@pytest.mark.parametrize("kind", [KNN, Mahalanobis, GradNorm], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [KNN, Mahalanobis, GradNorm, GAIA], ids=lambda kind: kind.__name__)
 def test_torchscript_without_layers_to_look_into_is_told_what_to_do(kind, model, digits):
     for scripted in (torch.jit.script(model), torch.jit.freeze(torch.jit.script(model))):
         with pytest.raises(ModelError, match=r"give the torch\.nn\.Module that it was made from"):

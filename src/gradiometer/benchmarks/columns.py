@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from gradiometer.benchmarks.evidence import Evidence
 from gradiometer.benchmarks.metrics import Floats
 from gradiometer.benchmarks.protocols import Indices
 from gradiometer.detectors import (
+    GAIA,
     KNN,
     MSP,
     Calibration,
@@ -22,6 +24,7 @@ from gradiometer.detectors import (
     Energy,
     Fusion,
     GradNorm,
+    GradPCA,
     Mahalanobis,
     NeighbourDensity,
     NormalizedMahalanobis,
@@ -33,9 +36,13 @@ from gradiometer.detectors.gaussians import ClassGaussians
 from gradiometer.detectors.guard import Members, guard_members
 from gradiometer.detectors.members import Views
 from gradiometer.detectors.squeezing import moved_probabilities
+from gradiometer.detectors.subspace import MeanSubspace, outside
 from gradiometer.errors import InputError
 
 Score = Callable[[Evidence], Floats]
+
+_SHARE = 0.99
+"""What the directions of GradPCA hold of the spread of class means."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +74,14 @@ class Entry:
         name: Its name.
         make: Fits it; what comes out maps readings of N images to outlier scores (N,).
         control: Whether it reads forward-only statistics, as the control of a gradient detector.
+        reads: What the reader runs on the images themselves, for `make` to take its scores: a detector, made of a model
+            and a batch size.
     """
 
     name: str
     make: Callable[[Fit], Score]
     control: bool = False
+    reads: Callable[..., Detector] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +118,7 @@ def on_head(kind: Callable[[nn.Module], Detector]) -> Callable[[Fit], Score]:
 
 
 def _direct(name: str) -> Callable[[Fit], Score]:
-    """A detector without a fit that needs the images themselves: the reader has run it already."""
+    """A detector that needs the images themselves: the reader has run it already."""
     return lambda fit: lambda evidence: evidence.direct[name]
 
 
@@ -143,6 +153,14 @@ def _layers(fit: Fit) -> Score:
         return total
 
     return score
+
+
+def _mean_subspace(fit: Fit) -> Score:
+    """What GradPCA does to gradients, done to the features."""
+    labels, features = class_labels(fit), fit.evidence.features.astype(np.float64)
+    means = np.stack([features[labels == label].mean(0) for label in np.unique(labels)])
+    found = MeanSubspace.fit(means, _SHARE)
+    return lambda evidence: outside(*found.squares(evidence.features.astype(np.float64)))
 
 
 def _guard(
@@ -191,6 +209,31 @@ ABLATION: tuple[Entry, ...] = tuple(
 )
 """Guard without one of its members; shown where they are asked for by name."""
 
+GRADIENTS: tuple[Entry, ...] = (
+    Entry("GAIA-Z", _direct("GAIA-Z"), reads=GAIA),
+    Entry("GAIA-Z control", _direct("GAIA-Z control"), control=True, reads=partial(GAIA, gradients=False)),
+    Entry("GAIA-A", _direct("GAIA-A"), reads=partial(GAIA, form="channel-average")),
+    Entry("GAIA-A control", on_head(partial(GAIA, form="channel-average", gradients=False)), control=True),
+    Entry("GradPCA", _direct("GradPCA"), reads=partial(GradPCA, share=_SHARE)),
+    Entry("GradPCA control", _mean_subspace, control=True),
+)
+"""Published scores that need a backward pass of their own, each before its control; shown where they are asked for by
+name."""
+
+_EVERY = (*ENTRIES, *ABLATION, *GRADIENTS)
+
+
+def readers(detectors: Collection[str]) -> dict[str, Callable[..., Detector]]:
+    """Which of some known-only detectors the reader has to run on images themselves, beside what it always runs.
+
+    Args:
+        detectors: Names.
+
+    Returns:
+        What makes each of a model and a batch size, by name.
+    """
+    return {entry.name: entry.reads for entry in _EVERY if entry.reads is not None and entry.name in detectors}
+
 
 def known_only(
     known: Fit,
@@ -215,12 +258,12 @@ def known_only(
     Raises:
         InputError: There is no detector of a name.
     """
-    names = [entry.name for entry in (*ENTRIES, *ABLATION)]
+    names = [entry.name for entry in _EVERY]
     chosen = list(detectors) or [entry.name for entry in ENTRIES]
     if unknown := [name for name in chosen if name not in names]:
         raise InputError(f"there is no known-only detector {unknown[0]!r}; there are: {', '.join(names)}")
     columns = []
-    for entry in (*ENTRIES, *ABLATION):
+    for entry in _EVERY:
         if entry.name not in chosen:
             continue
         started = time.perf_counter()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gradiometer.benchmarks import begun, differences, exhibits, records
 from gradiometer.benchmarks.cells import Cells
+from gradiometer.benchmarks.columns import readers
 from gradiometer.benchmarks.comparison import Comparison
 from gradiometer.benchmarks.differences import JUDGE, Difference
 from gradiometer.benchmarks.evidence import INPUT_STEP, Direct, Progress, Reader
@@ -57,13 +58,22 @@ def compare(settings: TableSettings, kit: Kit, table: Contents, progress: Progre
     if table.input_step:
         stepped = Mahalanobis(kit.model, layers=_LAYERS, epsilon=_EPSILON, batch_size=settings.batch_size)
         direct[INPUT_STEP] = stepped.fit(kit.fit).distances
+    asked = {
+        name: make(kit.model, batch_size=settings.batch_size)
+        for name, make in readers(settings.detectors or table.detectors).items()
+    }
+    learnt = [detector for detector in asked.values() if detector.requires_fit]
+    for detector in learnt:
+        detector.fit(kit.fit)
+    direct |= asked
+    fitted = table.input_step or learnt
     reader = Reader(
         kit.model,
         batch_size=settings.batch_size,
         memory=settings.memory,
         cache=settings.out / "readings" if settings.keep_readings else None,
         direct=direct,
-        basis=f" {hash_images(kit.fit.images.numpy())} {_EPSILON}" if table.input_step else "",
+        basis=f" {hash_images(kit.fit.images.numpy())} {_EPSILON}" if fitted else "",
     )
     notes = {"size": kit.load.size, "channels": kit.load.channels, "fit_images": len(kit.fit), "limit": settings.limit}
     if settings.fit_unseen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,12 +56,15 @@ class Options(Reading):
             "gradnorm",
             "exgrad",
             "gradtrust",
+            "gaia-z",
+            "gaia-a",
+            "gradpca",
         ]
         | None
     ) = option(
         "guard asks several members, purview reads norms, gradcon the gradients of an auto-encoder, the others are "
-        "baselines on logits and features, squeezing on those of smoothed images too; guard when absent, or purview if "
-        "there are challenges",
+        "baselines on logits and features, squeezing on those of smoothed images too, gaia-z, gaia-a and gradpca on "
+        "gradients; guard when absent, or purview if there are challenges",
         None,
     )
     challenges: tuple[str, ...] = option(
@@ -232,6 +236,9 @@ def _make(kind: str, options: Options, model: nn.Module) -> Detector:
         "gradnorm": detectors.GradNorm,
         "exgrad": detectors.ExGrad,
         "gradtrust": detectors.GradTrust,
+        "gaia-z": detectors.GAIA,
+        "gaia-a": partial(detectors.GAIA, form="channel-average"),
+        "gradpca": detectors.GradPCA,
     }
     return kinds[kind](model, batch_size=options.batch_size, **_neighbours(options))
 

@@ -15,7 +15,9 @@ from gradiometer.detectors.dropout import MCDropout
 from gradiometer.detectors.ensemble import DeepEnsemble
 from gradiometer.detectors.exgrad import ExGrad
 from gradiometer.detectors.fusion import Fusion
+from gradiometer.detectors.gaia import GAIA
 from gradiometer.detectors.gradnorm import GradNorm
+from gradiometer.detectors.gradpca import GradPCA
 from gradiometer.detectors.gradtrust import GradTrust
 from gradiometer.detectors.graduncertainty import GradUncertainty
 from gradiometer.detectors.guard import Guard
@@ -36,6 +38,7 @@ from gradiometer.detectors.vim import ViM
 
 __all__ = [
     "DDU",
+    "GAIA",
     "KNN",
     "LID",
     "MSP",
@@ -53,6 +56,7 @@ __all__ = [
     "FromPytorchOod",
     "Fusion",
     "GradNorm",
+    "GradPCA",
     "GradTrust",
     "GradUncertainty",
     "Guard",

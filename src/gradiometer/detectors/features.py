@@ -12,11 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gradiometer.detectors.checks import Output, forward
+from gradiometer.detectors.checks import Output, check_outputs, forward, run
 from gradiometer.detectors.inputs import Inputs, rows
 from gradiometer.detectors.layers import layer_of
 from gradiometer.errors import ModelError
 from gradiometer.gradients.state import scripted
+
+Call = Callable[[nn.Module, Inputs, Output], Tensor]
 
 
 class Features:
@@ -59,10 +61,29 @@ class Features:
         if self.encoder is not None:
             logits = forward(self.model, inputs, self.output)
             with torch.no_grad():
-                return logits, _flat(self.encoder(inputs), rows(inputs), "the encoder"), "encoder"
+                return logits, _flat(self.encoder(inputs), rows(inputs), "the encoder").detach(), "encoder"
+        logits, features, name = self._caught(inputs, forward)
+        return logits, features.detach(), name
+
+    def attached(self, inputs: Inputs) -> tuple[Tensor, Tensor, str]:
+        """The same without an encoder, with the history of logits and features, where gradients are on.
+
+        Args:
+            inputs: B samples.
+
+        Returns:
+            As for a call.
+
+        Raises:
+            ModelError: As for a call.
+        """
+        return self._caught(inputs, attached)
+
+    def _caught(self, inputs: Inputs, call: Call) -> tuple[Tensor, Tensor, str]:
+        """Logits, the input of the last linear layer, and its name."""
         if self._functions is None:
-            self._functions = self._watched(inputs, functions=True)[1].by_function
-        logits, last = self._watched(inputs, functions=self._functions)
+            self._functions = self._watched(inputs, forward, functions=True)[1].by_function
+        logits, last = self._watched(inputs, call, functions=self._functions)
         if last.caught is None:
             raise ModelError(
                 f"the model calls no linear layer to take features from{scripted(self.model) or self._remedy}"
@@ -70,7 +91,7 @@ class Features:
         name, features = last.caught
         return logits, _flat(features, rows(inputs), f"the linear layer {name!r}"), name or "the model"
 
-    def _watched(self, inputs: Inputs, *, functions: bool) -> tuple[Tensor, _LastLinear]:
+    def _watched(self, inputs: Inputs, call: Call, *, functions: bool) -> tuple[Tensor, _LastLinear]:
         """Logits, and what was seen of linear layers: modules, and if wanted calls of `F.linear`."""
         last = _LastLinear(self.model)
         handles = []
@@ -80,7 +101,7 @@ class Features:
                 handles.append(module.register_forward_hook(last.leaves))
         try:
             with last if functions else nullcontext():
-                return forward(self.model, inputs, self.output), last
+                return call(self.model, inputs, self.output), last
         finally:
             for handle in handles:
                 handle.remove()
@@ -138,4 +159,23 @@ def _flat(features: Any, count: int, where: str) -> Tensor:
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != count:
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ModelError(f"{where} gives features {shape} where ({count}, D) is needed; give an encoder= that does")
-    return features.detach()
+    return features
+
+
+def attached(model: nn.Module, inputs: Inputs, output: Output = None) -> Tensor:
+    """Logits of a batch with their history, where gradients are on.
+
+    Args:
+        model: The model, in eval mode.
+        inputs: As for `checks.forward`.
+        output: Where the logits are in what the model returns.
+
+    Returns:
+        Logits (B, C).
+
+    Raises:
+        ModelError: As `checks.forward`.
+    """
+    logits: Tensor = run(model, inputs, output)
+    check_outputs(logits, inputs, model)
+    return logits

@@ -72,7 +72,13 @@ class LastLayer:
         Raises:
             ModelError: The logits are not the output of the last linear layer.
         """
-        logits, features, name = self._features(inputs)
+        return self._known_to_be_last(*self._features(inputs))
+
+    def attached(self, inputs: Inputs) -> tuple[Tensor, Tensor, str]:
+        """The same with the history of logits and features, where gradients are on."""
+        return self._known_to_be_last(*self._features.attached(inputs))
+
+    def _known_to_be_last(self, logits: Tensor, features: Tensor, name: str) -> tuple[Tensor, Tensor, str]:
         layer = dict(self.model.named_modules()).get("" if name == "the model" else name)
         if layer is None or layer is not self._checked:
             if not isinstance(layer, nn.Linear) or not _gives(layer, features, logits):
