@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import runpy
 from pathlib import Path
 
@@ -56,3 +58,50 @@ def test_the_tables_of_gradcon_are_rendered_from_records(name: str) -> None:
 def test_the_tables_of_severity_are_rendered_from_records() -> None:
     folder = ROOT / "docs" / "results" / "severity"
     assert (folder / "tables.md").read_text(encoding="utf-8") == severity.render(folder)
+
+
+def test_the_numbers_of_the_lecture_are_rendered_from_records() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "draw_lecture.py"))
+    for path in script["PAGES"]:
+        page = path.read_text(encoding="utf-8")
+        assert script["rendered"](page) == page, f"{path.name}: run docs/draw_lecture.py --numbers"
+
+
+def test_no_number_of_the_lecture_is_typed() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "draw_lecture.py"))
+    page = (ROOT / "docs" / "lecture.md").read_text(encoding="utf-8")
+    assert len(script["NUMBER"].findall(page)) > 40
+    prose = script["NUMBER"].sub("", re.sub(r"```.*?```|`[^`]*`", "", page, flags=re.DOTALL))
+    assert "<!--" not in prose, "a source without a number in front of it"
+    assert re.findall(r"\d[\d.,]*\.\d+|\d+ %|\de-?\d", prose) == []
+
+
+def test_every_figure_of_the_lecture_is_small_and_has_its_record_and_script() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "draw_lecture.py"))
+    page = (ROOT / "docs" / "lecture.md").read_text(encoding="utf-8")
+    shown = re.findall(r"\(images/lecture/(\w+)\.svg\)", page)
+    assert sorted(shown) == sorted(path.stem for path in script["FOLDER"].glob("*.svg"))
+    for name in shown:
+        assert (script["FOLDER"] / f"{name}.svg").stat().st_size < 150_000
+        assert "environment" in json.loads((script["FOLDER"] / f"{name}.json").read_text(encoding="utf-8"))
+    assert re.findall(r"literalinclude\} \.\./examples/(\w+)\.py", page) == list(script["SCRIPTS"])
+
+
+def test_the_words_of_the_lecture_about_its_records_hold() -> None:
+    """What the page and the README say without a number."""
+    folder = ROOT / "docs" / "images" / "lecture"
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")}
+    shares = list(found["more_data"]["uncertain_share"]["prior"].values())
+    assert shares == sorted(shares, reverse=True)
+    numbers = found["two_uncertainties"]["numbers"]["epistemic"]
+    assert numbers["empty"] > 1000 * numbers["clear"]
+    auroc = found["activation_and_gradient"]["auroc"]
+    for views in auroc.values():
+        assert views["with"]["cosine"] > views["without"]["cosine"]
+        assert views["without"]["reconstruction"] >= views["with"]["cosine"]
+    higher = found["layer_profile"]["tensors_with_higher_median_for_letters"]
+    assert higher == {"all ones, softmax": 0, "all ones, logits": 0, "predicted class": 10}
+    share = found["information_and_uncertainty"]
+    energy = share["share"]["with a bar"]["uncertainty"]
+    assert energy["bar"] < share["area"]["bar"]
+    assert energy["below"] > share["area"]["below"]
