@@ -111,6 +111,33 @@ def test_scores_labels_and_page(home: Path, run: Run, tmp_path: Path) -> None:
     assert "has no scan" in said.err
 
 
+def test_a_page_finds_the_scans_however_their_folder_is_typed(
+    home: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, words = tmp_path / "scores.csv", ("severity", "report", "--model", home / "run", "--healthy", home / "more")
+    assert run(*("severity", "score", "--model", home / "run", "--images", home / "new", "--out", table)).code == 0
+    ranked = SeverityTable.read(table).ranked().files[:4]
+    for place, typed in ((home, "new"), (home / "new", "."), (home / "more", "../new")):
+        monkeypatch.chdir(place)
+        page = tmp_path / "page.html"
+        said = run(*words, "--table", table, "--images", typed, "--out", page, "--top", 4)
+        assert said.code == 0, said.err
+        assert re.findall(r'class="name">\d+\. (.*?)</p>', page.read_text(encoding="utf-8")) == list(ranked)
+        page.unlink()
+    # Two scans that could both be the one of the table are not chosen among.
+    monkeypatch.chdir(home / "new")
+    assert (
+        run(*("severity", "score", "--model", home / "run", "--images", ".", "--out", tmp_path / "near.csv")).code == 0
+    )
+    for name in ("first", "second"):
+        (tmp_path / "both" / name).mkdir(parents=True)
+        for path in (home / "new").iterdir():
+            (tmp_path / "both" / name / path.name).write_bytes(path.read_bytes())
+    said = run(*words, "--table", tmp_path / "near.csv", "--images", tmp_path / "both", "--out", tmp_path / "page.html")
+    assert said.code == 1
+    assert "could be" in said.err
+
+
 def test_an_interrupted_run_gives_the_same_table(
     home: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,6 +176,16 @@ def test_what_cannot_be_is_refused(model: SeverityModel, tmp_path: Path) -> None
         train_severity(Images.of(torch.zeros(2, 1, 16, 16, dtype=torch.uint8)), tmp_path, recipe=QUICK)
 
 
+@pytest.mark.parametrize(
+    ("scans", "said"),
+    [("tees", "got 'tees'"), (None, "got None"), ([torch.zeros(1, 16, 16)] * 2, "got a list"), ({}, "dict")],
+)
+def test_what_is_no_tensor_is_refused_in_one_line(model: SeverityModel, scans: object, said: str) -> None:
+    for call in (model.score, model.judge, model.maps, model.preparation.apply):
+        with pytest.raises(InputError, match=f"scans must be data.Images, or one tensor or array.*{said}"):
+            call(scans)
+
+
 def test_a_file_of_something_else_is_refused(trained: tuple[SeverityModel, Path], tmp_path: Path) -> None:
     trained[0].detector.save(tmp_path / "gradcon.safetensors")
     with pytest.raises(ArtefactError, match="holds a GradCon; give a file that severity train wrote"):

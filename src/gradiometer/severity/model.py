@@ -16,7 +16,7 @@ from gradiometer.anomaly import GradCon, Maps, maps_of
 from gradiometer.detectors import Calibration, Verdict, storage
 from gradiometer.detectors.storage import Artefact
 from gradiometer.errors import ArtefactError, InputError, NotFittedError
-from gradiometer.severity.preparation import Preparation
+from gradiometer.severity.preparation import Preparation, pixels_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -241,7 +241,7 @@ class SeverityModel:
 
 def _rows(scans: Any) -> Tensor:
     """The pixels of scans, whatever they come in."""
-    pixels = torch.as_tensor(getattr(scans, "images", scans))
+    pixels = pixels_of(scans)
     if pixels.ndim != 4 or not len(pixels):
         raise InputError(f"scans must be (N, channels, height, width), N of one or more, got {tuple(pixels.shape)}")
     return pixels

@@ -133,8 +133,27 @@ class Preparation:
         return torch.from_numpy(np.stack([form.apply(np.ascontiguousarray(picture)) for picture in pictures]))
 
 
+def pixels_of(scans: Any) -> Tensor:
+    """The pixels of scans as they come.
+
+    Raises:
+        InputError: The scans are neither images nor anything that a tensor is made of.
+    """
+    try:
+        return torch.as_tensor(getattr(scans, "images", scans))
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            f"scans must be data.Images, or one tensor or array (N, channels, height, width), got {_said(scans)}; load "
+            "files with data.load, and put tensors together with torch.stack"
+        ) from None
+
+
+def _said(scans: Any) -> str:
+    return repr(scans) if scans is None or isinstance(scans, str) else f"a {type(scans).__name__}"
+
+
 def _bytes(scans: Any) -> Tensor:
-    pixels = torch.as_tensor(scans.images if isinstance(scans, Images) else scans).cpu()
+    pixels = pixels_of(scans).cpu()
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
         raise InputError(
             f"scans must be (N, channels, height, width) with 1 or 3 channels, got shape {tuple(pixels.shape)}"
