@@ -144,7 +144,7 @@ def test_a_checkpoint_of_another_training_is_refused(change: dict[str, Any], mes
 def test_other_validation_images_are_refused_where_a_checkpoint_says_which_they_were(tmp_path: Path) -> None:
     train(KNOWN, VALIDATION, a_recipe(epochs=1), tmp_path)
     before = (tmp_path / CHECKPOINT).read_bytes()
-    with pytest.raises(ArtefactError, match="other validation images.* give the same to continue"):
+    with pytest.raises(ArtefactError, match=r"other validation images.* give the same to continue"):
         train(KNOWN, pixels(10, seed=8), a_recipe(), tmp_path)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
     # A checkpoint of before this was kept.

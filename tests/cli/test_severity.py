@@ -138,6 +138,30 @@ def test_a_page_finds_the_scans_however_their_folder_is_typed(
     assert "could be" in said.err
 
 
+def test_a_blank_scan_is_a_failure_with_its_reason(home: Path, run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "scans", 5, 0, 6)
+    for name, level in (("black.png", 0), ("white.png", 255)):
+        Image.new("L", (16, 16), level).save(tmp_path / "scans" / name)
+    table = tmp_path / "scores.csv"
+    said = run("severity", "score", "--model", home / "run", "--images", tmp_path / "scans", "--out", table)
+    assert said.code == 0, said.err
+    assert "5 scans" in said.out
+    assert "2 failures" in said.out
+    assert "black.png: the scan has no contrast" in said.err.replace("\n", "")
+    assert not [file for file in SeverityTable.read(table).files if "P0" not in file]
+
+
+def test_percentiles_from_scans_of_the_training_are_refused_before_it_begins(
+    home: Path, run: Run, tmp_path: Path
+) -> None:
+    healthy = home / "healthy"
+    said = run("severity", "train", "--healthy", healthy, "--held-out", healthy, "--epochs", 1, "--out", tmp_path / "m")
+    assert said.code == 1
+    assert "held-out scans" in said.err
+    assert "were also fitted on" in said.err.replace("\n", " ")
+    assert "epoch 1" not in said.err
+
+
 def test_an_interrupted_run_gives_the_same_table(
     home: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -214,8 +214,8 @@ class _Run:
         # Checkpoints of before do not say which they were.
         if found.notes.get("validation", self.validation) != self.validation:
             raise ArtefactError(
-                f"{self.path} was trained with other validation images, whose criteria cannot be compared; give the same "
-                "to continue, or another folder to start again"
+                f"{self.path} was trained with other validation images, whose criteria cannot be compared; give the "
+                "same to continue, or another folder to start again"
             )
         device = next(self.network.parameters()).device
         means = {name.removeprefix(_REFERENCE): value for name, value in found.tensors.items() if _is_reference(name)}

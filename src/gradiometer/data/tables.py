@@ -124,8 +124,8 @@ class Names:
         best = [row for shared, row in fits if shared == longest]
         if len(best) > 1:
             raise InputError(
-                f"{name!r} could be {self.names[best[0]]!r} or {self.names[best[1]]!r} of {self.path}; name images with "
-                "enough of their folders"
+                f"{name!r} could be {self.names[best[0]]!r} or {self.names[best[1]]!r} of {self.path}; name images "
+                "with enough of their folders"
             )
         return best[0]
 
