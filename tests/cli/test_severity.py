@@ -138,6 +138,27 @@ def test_a_page_finds_the_scans_however_their_folder_is_typed(
     assert "could be" in said.err
 
 
+def test_class_folders_are_grades_only_where_they_are_numbers(
+    home: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("severity", "score", "--model", home / "run", "--grades", "--images")
+    for kind, names in (("names", ("none", "mild", "severe")), ("numbers", ("0", "2", "10"))):
+        (tmp_path / kind).mkdir()
+        for severity, name in enumerate(names):
+            save(tmp_path / kind / name, 4, severity / 2, 20 + severity)
+    with monkeypatch.context() as patch:
+        patch.setattr(SeverityModel, "judge", lambda *_: pytest.fail("a scan was scored"))
+        said = run(*words, tmp_path / "names", "--out", tmp_path / "t.csv")
+    assert said.code == 1
+    assert "mild = 0, none = 1, severe = 2" in said.err.replace("\n", " ")
+    assert "name the classes 0, 1, 2, ..." in said.err.replace("\n", " ")
+    said = run(*words, tmp_path / "numbers", "--out", tmp_path / "t.csv")
+    assert said.code == 0, said.err
+    table = SeverityTable.read(tmp_path / "t.csv")
+    assert table.grades is not None
+    assert [Path(file).parent.name for file in table.files] == [str(grade) for grade in table.grades]
+
+
 def test_a_blank_scan_is_a_failure_with_its_reason(home: Path, run: Run, tmp_path: Path) -> None:
     save(tmp_path / "scans", 5, 0, 6)
     for name, level in (("black.png", 0), ("white.png", 255)):

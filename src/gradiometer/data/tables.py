@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradiometer.data.ordinal import Words
 from gradiometer.data.parquet import opened
 from gradiometer.errors import InputError
 
@@ -48,19 +49,40 @@ class Table:
             name: The column.
 
         Returns:
-            float64 (R,), NaN where there is nothing. Text is numbered in alphabetical order.
+            float64 (R,), NaN where there is nothing. Text is numbered in alphabetical order; `words` says so.
+
+        Raises:
+            InputError: There is no such column.
+        """
+        words = self.words(name)
+        if words is None:
+            return np.array([_number(text) for text in self.columns[name]])
+        order = {text: number for number, text in enumerate(words.texts)}
+        return np.array([order.get(text, math.nan) for text in self.columns[name]], dtype=np.float64)
+
+    def words(self, name: str) -> Words | None:
+        """What the numbers of a column stand for, or None where all of its cells are numbers or empty.
+
+        Args:
+            name: The column.
 
         Raises:
             InputError: There is no such column.
         """
         if name not in self.columns:
             raise InputError(f"{self.path} has no column {name!r}; it has {', '.join(self.columns)}")
-        texts = self.columns[name]
-        try:
-            return np.array([_number(text) for text in texts])
-        except ValueError:
-            order = {text: number for number, text in enumerate(sorted({text for text in texts if text}))}
-            return np.array([order.get(text, math.nan) for text in texts], dtype=np.float64)
+        cells = self.columns[name]
+        others = [row for row, text in enumerate(cells) if not _is_number(text)]
+        if not others:
+            return None
+        there = sum(text.lower() not in _MISSING for text in cells)
+        first = others[0]
+        return Words(
+            tuple(sorted({text for text in cells if text})),
+            f"{cells[first]!r} in the row of {self.names[first]!r} of {self.path} is no number",
+            "correct it, or leave it empty where the value is not known",
+            mostly_numbers=2 * len(others) < there,
+        )
 
     def rows_of(self, names: Iterable[str]) -> NDArray[np.int64]:
         """The row of each image, by its name.
@@ -213,6 +235,14 @@ def _text(value: Any) -> str:
 
 def _number(text: str) -> float:
     return math.nan if text.lower() in _MISSING else float(text)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        _number(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _plain(text: str) -> str:
