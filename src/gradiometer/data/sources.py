@@ -105,8 +105,8 @@ def load(
         download: Allow torchvision or pytorch-ood to fetch a data set that is not in `root`.
 
     Returns:
-        The images that can be read. The others are in `.failures`, and a warning says how many. Another one says so when
-        16-bit images use little of their range, of which little is left in 8 bits.
+        The images that can be read. The others are in `.failures`, and a warning says how many. Another warning says
+        when 16-bit images use little of their range, of which little is left in 8 bits.
 
     Raises:
         InputError: If there is no such source, it holds no readable image, or size, type, range or labels are wrong.

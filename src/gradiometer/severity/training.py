@@ -96,8 +96,7 @@ def train_severity(
 def _among(tiles: Images, known: Images, count: int) -> npt.NDArray[np.bool_]:
     """Whether each of `count` scans has all its tiles among the known ones."""
     found, fitted = (np.concatenate([fingerprints(part) for part in one.batches(_AT_ONCE)]) for one in (tiles, known))
-    among: npt.NDArray[np.bool_] = np.isin(found, fitted).reshape(count, -1).all(axis=1)
-    return among
+    return np.asarray(np.isin(found, fitted).reshape(count, -1).all(axis=1))
 
 
 def prepared(scans: Images, preparation: Preparation) -> Images:
