@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,22 @@ def test_a_checkpoint_of_another_training_is_refused(change: dict[str, Any], mes
         train(KNOWN, VALIDATION, a_recipe(**change), tmp_path)
     with pytest.raises(ArtefactError, match="other images"):
         train(pixels(40, seed=7), VALIDATION, a_recipe(), tmp_path)
+
+
+def test_other_validation_images_are_refused_where_a_checkpoint_says_which_they_were(tmp_path: Path) -> None:
+    train(KNOWN, VALIDATION, a_recipe(epochs=1), tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(ArtefactError, match=r"other validation images.* give the same to continue"):
+        train(KNOWN, pixels(10, seed=8), a_recipe(), tmp_path)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+    # A checkpoint of before this was kept.
+    with safetensors.safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        metadata = file.metadata()
+    notes = json.loads(metadata["notes"])
+    del notes["validation"]
+    tensors = safetensors.torch.load_file(tmp_path / CHECKPOINT)
+    safetensors.torch.save_file(tensors, tmp_path / CHECKPOINT, metadata={**metadata, "notes": json.dumps(notes)})
+    assert len(train(KNOWN, VALIDATION, a_recipe(), tmp_path).record["epochs"]) == 3
 
 
 def test_a_checkpoint_without_its_reference_is_refused(tmp_path: Path) -> None:

@@ -111,6 +111,78 @@ def test_scores_labels_and_page(home: Path, run: Run, tmp_path: Path) -> None:
     assert "has no scan" in said.err
 
 
+def test_a_page_finds_the_scans_however_their_folder_is_typed(
+    home: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, words = tmp_path / "scores.csv", ("severity", "report", "--model", home / "run", "--healthy", home / "more")
+    assert run(*("severity", "score", "--model", home / "run", "--images", home / "new", "--out", table)).code == 0
+    ranked = SeverityTable.read(table).ranked().files[:4]
+    for place, typed in ((home, "new"), (home / "new", "."), (home / "more", "../new")):
+        monkeypatch.chdir(place)
+        page = tmp_path / "page.html"
+        said = run(*words, "--table", table, "--images", typed, "--out", page, "--top", 4)
+        assert said.code == 0, said.err
+        assert re.findall(r'class="name">\d+\. (.*?)</p>', page.read_text(encoding="utf-8")) == list(ranked)
+        page.unlink()
+    # Two scans that could both be the one of the table are not chosen among.
+    monkeypatch.chdir(home / "new")
+    assert (
+        run(*("severity", "score", "--model", home / "run", "--images", ".", "--out", tmp_path / "near.csv")).code == 0
+    )
+    for name in ("first", "second"):
+        (tmp_path / "both" / name).mkdir(parents=True)
+        for path in (home / "new").iterdir():
+            (tmp_path / "both" / name / path.name).write_bytes(path.read_bytes())
+    said = run(*words, "--table", tmp_path / "near.csv", "--images", tmp_path / "both", "--out", tmp_path / "page.html")
+    assert said.code == 1
+    assert "could be" in said.err
+
+
+def test_class_folders_are_grades_only_where_they_are_numbers(
+    home: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("severity", "score", "--model", home / "run", "--grades", "--images")
+    for kind, names in (("names", ("none", "mild", "severe")), ("numbers", ("0", "2", "10"))):
+        (tmp_path / kind).mkdir()
+        for severity, name in enumerate(names):
+            save(tmp_path / kind / name, 4, severity / 2, 20 + severity)
+    with monkeypatch.context() as patch:
+        patch.setattr(SeverityModel, "judge", lambda *_: pytest.fail("a scan was scored"))
+        said = run(*words, tmp_path / "names", "--out", tmp_path / "t.csv")
+    assert said.code == 1
+    assert "mild = 0, none = 1, severe = 2" in said.err.replace("\n", " ")
+    assert "name the classes 0, 1, 2, ..." in said.err.replace("\n", " ")
+    said = run(*words, tmp_path / "numbers", "--out", tmp_path / "t.csv")
+    assert said.code == 0, said.err
+    table = SeverityTable.read(tmp_path / "t.csv")
+    assert table.grades is not None
+    assert [Path(file).parent.name for file in table.files] == [str(grade) for grade in table.grades]
+
+
+def test_a_blank_scan_is_a_failure_with_its_reason(home: Path, run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "scans", 5, 0, 6)
+    for name, level in (("black.png", 0), ("white.png", 255)):
+        Image.new("L", (16, 16), level).save(tmp_path / "scans" / name)
+    table = tmp_path / "scores.csv"
+    said = run("severity", "score", "--model", home / "run", "--images", tmp_path / "scans", "--out", table)
+    assert said.code == 0, said.err
+    assert "5 scans" in said.out
+    assert "2 failures" in said.out
+    assert "black.png: the scan has no contrast" in said.err.replace("\n", "")
+    assert not [file for file in SeverityTable.read(table).files if "P0" not in file]
+
+
+def test_percentiles_from_scans_of_the_training_are_refused_before_it_begins(
+    home: Path, run: Run, tmp_path: Path
+) -> None:
+    healthy = home / "healthy"
+    said = run("severity", "train", "--healthy", healthy, "--held-out", healthy, "--epochs", 1, "--out", tmp_path / "m")
+    assert said.code == 1
+    assert "held-out scans" in said.err
+    assert "were also fitted on" in said.err.replace("\n", " ")
+    assert "epoch 1" not in said.err
+
+
 def test_an_interrupted_run_gives_the_same_table(
     home: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

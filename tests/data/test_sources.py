@@ -4,6 +4,7 @@ import gzip
 import io
 import struct
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from gradiometer.data import load
+from gradiometer.data import load, stream
 from gradiometer.errors import DependencyError, InputError
 
 ClassFolder = tuple[Path, dict[str, NDArray[np.uint8]]]
@@ -124,6 +125,33 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path: Path) -> None:
     Image.fromarray(deep).save(tmp_path / "deep.png")
     found = load(tmp_path).images[0, 0].numpy()
     np.testing.assert_allclose(found, deep / 257, atol=0.5 + 1e-9)
+
+
+def test_sixteen_bits_of_which_twelve_are_used_are_warned_of_once_and_read_alike(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 4095, 64).astype(np.uint16).reshape(8, 8)
+    for name, deep in (("a", ramp), ("b", ramp // 2), ("c", 16 * ramp), ("d", 0 * ramp)):
+        Image.fromarray(deep).save(tmp_path / f"{name}.png")
+    for read in (lambda: load(tmp_path).images, lambda: next(stream(tmp_path, batch_size=4)).images * 255):
+        with pytest.warns(UserWarning, match=f"16-bit images of {tmp_path} use little of their range") as said:
+            found = read()
+        assert len(said) == 1
+        assert "one reaches 4095 of 65535, so that 17 grey levels or fewer" in str(said[0].message)
+        assert len(found[0].unique()) == 17
+        # Each image by itself, and none stretched.
+        np.testing.assert_allclose(found[1, 0].numpy(), ramp // 2 / 257, atol=0.5 + 1e-4)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(tmp_path)
+
+
+def test_what_a_camera_notes_beside_the_pixels_and_transparency_are_left_out(tmp_path: Path) -> None:
+    pixels = np.arange(8 * 6 * 4, dtype=np.uint8).reshape(8, 6, 4)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned by a quarter
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=turned)
+    np.testing.assert_array_equal(load(tmp_path).images[0].permute(1, 2, 0).numpy(), pixels[..., :3])
 
 
 def test_unreadable_files_are_reported_and_the_others_kept(

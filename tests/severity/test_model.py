@@ -153,6 +153,47 @@ def test_given_scans_choose_the_weights_and_the_percentiles(tmp_path: Path) -> N
     np.testing.assert_array_equal(found.calibration.scores, np.sort(found.score(held_out)))
 
 
+def test_percentiles_are_not_taken_from_scans_of_the_training(
+    trained: tuple[SeverityModel, Path], tiled: SeverityModel, tmp_path: Path
+) -> None:
+    healthy, others = scans(40, 0, 1), scans(40, 0, 8)
+    for one, known in ((SeverityModel.load(trained[1] / ARTEFACT), scans(240, 0, 0)), (tiled, healthy)):
+        model = SeverityModel(one.detector, one.preparation, one.pool)
+        with pytest.raises(
+            InputError, match=r"held-out scans .* were also fitted on, so the percentiles would not hold"
+        ):
+            model.calibrate(known)
+        with pytest.raises(InputError, match="also fitted on"):
+            model.calibrate(known.images.float() / 255)
+        assert model.calibrate(others).calibration is not None
+    calls: list[int] = []
+    with pytest.raises(InputError, match="40 of 40 held-out scans"):
+        train_severity(
+            healthy, tmp_path, recipe=QUICK, validation=others, held_out=healthy, steps=lambda *_: calls.append(1)
+        )
+    assert not calls
+
+
+def test_a_dark_corner_that_many_scans_share_does_not_make_them_the_same(tmp_path: Path) -> None:
+    healthy, others = scans(40, 0, 1), scans(20, 0, 8)
+    for part in (healthy, others):
+        part.images[:, :, :8, :8] = 0
+    seen = Preparation(channels=1, tile=8)
+    model = train_severity(healthy, tmp_path, seen, QUICK, validation=scans(8, 0, 9), held_out=others)
+    assert model.calibration is not None
+    assert len(model.calibration) == 20
+
+
+def test_a_blank_scan_is_named_and_not_called_healthy(tiled: SeverityModel) -> None:
+    some = scans(80, 0, 3)
+    some.images[70] = 255
+    for call in (tiled.score, tiled.judge, tiled.maps):
+        with pytest.raises(InputError, match=rf"{some.names[70]} has no contrast"):
+            call(some)
+    with pytest.raises(InputError, match="scan 70 has no contrast"):
+        tiled.score(some.images)
+
+
 def test_what_cannot_be_is_refused(model: SeverityModel, tmp_path: Path) -> None:
     fresh = SeverityModel(model.detector, model.preparation)
     for call in (
@@ -174,6 +215,16 @@ def test_what_cannot_be_is_refused(model: SeverityModel, tmp_path: Path) -> None
         train_severity(scans(40, 0, 4), tmp_path, recipe=QUICK, settings={"score": "size"})
     with pytest.raises(InputError, match="cannot be divided"):
         train_severity(Images.of(torch.zeros(2, 1, 16, 16, dtype=torch.uint8)), tmp_path, recipe=QUICK)
+
+
+@pytest.mark.parametrize(
+    ("scans", "said"),
+    [("tees", "got 'tees'"), (None, "got None"), ([torch.zeros(1, 16, 16)] * 2, "got a list"), ({}, "dict")],
+)
+def test_what_is_no_tensor_is_refused_in_one_line(model: SeverityModel, scans: object, said: str) -> None:
+    for call in (model.score, model.judge, model.maps, model.preparation.apply):
+        with pytest.raises(InputError, match=f"scans must be data.Images, or one tensor or array.*{said}"):
+            call(scans)
 
 
 def test_a_file_of_something_else_is_refused(trained: tuple[SeverityModel, Path], tmp_path: Path) -> None:

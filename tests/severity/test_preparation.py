@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from gradiometer.data import Images
 from gradiometer.errors import InputError
 from gradiometer.severity import Preparation
 
@@ -61,9 +64,28 @@ def test_local_takes_a_slow_change_away_that_standard_leaves() -> None:
     assert abs(slope[1]) < 0.05
 
 
-def test_a_scan_without_contrast_stays_without() -> None:
-    flat = torch.full((1, 1, 8, 8), 77, dtype=torch.uint8)
-    assert Preparation(channels=1, contrast="standard").apply(flat).unique().tolist() == [128]
+@pytest.mark.parametrize("contrast", ["standard", "local"])
+@pytest.mark.parametrize("level", [0, 77, 255])
+def test_a_scan_without_contrast_is_refused_by_name(contrast: str, level: int) -> None:
+    preparation = Preparation(contrast=contrast)  # type: ignore[arg-type]
+    scans = noise(3, 3, 8, 8)
+    scans[1] = level
+    for given_, said in (
+        (replace(Images.of(scans), names=("a.png", "b.png", "c.png")), r"b\.png has no contrast.*leave it out"),
+        (scans, "scan 1 has no contrast"),
+        (scans[1:2], "the scan has no contrast"),
+    ):
+        with pytest.raises(InputError, match=said):
+            preparation.apply(given_)
+    assert torch.equal(Preparation().apply(scans), scans.unsqueeze(1))
+
+
+def test_a_channel_without_contrast_stays_without() -> None:
+    scan = noise(1, 3, 8, 8)
+    scan[:, 2] = 77
+    found = Preparation(contrast="standard").apply(scan)
+    assert found[0, 0, 2].unique().tolist() == [128]
+    assert len(found[0, 0, 0].unique()) > 10
 
 
 def test_size_and_channels_are_those_of_pillow() -> None:

@@ -83,7 +83,7 @@ def train(
     given.whole("checkpoint_steps", checkpoint_steps)
     folder.mkdir(parents=True, exist_ok=True)
     network = make_network(recipe.network, known.shape[1], (known.shape[2], known.shape[3]), seed=recipe.seed)
-    run = _Run(network.to(device), recipe, folder / CHECKPOINT, pixels_hash(known))
+    run = _Run(network.to(device), recipe, folder / CHECKPOINT, pixels_hash(known), pixels_hash(validation))
     count = math.ceil(len(known) / recipe.batch_size)
     run.resume()
     while len(run.history) < recipe.epochs and not run.exhausted():
@@ -101,7 +101,7 @@ def train(
         figures = run.close(criterion)
         if progress is not None:
             progress(figures)
-    return run.finish({"train": len(known), "validation": len(validation)}, pixels_hash(validation))
+    return run.finish({"train": len(known), "validation": len(validation)})
 
 
 class _Run:
@@ -112,10 +112,11 @@ class _Run:
         recipe: The settings.
         path: The checkpoint.
         images: SHA-256 of the training images.
+        validation: SHA-256 of the validation images, whose criteria are compared from epoch to epoch.
     """
 
-    def __init__(self, network: AutoEncoder, recipe: AnomalyRecipe, path: Path, images: str) -> None:
-        self.network, self.recipe, self.path, self.images = network, recipe, path, images
+    def __init__(self, network: AutoEncoder, recipe: AnomalyRecipe, path: Path, images: str, validation: str) -> None:
+        self.network, self.recipe, self.path, self.images, self.validation = network, recipe, path, images, validation
         self.optimizer = torch.optim.Adam(network.parameters(), recipe.learning_rate)
         self.parameters = constrained(network, recipe.constraint.layers)
         self.reference = Reference(self.parameters, recipe.constraint)
@@ -200,6 +201,7 @@ class _Run:
             "sums": self.sums,
             "seconds": self.seconds,
             "reference_steps": self.reference.steps,
+            "validation": self.validation,
         }
         done = checkpoint.Progress(self.history, tensors, notes)
         checkpoint.save(self.path, self.network, self.optimizer, self._settings(), self.images, done)
@@ -209,6 +211,12 @@ class _Run:
         if not self.path.exists():
             return
         found = checkpoint.resume(self.path, self.network, self.optimizer, self._settings(), self.images)
+        # Checkpoints of before do not say which they were.
+        if found.notes.get("validation", self.validation) != self.validation:
+            raise ArtefactError(
+                f"{self.path} was trained with other validation images, whose criteria cannot be compared; give the "
+                "same to continue, or another folder to start again"
+            )
         device = next(self.network.parameters()).device
         means = {name.removeprefix(_REFERENCE): value for name, value in found.tensors.items() if _is_reference(name)}
         missing = sorted({*self.parameters} - {*means})
@@ -225,7 +233,7 @@ class _Run:
         self.step, self.seen = int(found.notes["step"]), int(found.notes["seen"])
         self.sums, self.seconds = dict(found.notes["sums"]), float(found.notes["seconds"])
 
-    def finish(self, counts: Mapping[str, int], validation: str) -> Trained:
+    def finish(self, counts: Mapping[str, int]) -> Trained:
         """The network with its best weights, and the record."""
         weights = {name: value for name, value in self.best.items() if not _is_reference(name)}
         self.network.load_state_dict(weights)
@@ -233,7 +241,7 @@ class _Run:
         record = {
             "recipe": asdict(self.recipe),
             "images": dict(counts),
-            "sha256": {"train": self.images, "validation": validation},
+            "sha256": {"train": self.images, "validation": self.validation},
             "environment": environment(self.network),
             "best_epoch": 1 + _lowest([figures["validation_loss"] for figures in self.history]),
             "seconds": sum(figures["seconds"] for figures in self.history),

@@ -15,6 +15,8 @@ from gradiometer.benchmarks.rendering import Cell, Head, Table, to_markdown
 from gradiometer.severity.contrastive.probe import ProbeResult
 
 SCHEMA = 1
+DOUBLES = "test in training"
+"""What counts call the test images that are among the training images too."""
 ORDERED = 3
 """Classes from which on a target is taken for a grade, and its kappa is recorded as well."""
 
@@ -74,6 +76,9 @@ class ProbeRecord:
         if self.shared_patients:
             count = len(self.shared_patients)
             return f"with {count} patient{'s' if count > 1 else ''} on both sides"
+        doubles = self.counts.get(DOUBLES, 0)
+        if doubles:
+            return f"by image, patients not known, {doubles} test image{'s' if doubles > 1 else ''} in the training too"
         return "by image, patients not known"
 
     @property
@@ -129,6 +134,8 @@ def measured(
             chosen=_figures_of(len(first.values)),
         )
         counts = {"fit": first.train, "test": len(first.rows), "test patients": len(set(member.tolist()))}
+        if results[0].doubles:
+            counts[DOUBLES] = results[0].doubles
         made.append(
             ProbeRecord(
                 "figures",

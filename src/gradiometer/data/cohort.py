@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradiometer.data.images import Images
+from gradiometer.data.ordinal import Words, values_of, words_of
 from gradiometer.data.splits import split
 from gradiometer.data.tables import Table
 from gradiometer.errors import InputError
@@ -30,6 +32,7 @@ class Cohort:
         images: The images. Those of one patient are one base image, where patients are known.
         columns: float64 (N,) by name, NaN where a value is missing.
         patients: The patient of each image, or None when the source does not say.
+        words: For columns of text, what their numbers stand for.
 
     Raises:
         InputError: A column or the patients have another length than the images.
@@ -43,6 +46,7 @@ class Cohort:
     images: Images
     columns: Mapping[str, NDArray[np.float64]]
     patients: tuple[str, ...] | None = None
+    words: Mapping[str, Words] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check lengths."""
@@ -56,31 +60,52 @@ class Cohort:
     def of(cls, images: Images, patients: Sequence[str] | None = None) -> Cohort:
         """Images with their own labels as the column `class`, grouped by patient when patients are given.
 
+        Classes whose names are whole numbers have those values.
+
         Args:
             images: The images.
             patients: The patient of each; "" where it is not known, which makes the image a patient of its own.
         """
-        columns = {} if images.labels is None else {CLASS: images.labels.numpy().astype(np.float64)}
+        columns, words = {}, {}
+        if images.labels is not None:
+            columns[CLASS] = values_of(images.labels.numpy(), images.classes).astype(np.float64)
+            if (found := words_of(images.classes)) is not None:
+                words[CLASS] = found
         if patients is None:
-            return cls(images, columns)
-        return cls(_grouped(images, patients), columns, tuple(patients))
+            return cls(images, columns, None, words)
+        return cls(_grouped(images, patients), columns, tuple(patients), words)
 
     def __len__(self) -> int:
         """The number of images."""
         return len(self.images)
 
     def column(self, name: str) -> NDArray[np.float64]:
-        """Values (N,) of a column, NaN where they are missing.
+        """Values (N,) of a column, NaN where they are missing. Texts have their places in alphabetical order.
 
         Raises:
-            InputError: There is no such column.
+            InputError: There is no such column, or most of its cells are numbers and some are not.
         """
         if name == IMAGE and name not in self.columns:
             return np.arange(len(self), dtype=np.float64)
         if name not in self.columns:
             there = ", ".join(self.columns) or "none"
             raise InputError(f"the images have no column {name!r}; there are {there}; add a table that has it")
+        words = self.words.get(name)
+        if words is not None and words.mostly_numbers:
+            raise InputError(f"the column {name!r} is one of numbers, but {words.why}; {words.remedy}")
         return self.columns[name]
+
+    def ordered(self, name: str) -> NDArray[np.float64]:
+        """Values (N,) of a column of which more is more, NaN where they are missing.
+
+        Raises:
+            InputError: There is no such column, or it is one of text.
+        """
+        values = self.column(name)
+        words = self.words.get(name)
+        if words is not None:
+            raise InputError(f"the column {name!r} has no order ({words.listed}): {words.why}; {words.remedy}")
+        return values
 
     def labels(self, name: str) -> Tensor:
         """A column as labels: equal values have equal numbers.
@@ -105,7 +130,8 @@ class Cohort:
         """
         rows = np.flatnonzero(index) if index.dtype == np.bool_ else index
         patients = None if self.patients is None else tuple(self.patients[row] for row in rows)
-        return Cohort(self.images.select(rows), {name: column[rows] for name, column in self.columns.items()}, patients)
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return Cohort(self.images.select(rows), columns, patients, self.words)
 
     def with_table(self, table: Table) -> Cohort:
         """The images with the columns of a table, found by name.
@@ -123,15 +149,18 @@ class Cohort:
                 f"{table.path} names none of the {len(self)} images: it has {table.names[0]!r}, they have "
                 f"{self.images.names[0]!r}"
             )
-        columns = dict(self.columns)
+        columns, words = dict(self.columns), dict(self.words)
         for name in table.columns:
             values = np.full(len(self), np.nan)
             values[known] = table.numbers(name)[rows[known]]
             columns[name] = values
+            words.pop(name, None)
+            if (found := table.words(name)) is not None:
+                words[name] = found
         if table.patients is None:
-            return replace(self, columns=columns)
+            return replace(self, columns=columns, words=words)
         patients = [table.patients[row] if row >= 0 else "" for row in rows]
-        return Cohort(_grouped(self.images, patients), columns, tuple(patients))
+        return Cohort(_grouped(self.images, patients), columns, tuple(patients), words)
 
     def divide(self, shares: Mapping[str, float], seed: int = 0) -> dict[str, Cohort]:
         """Parts that share no patient, nor any other base image.
@@ -153,6 +182,28 @@ def shared_patients(first: Cohort, second: Cohort) -> tuple[str, ...]:
     if first.patients is None or second.patients is None:
         return ()
     return tuple(sorted({*first.patients} & {*second.patients} - {""}))
+
+
+def shared_images(first: Cohort, second: Cohort) -> NDArray[np.int64]:
+    """Images of the second part that are in the first one too, pixel by pixel, where a patient is not known.
+
+    Returns:
+        int64: their rows in the second part. Images whose patients are known on both sides are not compared: patients
+        say more.
+    """
+    prints, others = (np.array([_digest(image) for image in part.images.images]) for part in (first, second))
+    unknown, others_unknown = (_nobodys(part) for part in (first, second))
+    same = np.where(others_unknown, np.isin(others, prints), np.isin(others, prints[unknown]))
+    return np.flatnonzero(same)
+
+
+def _digest(image: Tensor) -> str:
+    return hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=16).hexdigest()
+
+
+def _nobodys(part: Cohort) -> NDArray[np.bool_]:
+    """Whether the patient of each image is not known."""
+    return np.array([not patient for patient in part.patients or [""] * len(part)])
 
 
 def _grouped(images: Images, patients: Sequence[str]) -> Images:

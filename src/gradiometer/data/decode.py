@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,10 @@ CHANNELS = (1, 3)
 """Channels that an image can be brought to: grey and colour."""
 
 
+_SHALLOW = 1 << 12
+"""Largest values of 16-bit pixels below which little is left of them in 8 bits: devices of 12 bits store less."""
+
+
 class SizeMismatchError(InputError):
     """An image of another size than the rest while no size was asked for."""
 
@@ -38,12 +44,40 @@ class Form:
         height: Pixels.
         width: Pixels.
         resize: Whether an image of another size is resized (the size was asked for) or refused (it was not).
+        deep: Called with the largest value of each image of 16 bits; None for nobody.
     """
 
     channels: int
     height: int
     width: int
     resize: bool
+    deep: Callable[[int], None] | None = field(default=None, compare=False, repr=False)
+
+    def noticing(self, source: str) -> Form:
+        """The same form; the first 16-bit image whose range is hardly used is a UserWarning, once for the source.
+
+        Nothing is done about it: what one image is multiplied by, all have to be, those of the training too.
+
+        Args:
+            source: What the warning calls the source.
+        """
+        said = False
+
+        def notice(largest: int) -> None:
+            nonlocal said
+            if said or not 0 < largest < _SHALLOW:
+                return
+            said = True
+            warnings.warn(
+                f"16-bit images of {source} use little of their range: one reaches {largest} of 65535, so that "
+                f"{_eighth(largest) + 1} grey levels or fewer are left of it in 8 bits; if that is how they are "
+                "stored, multiply the pixels of all images by the same number (16 for 12 bits), those of the training "
+                "too, and save them again",
+                UserWarning,
+                stacklevel=2,
+            )
+
+        return replace(self, deep=notice)
 
     def apply(self, picture: Picture) -> NDArray[np.uint8]:
         """Decode one row.
@@ -64,7 +98,7 @@ class Form:
         shape = (self.height, self.width) if self.channels == 1 else (self.height, self.width, self.channels)
         if isinstance(picture, np.ndarray) and picture.shape == shape:
             return _channels_first(picture)  # spares archives, which are uniform, the way through Pillow
-        image = decode(picture)
+        image = decode(picture, self.deep)
         if (image.height, image.width) != (self.height, self.width) and not self.resize:
             raise SizeMismatchError(
                 f"the image has {image.height} x {image.width} pixels where the others have "
@@ -89,7 +123,7 @@ def form_of(picture: Picture, size: tuple[int, int] | None, channels: int | None
     return Form(channels or len(image.getbands()), height, width, resize=size is not None)
 
 
-def decode(picture: Picture) -> Image.Image:
+def decode(picture: Picture, deep: Callable[[int], None] | None = None) -> Image.Image:
     """One row as an 8-bit image.
 
     Transparency is dropped, palettes and CMYK become colour, black-and-white becomes grey, 16-bit grey is scaled to 8
@@ -97,6 +131,7 @@ def decode(picture: Picture) -> Image.Image:
 
     Args:
         picture: The row as the source gives it.
+        deep: Called with the largest value of an image of 16 bits.
 
     Returns:
         An image in mode `L` or `RGB`, fully decoded.
@@ -108,14 +143,14 @@ def decode(picture: Picture) -> Image.Image:
         raise InputError("the row holds no image")
     try:
         if isinstance(picture, np.ndarray):
-            return _eight_bit(Image.fromarray(picture))
+            return _eight_bit(Image.fromarray(picture), deep)
         if callable(picture):
-            return _eight_bit(picture())
+            return _eight_bit(picture(), deep)
         if isinstance(picture, Path) and not picture.is_file() and picture.exists():
             # Opening a pipe waits for somebody to write to it, for ever.
             raise InputError("it is a pipe, a socket or a device and no file; leave it out, or copy the image into one")
         with Image.open(picture if isinstance(picture, Path) else io.BytesIO(picture), formats=FORMATS) as image:
-            return _eight_bit(image)
+            return _eight_bit(image, deep)
     except InputError:
         raise
     except UnidentifiedImageError:
@@ -142,15 +177,22 @@ def _shaped(image: Image.Image, channels: int, height: int, width: int) -> Image
     return resized(image if image.mode == mode else image.convert(mode), height, width)
 
 
+def _eighth(values: Any) -> Any:
+    """Values of 16 bits, or one of them, as those of 8 bits."""
+    return (values + 128) // 257
+
+
 def _channels_first(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _eight_bit(image: Image.Image, deep: Callable[[int], None] | None) -> Image.Image:
     if image.mode.startswith("I;16"):
         # Pillow clips 16 bits to 255 when it converts, which turns a radiograph white.
-        deep = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((deep + 128) // 257).astype(np.uint8))
+        values = np.asarray(image).astype(np.uint32)
+        if deep is not None:
+            deep(int(values.max(initial=0)))
+        return Image.fromarray(_eighth(values).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise InputError(f"pixels of mode {image.mode!r} (32 bits) have no agreed range; store 8 or 16 bits")
     if image.mode in ("L", "LA", "La", "1"):

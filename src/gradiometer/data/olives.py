@@ -110,7 +110,8 @@ def load_olives(
 def named(cohort: Cohort) -> Cohort:
     """The cohort with the short names of the five biomarkers as columns, where the long ones are there."""
     short = {name: cohort.columns[column] for name, column in BIOMARKERS.items() if column in cohort.columns}
-    return replace(cohort, columns={**cohort.columns, **short})
+    words = {name: cohort.words[column] for name, column in BIOMARKERS.items() if column in cohort.words}
+    return replace(cohort, columns={**cohort.columns, **short}, words={**cohort.words, **words})
 
 
 def patient_of(name: str) -> str:

@@ -105,7 +105,8 @@ def load(
         download: Allow torchvision or pytorch-ood to fetch a data set that is not in `root`.
 
     Returns:
-        The images that can be read. The others are in `.failures`, and a warning says how many.
+        The images that can be read. The others are in `.failures`, and a warning says how many. Another warning says
+        when 16-bit images use little of their range, of which little is left in 8 bits.
 
     Raises:
         InputError: If there is no such source, it holds no readable image, or size, type, range or labels are wrong.
@@ -155,7 +156,7 @@ def collect(
         following = next(wanted, None)
         try:
             if form is None:
-                form = form_of(row.picture, size, channels)
+                form = form_of(row.picture, size, channels).noticing(source)
                 pixels = np.empty((len(chosen), form.channels, form.height, form.width), np.uint8)
             pixels[len(kept)] = form.apply(row.picture)
         except SizeMismatchError as error:

@@ -95,7 +95,7 @@ def stream(
     rows = open_rows(source, split=split, root=root, download=download)
     if channels is None and shape is not None and shape[0] in CHANNELS:
         channels = shape[0]
-    form = _form(str(source), rows, extent, channels, shape)
+    form = _form(str(source), rows, extent, channels, shape).noticing(str(source))
     return _batches(rows, form, batch_size, skip)
 
 

@@ -6,12 +6,14 @@ import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradiometer.data.ordinal import Words
 from gradiometer.data.parquet import opened
 from gradiometer.errors import InputError
 
@@ -47,26 +49,46 @@ class Table:
             name: The column.
 
         Returns:
-            float64 (R,), NaN where there is nothing. Text is numbered in alphabetical order.
+            float64 (R,), NaN where there is nothing. Text is numbered in alphabetical order; `words` says so.
+
+        Raises:
+            InputError: There is no such column.
+        """
+        words = self.words(name)
+        if words is None:
+            return np.array([_number(text) for text in self.columns[name]])
+        order = {text: number for number, text in enumerate(words.texts)}
+        return np.array([order.get(text, math.nan) for text in self.columns[name]], dtype=np.float64)
+
+    def words(self, name: str) -> Words | None:
+        """What the numbers of a column stand for, or None where all of its cells are numbers or empty.
+
+        Args:
+            name: The column.
 
         Raises:
             InputError: There is no such column.
         """
         if name not in self.columns:
             raise InputError(f"{self.path} has no column {name!r}; it has {', '.join(self.columns)}")
-        texts = self.columns[name]
-        try:
-            return np.array([_number(text) for text in texts])
-        except ValueError:
-            order = {text: number for number, text in enumerate(sorted({text for text in texts if text}))}
-            return np.array([order.get(text, math.nan) for text in texts], dtype=np.float64)
+        cells = self.columns[name]
+        others = [row for row, text in enumerate(cells) if not _is_number(text)]
+        if not others:
+            return None
+        there = sum(text.lower() not in _MISSING for text in cells)
+        first = others[0]
+        return Words(
+            tuple(sorted({text for text in cells if text})),
+            f"{cells[first]!r} in the row of {self.names[first]!r} of {self.path} is no number",
+            "correct it, or leave it empty where the value is not known",
+            mostly_numbers=2 * len(others) < there,
+        )
 
     def rows_of(self, names: Iterable[str]) -> NDArray[np.int64]:
         """The row of each image, by its name.
 
-        A name is the same as another if both are equal, or if one is the end of the other, folder by folder: a table
-        may say `/Trial/02/OD/7.tif` where the image was read from `data/OLIVES/Trial/02/OD/7.tif`. A row with the very
-        same name goes first.
+        Names are the same as `Names` has it: a table may say `/Trial/02/OD/7.tif` where the image was read from
+        `data/OLIVES/Trial/02/OD/7.tif`.
 
         Args:
             names: Names of images, such as those of `Images`.
@@ -77,11 +99,57 @@ class Table:
         Raises:
             InputError: A name could be that of several rows.
         """
-        exact = {name: row for row, name in enumerate(self.names)}
-        ends: dict[str, list[int]] = {}
-        for row, name in enumerate(self.names):
-            ends.setdefault(_parts(name)[-1], []).append(row)
-        return np.array([exact[name] if name in exact else _by_end(name, ends, self) for name in names], dtype=np.int64)
+        known = Names(self.names, self.path)
+        return np.array([known.row_of(name) for name in names], dtype=np.int64)
+
+
+class Names:
+    """Names of images, found again however their folder was typed.
+
+    A name is the same as another if both are equal, or if one is the end of the other, folder by folder. The very same
+    name goes first. `..` at the start of a name is no folder of it.
+
+    Args:
+        names: The names, each once.
+        path: The file that has them, for messages.
+
+    Example:
+        >>> Names(["scans/OD/7.png", "scans/OS/7.png"], "t.csv").row_of("/home/anna/scans/OS/7.png")
+        1
+    """
+
+    def __init__(self, names: Sequence[str], path: str) -> None:
+        self.names, self.path = names, path
+        self._exact = {name: row for row, name in enumerate(names)}
+        self._ends: dict[str, list[int]] = {}
+        for row, name in enumerate(names):
+            self._ends.setdefault(_parts(name)[-1], []).append(row)
+
+    def row_of(self, name: str) -> int:
+        """The number of the name that is the same, -1 when there is none.
+
+        Raises:
+            InputError: Several are.
+        """
+        if name in self._exact:
+            return self._exact[name]
+        parts = _parts(name)
+        fits = []
+        for row in self._ends.get(parts[-1], []):
+            other = _parts(self.names[row])
+            shared = min(len(parts), len(other))
+            if parts[-shared:] == other[-shared:]:
+                fits.append((shared, row))
+        if not fits:
+            return -1
+        longest = max(shared for shared, _ in fits)
+        best = [row for shared, row in fits if shared == longest]
+        if len(best) > 1:
+            raise InputError(
+                f"{name!r} could be {self.names[best[0]]!r} or {self.names[best[1]]!r} of {self.path}; name images "
+                "with enough of their folders"
+            )
+        return best[0]
 
 
 def read_table(path: Path, key: str | None = None, patient: str | None = None) -> Table:
@@ -169,6 +237,14 @@ def _number(text: str) -> float:
     return math.nan if text.lower() in _MISSING else float(text)
 
 
+def _is_number(text: str) -> bool:
+    try:
+        _number(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _plain(text: str) -> str:
     """An identifier as text: 232.0, as spreadsheets write it, is 232."""
     if text.lower() in _MISSING:
@@ -177,24 +253,5 @@ def _plain(text: str) -> str:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    return tuple(part for part in PurePosixPath(name.replace("\\", "/")).parts if part != "/") or ("",)
-
-
-def _by_end(name: str, ends: Mapping[str, list[int]], table: Table) -> int:
-    parts = _parts(name)
-    fits = []
-    for row in ends.get(parts[-1], []):
-        other = _parts(table.names[row])
-        shared = min(len(parts), len(other))
-        if parts[-shared:] == other[-shared:]:
-            fits.append((shared, row))
-    if not fits:
-        return -1
-    longest = max(shared for shared, _ in fits)
-    best = [row for shared, row in fits if shared == longest]
-    if len(best) > 1:
-        raise InputError(
-            f"{name!r} could be {table.names[best[0]]!r} or {table.names[best[1]]!r} of {table.path}; name images with "
-            "enough of their folders"
-        )
-    return best[0]
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return tuple(dropwhile(lambda part: part in ("/", ".."), parts)) or ("",)

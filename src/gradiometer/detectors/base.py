@@ -18,7 +18,7 @@ from gradiometer.detectors import saving, storage
 from gradiometer.detectors.arguments import written
 from gradiometer.detectors.calibration import Calibration, images_needed
 from gradiometer.detectors.checks import Output, check_model, check_outputs, check_signature, place_of, signature
-from gradiometer.detectors.fingerprints import check_unseen
+from gradiometer.detectors.fingerprints import check_unseen, fingerprints
 from gradiometer.detectors.inputs import Batch, Inputs, batches, move
 from gradiometer.detectors.known import Known
 from gradiometer.detectors.opinions import Opinions
@@ -222,6 +222,22 @@ class Detector(pytorch_ood.api.Detector):
             # Detectors without a fit compare with these images when they explain; nothing was learnt from them.
             self._remember(samples, fitted=False)
         return self
+
+    def fitted_on(self, x: Any) -> npt.NDArray[np.bool_]:
+        """Whether inputs are among those that the detector was fitted on, value by value.
+
+        Args:
+            x: As for predict.
+
+        Returns:
+            (B,) bool; all False for a detector without a fit.
+
+        Raises:
+            InputError: NaN or infinite values, or no row.
+        """
+        digests = [fingerprints(batch.inputs) for batch in batches(x, self.batch_size, "inputs")]
+        fitted = np.empty(0, np.uint64) if self._known is None else self._known.fingerprints
+        return np.isin(np.concatenate(digests), fitted)
 
     def predict(self, x: Any) -> Tensor:
         """Score inputs.

@@ -26,7 +26,7 @@ tell samples apart, and above, they would leave the range of 32 bits."""
 _MANTISSA = 2**16
 """Steps of the mantissa to which the values of all other samples are rounded."""
 
-_TOLERATED = 0.01
+TOLERATED = 0.01
 """Share of held-out images that may also be among the fitted ones: real collections hold some doubles."""
 
 
@@ -86,10 +86,24 @@ def check_unseen(
         InputError: More than 1 in 100 of the held-out images are among the fitted ones. A smaller share is a
             UserWarning.
     """
-    same = np.flatnonzero(np.isin(held_out, fitted))
+    check_none_fitted(np.isin(held_out, fitted), role, what)
+
+
+def check_none_fitted(fitted: npt.NDArray[np.bool_], role: str, what: str) -> None:
+    """The same, where it is known already which held-out images were fitted on.
+
+    Args:
+        fitted: Whether each of the held-out images was (n,).
+        role: As for check_unseen.
+        what: As for check_unseen.
+
+    Raises:
+        InputError: As for check_unseen.
+    """
+    same = np.flatnonzero(fitted)
     if not len(same):
         return
-    found = f"{len(same)} of {len(held_out)} {role} (the first is row {same[0]}) were also fitted on"
-    if len(same) > _TOLERATED * len(held_out):
+    found = f"{len(same)} of {len(fitted)} {role} (the first is row {same[0]}) were also fitted on"
+    if len(same) > TOLERATED * len(fitted):
         raise InputError(f"{found}, so {what} would not hold; give known images that fit has not seen")
-    warnings.warn(f"{found}; {what} may be slightly off", UserWarning, stacklevel=3)
+    warnings.warn(f"{found}; {what} may be slightly off", UserWarning, stacklevel=4)

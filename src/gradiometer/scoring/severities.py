@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradiometer.data import Failure
 from gradiometer.data.decode import Picture, decode
+from gradiometer.data.ordinal import grades_of
 from gradiometer.data.rows import Rows
 from gradiometer.data.sources import open_rows
 from gradiometer.errors import InputError
@@ -64,7 +66,8 @@ def score_severity(
         source: What `gradiometer.data.stream` takes: a folder, an .npz or Parquet file, a name.
         out: The table; `.parquet` or `.csv`. Until it is complete, its rows are beside it in hidden files.
         patient: Regular expression that finds the patient in the name of a scan: its first group, or all of the match.
-        grades: Whether the labels of the source are grades.
+        grades: Whether the labels of the source are grades. Names of classes must be whole numbers, or in an order of
+            the source's own: folders are numbered in alphabetical order.
         size: As for `stream`.
         channels: As for `stream`.
         split: As for `stream`.
@@ -79,7 +82,7 @@ def score_severity(
 
     Raises:
         InputError: If the source is unusable, the table exists, no scan could be scored, the name of one does not say
-            the patient, or grades are wanted and there are none.
+            the patient, or grades are wanted and labels are none.
         ArtefactError: If a file cannot be written.
         NotFittedError: If the model is not calibrated.
     """
@@ -93,9 +96,7 @@ def score_severity(
         described = open_rows(source, split=split, root=root, download=download)
         if finder is not None:
             _check_names(described, finder)
-        known = described.annotations().labels if grades else None
-    if grades and known is None:
-        raise InputError(f"{source} has no labels that could be grades; leave grades out")
+        known = _grades(described, str(source)) if grades else None
     rows_file = out.with_name(f".{out.name}.rows.jsonl")
     settings: dict[str, Any] = {"size": size, "channels": channels, "split": split, "root": root, "download": download}
     summary = score(model, source, rows_file, restart=restart, overwrite=True, progress=progress, **settings)
@@ -117,6 +118,13 @@ def score_severity(
     table.write(out)
     rows_file.unlink()
     return Scored(table, failures, summary)
+
+
+def _grades(rows: Rows, source: str) -> NDArray[np.int64]:
+    notes = rows.annotations()
+    if notes.labels is None:
+        raise InputError(f"{source} has no labels that could be grades; leave grades out")
+    return grades_of(notes.labels, notes.classes, source)
 
 
 def _check_names(rows: Rows, finder: Callable[[str], str]) -> None:

@@ -9,19 +9,22 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
 from gradiometer.anomaly import GradCon, Maps, maps_of
 from gradiometer.detectors import Calibration, Verdict, storage
+from gradiometer.detectors.fingerprints import check_none_fitted
 from gradiometer.detectors.storage import Artefact
 from gradiometer.errors import ArtefactError, InputError, NotFittedError
-from gradiometer.severity.preparation import Preparation
+from gradiometer.severity.preparation import Preparation, numbered, pixels_of
 
 Floats = npt.NDArray[np.float64]
 
 Pool = Literal["mean", "max"]
 """How the scores of tiles become that of their scan."""
+
+HELD_OUT = ("held-out scans", "the percentiles")
+"""What messages call scans that percentiles are taken from, and what they are for."""
 
 _CLASS = "SeverityModel"
 _DETECTOR, _HEALTHY = "detector.", "healthy"
@@ -82,8 +85,10 @@ class SeverityModel:
             Itself.
 
         Raises:
-            InputError: Fewer scans than the rate needs.
+            InputError: Fewer scans than the rate needs, or scans that the auto-encoder was trained on (more than 1 in
+                100; a smaller share, as doubles in real collections, is a UserWarning).
         """
+        check_none_fitted(self._fitted_on(held_out), *HELD_OUT)
         self.calibration = Calibration(self.score(held_out), false_alarm_rate)
         return self
 
@@ -97,7 +102,8 @@ class SeverityModel:
             (N,) float64, higher = further from healthy.
 
         Raises:
-            InputError: The scans are no images, or of another size than in training.
+            InputError: The scans are no images, of another size than in training, or without any contrast that the
+                preparation could normalise.
         """
         return self.score_by(self.detector.score, self.statistics(scans))
 
@@ -229,9 +235,19 @@ class SeverityModel:
     def _portions(self, scans: Any) -> Iterator[Tensor]:
         """Prepared scans (n, T, K, h, w), so many at a time that their tiles are about one batch."""
         pixels = _rows(scans)
+        names = getattr(scans, "names", None) or numbered(len(pixels))
         tiles = len(self.preparation.places(*self.seen(scans)))
-        for part in pixels.split(max(1, self.batch_size // tiles)):
-            yield self.preparation.apply(part)
+        step = max(1, self.batch_size // tiles)
+        for first, part in zip(range(0, len(pixels), step), pixels.split(step), strict=True):
+            yield self.preparation.apply(part, names[first : first + step])
+
+    def _fitted_on(self, scans: Any) -> npt.NDArray[np.bool_]:
+        """Whether each scan is one of those of the fit: all its tiles are. A dark corner may be that of many scans."""
+        parts = [
+            self.detector.fitted_on(tiles.flatten(0, 1).numpy()).reshape(len(tiles), -1).all(1)
+            for tiles in self._portions(scans)
+        ]
+        return np.concatenate(parts)
 
     def _calibrated(self, what: str) -> Calibration:
         if self.calibration is None:
@@ -241,7 +257,7 @@ class SeverityModel:
 
 def _rows(scans: Any) -> Tensor:
     """The pixels of scans, whatever they come in."""
-    pixels = torch.as_tensor(getattr(scans, "images", scans))
+    pixels = pixels_of(scans)
     if pixels.ndim != 4 or not len(pixels):
         raise InputError(f"scans must be (N, channels, height, width), N of one or more, got {tuple(pixels.shape)}")
     return pixels

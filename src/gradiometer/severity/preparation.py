@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -11,7 +12,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from gradiometer.data import Images, to_bytes
+from gradiometer.data import to_bytes
 from gradiometer.data.decode import Form
 from gradiometer.errors import InputError
 
@@ -39,7 +40,7 @@ class Preparation:
 
     | contrast | what the auto-encoder sees |
     |---|---|
-    | `as-is` | the pixels |
+    | `as-is` | the pixels, whatever they are |
     | `standard` | each channel of each scan with mean 0.5 and standard deviation 0.15: no brightness, no colour cast |
     | `local` | the same, after the scan's own blurred version is taken away: no slow changes of brightness either |
 
@@ -74,21 +75,24 @@ class Preparation:
         if self.tile is not None and self.tile < 1:
             raise InputError(f"tile is {self.tile}; give 1 or more pixels, or None for the whole scan")
 
-    def apply(self, scans: Any) -> Tensor:
+    def apply(self, scans: Any, names: Sequence[str] | None = None) -> Tensor:
         """The inputs of the auto-encoder.
 
         Args:
             scans: `data.Images`, or a tensor or array (N, K, H, W), uint8 or floating point in [0, 1].
+            names: What messages call the scans; their own names, or numbers, when None.
 
         Returns:
             uint8 (N, T, channels, h, w), T tiles of each scan in reading order.
 
         Raises:
-            InputError: The scans are no images, or smaller than a tile.
+            InputError: The scans are no images, smaller than a tile, or without any contrast that could be normalised:
+                black, white or of one colour.
         """
         pixels = self._formed(_bytes(scans))
         if self.contrast != "as-is":
-            pixels = _normalised(pixels, local=self.contrast == "local")
+            called = names or getattr(scans, "names", None) or numbered(len(pixels))
+            pixels = _normalised(pixels, called, local=self.contrast == "local")
         if self.tile is None:
             return pixels.unsqueeze(1)
         parts = [pixels[..., y : y + self.tile, x : x + self.tile] for y, x in self.places(*pixels.shape[-2:])]
@@ -133,8 +137,32 @@ class Preparation:
         return torch.from_numpy(np.stack([form.apply(np.ascontiguousarray(picture)) for picture in pictures]))
 
 
+def pixels_of(scans: Any) -> Tensor:
+    """The pixels of scans as they come.
+
+    Raises:
+        InputError: The scans are neither images nor anything that a tensor is made of.
+    """
+    try:
+        return torch.as_tensor(getattr(scans, "images", scans))
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            f"scans must be data.Images, or one tensor or array (N, channels, height, width), got {_said(scans)}; load "
+            "files with data.load, and put tensors together with torch.stack"
+        ) from None
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """What messages call scans that have no names."""
+    return ("the scan",) if count == 1 else tuple(f"scan {row}" for row in range(count))
+
+
+def _said(scans: Any) -> str:
+    return repr(scans) if scans is None or isinstance(scans, str) else f"a {type(scans).__name__}"
+
+
 def _bytes(scans: Any) -> Tensor:
-    pixels = torch.as_tensor(scans.images if isinstance(scans, Images) else scans).cpu()
+    pixels = pixels_of(scans).cpu()
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
         raise InputError(
             f"scans must be (N, channels, height, width) with 1 or 3 channels, got shape {tuple(pixels.shape)}"
@@ -155,13 +183,20 @@ def _starts(side: int, tile: int) -> list[int]:
     return [round(start) for start in np.linspace(0, side - tile, count)]
 
 
-def _normalised(pixels: Tensor, *, local: bool) -> Tensor:
+def _normalised(pixels: Tensor, names: Sequence[str], *, local: bool) -> Tensor:
     """Scans (N, K, H, W) uint8 with the same mean and spread in each channel; clipped to what a byte holds."""
     values = pixels.numpy().astype(np.float64) / 255
     if local:
         blur = _LOCAL * min(values.shape[-2:])
         values = values - gaussian_filter(values, (0, 0, blur, blur))
     mean, spread = (part((2, 3), keepdims=True) for part in (values.mean, values.std))
-    # What has no contrast stays flat: its noise is not a picture.
+    flat = np.flatnonzero((spread <= _FLAT).all(axis=(1, 2, 3)))
+    if len(flat):
+        # Made the even grey of all such scans, it would be as near to healthy ones as can be.
+        raise InputError(
+            f"{names[flat[0]]} has no contrast: it is black, white or of one colour, and nothing can be said about it; "
+            "leave it out"
+        )
+    # A channel without contrast stays flat: its noise is not a picture.
     scaled = _MIDDLE + _SPREAD * (values - mean) / np.where(spread > _FLAT, spread, np.inf)
     return to_bytes(torch.from_numpy(np.clip(scaled, 0, 1)))

@@ -7,21 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from gradiometer.anomaly import AnomalyRecipe, GradCon, make_network, train
 from gradiometer.anomaly.export import divide
 from gradiometer.anomaly.networks import SMALLEST
 from gradiometer.data import Images
+from gradiometer.detectors.fingerprints import check_none_fitted, fingerprints
 from gradiometer.models.checkpoint import write_text
 from gradiometer.models.training import Progress, Steps
-from gradiometer.severity.model import Pool, SeverityModel
+from gradiometer.severity.model import HELD_OUT, Pool, SeverityModel
 from gradiometer.severity.preparation import Preparation
 
 ARTEFACT, RECORD = "severity.safetensors", "record.json"
 
 _ANY = 0.5
 """A rate that one held-out scan is enough for: percentiles need no more, and verdicts say when they do."""
+
+_AT_ONCE = 256
+"""Tiles whose digests are taken at once."""
 
 
 def train_severity(
@@ -62,7 +68,7 @@ def train_severity(
         The model, calibrated.
 
     Raises:
-        InputError: The scans are too few, or do not fit each other or the settings.
+        InputError: The scans are too few, do not fit each other or the settings, or are held out and trained on.
         ArtefactError: The folder holds a checkpoint of another training, or cannot be written to.
     """
     folder = Path(folder)
@@ -73,6 +79,9 @@ def train_severity(
     GradCon(make_network(recipe.network, preparation.channels, SMALLEST, seed=0), **(settings or {}))
     parts = divide(healthy, validation, held_out, _ANY, recipe.seed)
     known, chosen_by = (prepared(part, preparation) for part in (parts.train, parts.validation))
+    if held_out is not None:
+        # The model asks again when it is calibrated, but that is after hours of training.
+        check_none_fitted(_among(prepared(held_out, preparation), known, len(held_out)), *HELD_OUT)
     trained = train(known.images, chosen_by.images, recipe, folder, device=device, progress=progress, steps=steps)
     detector = GradCon.of(trained, **(settings or {})).fit(known)
     model = SeverityModel(detector, preparation, pool)
@@ -82,6 +91,12 @@ def train_severity(
     model.save(folder / ARTEFACT)
     write_text(folder / RECORD, json.dumps(trained.record, indent=1, ensure_ascii=False) + "\n")
     return model
+
+
+def _among(tiles: Images, known: Images, count: int) -> npt.NDArray[np.bool_]:
+    """Whether each of `count` scans has all its tiles among the known ones."""
+    found, fitted = (np.concatenate([fingerprints(part) for part in one.batches(_AT_ONCE)]) for one in (tiles, known))
+    return np.asarray(np.isin(found, fitted).reshape(count, -1).all(axis=1))
 
 
 def prepared(scans: Images, preparation: Preparation) -> Images:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from gradiometer.benchmarks import probes
 from gradiometer.data import Cohort, Images
+from gradiometer.data.ordinal import Words
 from gradiometer.errors import ArtefactError, InputError
 from gradiometer.severity.contrastive import features_of, probe
 
@@ -121,6 +124,43 @@ def test_targets_that_say_nothing_are_refused() -> None:
         probe(Pixels(), train, test, [])
     with pytest.raises(InputError, match="no number behind >="):
         probe(Pixels(), train, test, ["grade>=high"])
+
+
+def test_a_threshold_on_text_is_refused() -> None:
+    train, test = cohort(), cohort(seed=1, first=100)
+    words = Words(("high", "low", "none"), "'low' in the row of 'a.png' of t.csv is no number", "correct it")
+    train, test = (replace(part, words={"grade": words}) for part in (train, test))
+    with pytest.raises(InputError, match=r"'grade' has no order \(high = 0, .*'low' in the row of 'a\.png'"):
+        probe(Pixels(), train, test, ["grade>=2"])
+    assert len(probe(Pixels(), train, test, ["grade"]).readings[0].values) == 3
+
+
+def test_texts_are_the_same_on_both_sides_whatever_their_numbers() -> None:
+    train, test = cohort(), cohort(seed=1, first=100)
+    grades = test.column("grade")
+    kept = test.select(grades != 0)
+    kept.columns["grade"][:] -= 1  # a folder without the first class begins to number at the second
+    first, second = Words(("a", "b", "c"), "", ""), Words(("b", "c"), "", "")
+    found = probe(
+        Pixels(), replace(train, words={"grade": first}), replace(kept, words={"grade": second}), ["grade"]
+    ).readings[0]
+    np.testing.assert_array_equal(found.truth, grades[grades != 0])
+    with pytest.raises(InputError, match="text in the test images and numbers in the others"):
+        probe(Pixels(), train, replace(kept, words={"grade": second}), ["grade"])
+
+
+def test_the_same_images_on_both_sides_are_refused_where_patients_are_not_known() -> None:
+    train, test = cohort(patients=None), cohort(patients=None, seed=1)
+    with pytest.raises(InputError, match=r"120 of 120 test images are among the training images too \(the first is "):
+        probe(Pixels(), train, train, ["fluid"])
+    test.images.images[:3] = train.images.images[5:8]
+    with pytest.raises(InputError, match="3 of 120 test images"):
+        probe(Pixels(), train, test, ["fluid"])
+    record = made(probe(Pixels(), train, test, ["fluid"], allow_shared=True))[0]
+    assert record.split == "by image, patients not known, 3 test images in the training too"
+    test.images.images[1:3] = cohort(patients=None, seed=2).images.images[:2]
+    with pytest.warns(UserWarning, match="1 of 120 test images"):
+        assert probe(Pixels(), train, test, ["fluid"]).doubles == 1
 
 
 def made(result: object) -> list[probes.ProbeRecord]:

@@ -45,7 +45,9 @@ class Options(Described):
         "a head for each target, or one layer with a sigmoid for each", "separate"
     )
     untrained: bool = option("add a row for the first encoder with random weights (true or false)", True)
-    allow_shared: bool = option("allow patients on both sides of the split; the records then say so", False)
+    allow_shared: bool = option(
+        "allow patients, or the same images, on both sides of the split; the records then say so", False
+    )
     limit: int | None = option(LIMIT, None)
     draws: int = option("bootstrap resamples behind each interval", 1000)
     seed: int = option("of the division into training and test images, and of the random weights", 0)
@@ -146,7 +148,8 @@ COMMAND = Command(
     purpose="""
         Fit a linear head on the features of each encoder, which stays as it is, and measure accuracy, F1, AUROC and
         average precision on other images, with intervals over patients. A split that has a patient on both sides is
-        refused unless it is asked for. An encoder with random weights stands beside the others.
+        refused unless it is asked for, and so is one with the same images where patients are not known. An encoder with
+        random weights stands beside the others.
     """,
     examples="""
         # five biomarkers of OLIVES, the first released split: it shares patients, so it has to be asked for

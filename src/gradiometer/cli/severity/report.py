@@ -57,18 +57,23 @@ def run(options: Options, terminal: Terminal) -> None:
 
 
 def _found(table: SeverityTable, options: Options, seen: Preparation) -> Images:
-    """The scans that the page shows, read portion by portion so that a source of any size will do."""
+    """The scans that the page shows, read portion by portion so that a source of any size will do.
+
+    They are called what the table calls them, and found by the ends of their names, because the folder may be typed in
+    another way than it was for the table.
+    """
     import torch
 
     from gradiometer import data
     from gradiometer.data import Images
+    from gradiometer.data.tables import Names
 
     named = sources.parse(options.images)
     if named.share is not None:
         raise InputError(f"report reads whole sources, not the share in {options.images}; leave @ out")
     wanted = set(table.ranked().files[: options.top])
-    names: list[str] = []
-    pixels: list[torch.Tensor] = []
+    known = Names(table.files, options.table)
+    found: dict[str, tuple[str, torch.Tensor]] = {}
     batches = data.stream(
         named.source,
         split=named.split,
@@ -80,15 +85,24 @@ def _found(table: SeverityTable, options: Options, seen: Preparation) -> Images:
     )
     for batch in batches:
         for row, name in enumerate(batch.names):
-            if name in wanted:
-                names.append(name)
-                pixels.append(data.to_bytes(batch.images[row]))
-        if len(names) == len(wanted):
+            place = known.row_of(name)
+            file = table.files[place] if place >= 0 else ""
+            if file not in wanted:
+                continue
+            other = found[file][0] if file in found else None
+            if other is not None and file not in (other, name):
+                raise InputError(
+                    f"{file!r} of {options.table} could be {other!r} or {name!r} of {options.images}; give the folder "
+                    "that severity score was given"
+                )
+            if other != file:
+                found[file] = (name, data.to_bytes(batch.images[row]))
+        if len(found) == len(wanted) and all(file == name for file, (name, _) in found.items()):
             break
-    missing = sorted(wanted - {*names})
+    missing = sorted(wanted - {*found})
     if missing:
         raise InputError(f"{options.images} has no scan {missing[0]!r}, which {options.table} ranks high")
-    return replace(Images.of(torch.stack(pixels)), names=tuple(names))
+    return replace(Images.of(torch.stack([pixels for _, pixels in found.values()])), names=tuple(found))
 
 
 COMMAND = Command(

@@ -32,7 +32,9 @@ class Options(Reading):
     patient: str | None = option(
         "regular expression that finds the patient in the name of a scan, such as '(P[0-9]+)_'", None
     )
-    grades: bool = option("the labels of the source are grades: keep them in the table", False)
+    grades: bool = option(
+        "the labels of the source are grades: keep them in the table; class folders must be named 0, 1, 2, ...", False
+    )
     overwrite: bool = option("replace the table if it is there", False)
     restart: bool = option("begin again instead of continuing an interrupted run", False)
     device: str = option(DEVICE, "auto")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from gradiometer.data import Cohort, shared_patients, to_unit
+from gradiometer.data.cohort import shared_images
+from gradiometer.detectors.fingerprints import TOLERATED
 from gradiometer.errors import InputError
 
 Floats = npt.NDArray[np.float64]
@@ -67,6 +70,7 @@ class ProbeResult:
         patientwise: Whether patients are known on both sides and none is on both.
         shared: Patients that are on both sides.
         heads: How the heads were fitted.
+        doubles: Test images that are among the training images too, where patients are not known.
     """
 
     readings: tuple[Reading, ...]
@@ -74,6 +78,7 @@ class ProbeResult:
     patientwise: bool
     shared: tuple[str, ...]
     heads: Heads
+    doubles: int = 0
 
 
 @torch.no_grad()
@@ -90,7 +95,7 @@ def features_of(encoder: nn.Module, images: Tensor, batch_size: int = 128) -> Fl
 
 
 def check_split(train: Cohort, test: Cohort, *, allow_shared: bool = False) -> tuple[str, ...]:
-    """Patients with images on both sides of a split.
+    """Patients with images on both sides of a split. Where patients are not known, the images are compared instead.
 
     Args:
         train: Images that heads are fitted on.
@@ -98,7 +103,8 @@ def check_split(train: Cohort, test: Cohort, *, allow_shared: bool = False) -> t
         allow_shared: Whether there may be any.
 
     Raises:
-        InputError: There are some, and they may not be.
+        InputError: There are some, and they may not be; or more than 1 in 100 of the test images are among the training
+            images (a smaller share, as doubles in real collections, is a UserWarning).
     """
     shared = shared_patients(train, test)
     if shared and not allow_shared:
@@ -108,6 +114,18 @@ def check_split(train: Cohort, test: Cohort, *, allow_shared: bool = False) -> t
             "so that the test would ask for what was seen; divide by patient, or allow it with allow_shared=True, "
             "which the record then says"
         )
+    doubles = shared_images(train, test)
+    if len(doubles) and not allow_shared:
+        found = (
+            f"{len(doubles)} of {len(test)} test images are among the training images too (the first is "
+            f"{test.images.names[doubles[0]]!r})"
+        )
+        if len(doubles) > TOLERATED * len(test):
+            raise InputError(
+                f"{found}, so that the test would ask for what was seen; leave them out, or allow it with "
+                "allow_shared=True, which the record then says"
+            )
+        warnings.warn(f"{found}; figures may be slightly too good", UserWarning, stacklevel=3)
     return shared
 
 
@@ -145,15 +163,15 @@ def probe(
         The readings.
 
     Raises:
-        InputError: A patient is on both sides, a target has fewer than two values among the training images, or none
-            among the test images.
+        InputError: A patient or an image is on both sides, a target has fewer than two values among the training
+            images, or none among the test images.
     """
     shared = check_split(train, test, allow_shared=allow_shared)
     if not targets:
         raise InputError("there is no target to probe for; name at least one column")
     known, unknown = (features_of(encoder, part.images.images, batch_size) for part in (train, test))
     groups = train.images.groups.numpy()
-    columns = {name: (target_of(train, name), target_of(test, name)) for name in targets}
+    columns = {name: (target_of(train, name), _told_alike(train, test, name)) for name in targets}
     rows = {name: np.flatnonzero(~np.isnan(column)) for name, (column, _) in columns.items()}
     if heads == "joint":
         everywhere = np.flatnonzero(~np.isnan(np.stack([column for column, _ in columns.values()])).any(axis=0))
@@ -177,7 +195,8 @@ def probe(
             )
         )
     patientwise = train.patients is not None and test.patients is not None and not shared
-    return ProbeResult(tuple(readings), test.images.groups.numpy(), patientwise, shared, heads)
+    doubles = len(shared_images(train, test))
+    return ProbeResult(tuple(readings), test.images.groups.numpy(), patientwise, shared, heads, doubles)
 
 
 def target_of(cohort: Cohort, name: str) -> Floats:
@@ -188,7 +207,7 @@ def target_of(cohort: Cohort, name: str) -> Floats:
         name: A column, or `column>=number` for whether a value is that large.
 
     Raises:
-        InputError: There is no such column, or no number behind the sign.
+        InputError: There is no such column, no number behind the sign, or text in the column, which has no order.
 
     Example:
         >>> from gradiometer.data import Images
@@ -197,14 +216,36 @@ def target_of(cohort: Cohort, name: str) -> Floats:
         [0.0, 1.0, 1.0]
     """
     column, sign, number = name.partition(">=")
-    values = cohort.column(column.strip())
     if not sign:
-        return values
+        return cohort.column(column.strip())
+    values = cohort.ordered(column.strip())
     try:
         least = float(number)
     except ValueError:
         raise InputError(f"the target {name!r} has no number behind >=; write it as grade>=2") from None
     return np.where(np.isnan(values), np.nan, (values >= least).astype(np.float64))
+
+
+def _told_alike(train: Cohort, test: Cohort, name: str) -> Floats:
+    """The values (N,) of a target of the test images; texts have the numbers that they have in training.
+
+    A text that training does not have is missing.
+    """
+    values = target_of(test, name)
+    known, asked = (part.words.get(name) for part in (train, test))
+    if known == asked:
+        return values
+    if known is None or asked is None:
+        raise InputError(
+            f"the target {name!r} is text in the {'test' if known is None else 'training'} images and numbers in the "
+            "others; make both alike"
+        )
+    number = {text: float(place) for place, text in enumerate(known.texts)}
+    numbers = np.array([number.get(text, np.nan) for text in asked.texts])
+    told = np.full(len(values), np.nan)
+    there = ~np.isnan(values)
+    told[there] = numbers[values[there].astype(np.int64)]
+    return told
 
 
 def _classes(name: str, values: Floats) -> tuple[Floats, Integers]:
