@@ -132,6 +132,27 @@ def test_too_few_images_for_the_rate_are_said_and_not_hidden(run: Run, tmp_path:
     assert "less than one batch" in refused.err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--known digits@0-50 --held-out digits@90-100 --limit 18", "needs at least 19 held-out images, there are 18"),
+        ("--known digits@0-50 --held-out digits@0-10", "held-out images (the first is row 0) were also fitted on"),
+        ("--known digits --limit 45 --score fused --batch-size 16", "fused keeps 9 for its p-values"),
+        (
+            "--known digits --limit 45 --score density --neighbours 36 --batch-size 16",
+            "36 neighbours among 36 training",
+        ),
+    ],
+)
+def test_images_that_are_too_few_or_seen_before_are_noticed_before_training(
+    words: str, message: str, run: Run, tmp_path: Path
+) -> None:
+    said = run("train", "gradcon", *words.split(), "--epochs", 1, "--out", tmp_path / "run")
+    assert said.code == 1
+    assert message in " ".join(said.err.split())
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_score_that_the_network_does_not_have_is_noticed_before_training(run: Run, tmp_path: Path) -> None:
     said = run("train", "gradcon", "--known", "digits", "--score", "latent", "--out", tmp_path / "run")
     assert said.code == 1

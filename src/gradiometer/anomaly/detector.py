@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -16,12 +16,13 @@ from gradiometer.anomaly import columns
 from gradiometer.anomaly.constraint import DECODER, constrained, unit_vectors
 from gradiometer.anomaly.networks import NETWORKS, VariationalAutoEncoder, describe_network, rebuild_network
 from gradiometer.anomaly.training import Trained
+from gradiometer.data import Images
 from gradiometer.detectors import Detector, Measurement, NeighbourDensity, Samples, register
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.inputs import Inputs, batches
 from gradiometer.detectors.profile import Profile
 from gradiometer.detectors.storage import Artefact
-from gradiometer.detectors.tails import Tail
+from gradiometer.detectors.tails import FEWEST, Tail
 from gradiometer.errors import ArtefactError, InputError, NotFittedError
 from gradiometer.gradients import Gradiometer, Reconstruction
 
@@ -188,6 +189,29 @@ class GradCon(Detector):
             )
         return self._reference
 
+    def check_enough(self, known: Images) -> None:
+        """Refuse images that are too few for fit, before hours of training are spent on them.
+
+        Args:
+            known: The images that fit will be given.
+
+        Raises:
+            InputError: There are fewer than the score needs.
+        """
+        fitted: Sized = known
+        if self.score == "fused":
+            fitted, kept = columns.divided(len(known), known.groups.numpy())
+            if len(kept) < FEWEST:
+                raise InputError(
+                    f"of {len(known)} training images, fused keeps {len(kept)} for its p-values (a quarter of the base "
+                    f"images), which takes {FEWEST}; give {4 * FEWEST} training images or more, or choose another score"
+                )
+        if self.score in _LEARNT and len(fitted) <= self.neighbours:
+            raise InputError(
+                f"{self.score} looks for {self.neighbours} neighbours among {len(fitted)} training images; give more, "
+                "or lower neighbours"
+            )
+
     def _fit(self, known: Any, challenges: Any) -> None:
         """Learn what normal images look like; they are read a second time for `subspace`, `whitened` and `aligned`."""
         self._learnt = None
@@ -283,7 +307,7 @@ class GradCon(Detector):
         statistics = known.statistics
         if self.score == "fused":
             # What a member was fitted on does not surprise it, so a quarter is kept for the p-values.
-            fitted, kept = columns.divided(known)
+            fitted, kept = columns.divided(len(known), known.groups)
             self._density = NeighbourDensity(self.neighbours).fit(self._columns.shape(statistics[fitted]))
             self._tails = {one: Tail(self.score_by(one, statistics[kept])) for one in MEMBERS}
         elif self.score == "density":
