@@ -307,3 +307,25 @@ def test_an_altered_network_in_the_file_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ArtefactError, match="truncated"):
         GradCon.load(path)
+
+
+@pytest.mark.parametrize(
+    ("size", "count"), [(28, 256), (64, 256), ((65, 64), 252), (128, 64), (512, 4), ((1024, 2048), 1)]
+)
+def test_large_images_go_through_the_network_in_smaller_batches(size: int | tuple[int, int], count: int) -> None:
+    network = make_network("cae", 1, size, seed=0).eval()
+    assert GradCon(network).batch_size == count
+    assert GradCon(network, batch_size=300).batch_size == 300
+    assert GradCon(nn.Sequential(network), layers="*").batch_size == 256
+
+
+def test_scores_of_large_images_do_not_depend_on_the_batch_and_their_size_is_kept(tmp_path: Path) -> None:
+    network = make_network("cae", 1, 128, seed=0).eval()
+    known = torch.rand(66, 1, 128, 128, generator=torch.Generator().manual_seed(0))
+    detector = GradCon(network, mean_gradient(network, known[:4])).fit(known)
+    at_once = detector.again(batch_size=66).fit(known)
+    torch.testing.assert_close(detector.predict(known), at_once.predict(known), rtol=1e-5, atol=1e-7)
+    detector.save(tmp_path / "file.safetensors")
+    restored = GradCon.load(tmp_path / "file.safetensors")
+    assert restored.batch_size == 64
+    assert torch.equal(restored.predict(known), detector.predict(known))

@@ -132,6 +132,27 @@ def test_too_few_images_for_the_rate_are_said_and_not_hidden(run: Run, tmp_path:
     assert "less than one batch" in refused.err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--known digits@0-50 --held-out digits@90-100 --limit 18", "needs at least 19 held-out images, there are 18"),
+        ("--known digits@0-50 --held-out digits@0-10", "held-out images (the first is row 0) were also fitted on"),
+        ("--known digits --limit 45 --score fused --batch-size 16", "fused keeps 9 for its p-values"),
+        (
+            "--known digits --limit 45 --score density --neighbours 36 --batch-size 16",
+            "36 neighbours among 36 training",
+        ),
+    ],
+)
+def test_images_that_are_too_few_or_seen_before_are_noticed_before_training(
+    words: str, message: str, run: Run, tmp_path: Path
+) -> None:
+    said = run("train", "gradcon", *words.split(), "--epochs", 1, "--out", tmp_path / "run")
+    assert said.code == 1
+    assert message in " ".join(said.err.split())
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_score_that_the_network_does_not_have_is_noticed_before_training(run: Run, tmp_path: Path) -> None:
     said = run("train", "gradcon", "--known", "digits", "--score", "latent", "--out", tmp_path / "run")
     assert said.code == 1
@@ -153,9 +174,36 @@ def test_suspicious_images_get_a_page(trained: Path, run: Run, tmp_path: Path) -
     said = run(*words, "--known", "digits@50-80", "--page", tmp_path / "page.html")
     assert said.code == 0, said.err
     assert "least normal of 40 images" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "the 24 least normal of 40 images; 40 of 358 looked at" in said.out
+    assert "40 of 358 images were looked at" in (tmp_path / "page.html").read_text(encoding="utf-8")
     refused = run(*words, "--page", tmp_path / "page.html")
     assert refused.code == 1
     assert "--known" in refused.err
+
+
+def test_a_page_looks_at_all_images_and_shows_as_many_as_asked_for(trained: Path, run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    words = ("explain", "--detector", trained / "gradcon.safetensors", "--images", "digits@80-100", "--page", page)
+    said = run(*words, "--known", "digits@50-80", "--top", 30)
+    assert said.code == 0, said.err
+    assert "the 30 least normal of 358 images" in said.out
+    assert "looked at" not in said.out
+    text = page.read_text(encoding="utf-8")
+    assert text.count('class="three"') == 30
+    assert "The 30 least normal of 358 images" in text
+    assert "looked at" not in text
+
+
+def test_a_page_of_a_detector_without_a_rate_names_the_command(trained: Path, run: Run, tmp_path: Path) -> None:
+    fitted = tmp_path / "fitted.safetensors"
+    words = ("fit", "--detector", "gradcon", "--model", trained, "--known", "digits@0-50", "--out", fitted)
+    assert run(*words).code == 0
+    said = run(
+        *("explain", "--detector", fitted, "--images", "digits@80-100", "--known", "digits@50-80"),
+        *("--page", tmp_path / "page.html"),
+    )
+    assert said.code == 1
+    assert f"run: gradiometer calibrate --detector {fitted}" in said.err
 
 
 def test_a_classifier_is_asked_for_where_a_detector_needs_one(trained: Path, run: Run, tmp_path: Path) -> None:

@@ -320,3 +320,36 @@ def test_the_patient_is_looked_for_before_anything_is_scored(
     (tmp_path / "scans" / "somebody.png").unlink()
     said = run(*words, "--patient", "(P[0-9]+)")
     assert said.code == 0, said.err
+
+
+def test_few_healthy_scans_train_in_batches_of_what_there_is(home: Path, run: Run, tmp_path: Path) -> None:
+    words = ("severity", "train", "--healthy", home / "healthy", "--epochs", 1, "--out", tmp_path / "few")
+    said = run(*words)
+    assert said.code == 0, said.err
+    assert "48 scans to train on are less than a batch of 64" in said.err
+    model = SeverityModel.load(tmp_path / "few" / "severity.safetensors")
+    assert model.detector.training["recipe"]["batch_size"] == 48
+    again = run(*words)
+    assert again.code == 0, again.err
+    assert "epoch 1" not in again.err
+    refused = run(*words[:-1], tmp_path / "asked", "--batch-size", 64)
+    assert refused.code == 1
+    assert "48 training images are less than one batch of 64" in refused.err
+    tiled = run(*words[:-1], tmp_path / "tiles", "--tile", 8)
+    assert tiled.code == 0, tiled.err
+    assert "less than a batch" not in tiled.err
+
+
+def test_another_preparation_in_the_same_folder_is_named(home: Path, run: Run) -> None:
+    words = ("severity", "train", "--healthy", home / "healthy", "--batch-size", 16, "--epochs", 2)
+    said = run(*words, "--out", home / "run", "--contrast", "standard", "--tile", 8)
+    assert said.code == 1
+    assert "holds a training with tile None instead of 8, contrast local instead of standard" in said.err
+
+
+def test_scans_of_another_size_than_in_training_are_refused(home: Path, run: Run, tmp_path: Path) -> None:
+    words = ("--model", home / "run", "--images", home / "new", "--out", tmp_path / "t.csv")
+    said = run("severity", "score", *words, "--size", 8)
+    assert said.code == 1
+    assert "--size is 8, and the model was trained on scans of 16 x 16 pixels" in said.err
+    assert run("severity", "score", *words, "--size", 16).code == 0

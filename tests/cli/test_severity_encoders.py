@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from gradiometer import data
 from gradiometer.benchmarks import probes
 from gradiometer.cli import main
+from gradiometer.severity import SeverityModel, SeverityTable
 from tests.cli.conftest import Run
 from tests.data import miniatures
 
@@ -160,3 +162,22 @@ def test_columns_that_are_not_there_are_named(scans: Path, run: Run) -> None:
     assert said.code == 1
     assert "no column 'severity'" in said.err
     assert "BCVA" in said.err
+
+
+def test_scans_are_resized_once_for_their_scores(scans: Path, run: Run) -> None:
+    out = scans / "resized"
+    olives = scans / "OLIVES"
+    said = run(
+        *("severity", "run", "--healthy", scans / "healthy", "--limit", 40, "--images", f"{olives}:pool1"),
+        *("--train", f"{olives}:train1", "--test", f"{olives}:test1", "--targets", "IRF", "--heads", "joint"),
+        *("--encoder", "resnet8", "--epochs", 1, "--batch-size", 8, "--severity-epochs", 1, "--draws", 20, "--top", 2),
+        *("--bins", 5, "--size", 20, "--severity-size", 13, "--baseline", "false", "--allow-shared", "--out", out),
+    )
+    assert said.code == 0, said.err
+    assert "32 scans to train on are less than a batch of 64" in said.err
+    model = SeverityModel.load(out / "model" / "severity.safetensors")
+    assert model.preparation.size == (13, 13)
+    pool = data.load_cohort(olives, split="pool1", size=13)
+    table = SeverityTable.read(out / "labels.csv")
+    assert table.files == pool.images.names
+    np.testing.assert_allclose(table.scores, model.score(pool.images), rtol=1e-5)

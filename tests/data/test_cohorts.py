@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -159,11 +160,16 @@ class TestOthers:
         for name in ("a/1.png", "b/1.png", "b/2.png"):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             Image.new("L", (6, 6), 9).save(tmp_path / name)
-        table = write(tmp_path / "t.csv", "file,grade,patient\nb/1.png,2,anna\na/1.png,,ben\n")
-        cohort = data.load_cohort(tmp_path, table=table)
+        rows = "file,grade,patient\nb/1.png,2,anna\na/1.png,,ben\n"
+        table = write(tmp_path / "t.csv", rows)
+        with pytest.warns(UserWarning, match=r"1 of the images .* are left out, such as .*b/2\.png"):
+            cohort = data.load_cohort(tmp_path, table=table)
         assert cohort.images.names == ("b/1.png", "a/1.png")
         assert cohort.patients == ("anna", "ben")
         assert cohort.labels("grade").tolist() == [0, -1]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # nothing is left out, so nothing is said
+            assert len(data.load_cohort(tmp_path, table=write(table, f"{rows}x/b/2.png,1,ben\n"))) == 3
 
     def test_a_table_adds_columns_to_an_archive(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "x.npz", images=np.zeros((3, 8, 8), np.uint8), labels=np.array([0, 1, 0]))

@@ -15,7 +15,7 @@ from gradiometer.anomaly.directions import Subspace
 from gradiometer.anomaly.losses import latent_loss, reconstruction_loss
 from gradiometer.anomaly.networks import VariationalAutoEncoder
 from gradiometer.anomaly.whitening import ALL, Whitened
-from gradiometer.detectors import Measurement, Samples
+from gradiometer.detectors import Measurement
 from gradiometer.gradients import Gradiometer
 from gradiometer.gradients.factors import wide
 
@@ -119,9 +119,14 @@ def make_learner(
     return Whitened(model, layers, ALL if score == "aligned" else ALL[:1], memory)
 
 
-def divided(known: Samples) -> tuple[Rows, Rows]:
-    """Rows of three quarters of the base images, and of the others; always the same."""
-    groups = np.arange(len(known)) if known.groups is None else known.groups
+def divided(count: int, groups: npt.NDArray[np.int64] | None) -> tuple[Rows, Rows]:
+    """Rows of three quarters of the base images, and of the others; always the same.
+
+    Args:
+        count: Images N.
+        groups: Base image of each (N,), or None where each is its own.
+    """
+    groups = np.arange(count) if groups is None else groups
     bases = np.unique(groups)
     chosen = np.random.default_rng(0).permutation(bases)[: max(1, len(bases) // 4)]
     kept = np.isin(groups, chosen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -14,14 +14,21 @@ from torch import Tensor, nn
 from gradiometer import given
 from gradiometer.anomaly import columns
 from gradiometer.anomaly.constraint import DECODER, constrained, unit_vectors
-from gradiometer.anomaly.networks import NETWORKS, VariationalAutoEncoder, describe_network, rebuild_network
+from gradiometer.anomaly.networks import (
+    NETWORKS,
+    AutoEncoder,
+    VariationalAutoEncoder,
+    describe_network,
+    rebuild_network,
+)
 from gradiometer.anomaly.training import Trained
+from gradiometer.data import Images
 from gradiometer.detectors import Detector, Measurement, NeighbourDensity, Samples, register
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.inputs import Inputs, batches
 from gradiometer.detectors.profile import Profile
 from gradiometer.detectors.storage import Artefact
-from gradiometer.detectors.tails import Tail
+from gradiometer.detectors.tails import FEWEST, Tail
 from gradiometer.errors import ArtefactError, InputError, NotFittedError
 from gradiometer.gradients import Gradiometer, Reconstruction
 
@@ -44,6 +51,9 @@ _KEPT = ("score", "beta", "neighbours", "directions", "memory", "batch_size")
 
 MEMBERS: tuple[Score, ...] = ("reconstruction", "combined", "density")
 """What `fused` is made of: the set that was best on five validation classes of CIFAR-10."""
+
+_AT_ONCE, _PIXELS = 256, 256 * 64 * 64
+"""Images, and pixels of these, that go through the model at once when nothing else is said."""
 
 _LEARNT = ("fused", "density")
 _NETWORK, _REFERENCE, _DENSITY, _TAIL = "network.", "reference.", "density.", "tail."
@@ -91,7 +101,8 @@ class GradCon(Detector):
         neighbours: k of `density`.
         directions: Dimensions of `subspace`; never more than there are normal images.
         memory: Working memory that the gradients may take, such as `"512MiB"`; None for no limit of ours.
-        batch_size: Samples that go through the model at once.
+        batch_size: Samples that go through the model at once; when None 256, and fewer where the images of an
+            `AutoEncoder` are larger than 64 x 64 pixels, so that these need no more memory.
 
     Raises:
         InputError: The reference does not fit the parameters, or a setting is out of range.
@@ -126,9 +137,9 @@ class GradCon(Detector):
         directions: int = DIRECTIONS,
         *,
         memory: str | int | None = None,
-        batch_size: int = 256,
+        batch_size: int | None = None,
     ) -> None:
-        super().__init__(model, batch_size=batch_size)
+        super().__init__(model, batch_size=_at_once(model) if batch_size is None else batch_size)
         if score not in get_args(Score):
             raise InputError(f"score must be one of {', '.join(get_args(Score))}, got {score!r}")
         if score == "latent" and not isinstance(model, VariationalAutoEncoder):
@@ -187,6 +198,29 @@ class GradCon(Detector):
                 "mean_gradient(model, known) for an auto-encoder that was trained without the constraint"
             )
         return self._reference
+
+    def check_enough(self, known: Images) -> None:
+        """Refuse images that are too few for fit, before hours of training are spent on them.
+
+        Args:
+            known: The images that fit will be given.
+
+        Raises:
+            InputError: There are fewer than the score needs.
+        """
+        fitted: Sized = known
+        if self.score == "fused":
+            fitted, kept = columns.divided(len(known), known.groups.numpy())
+            if len(kept) < FEWEST:
+                raise InputError(
+                    f"of {len(known)} training images, fused keeps {len(kept)} for its p-values (a quarter of the base "
+                    f"images), which takes {FEWEST}; give {4 * FEWEST} training images or more, or choose another score"
+                )
+        if self.score in _LEARNT and len(fitted) <= self.neighbours:
+            raise InputError(
+                f"{self.score} looks for {self.neighbours} neighbours among {len(fitted)} training images; give more, "
+                "or lower neighbours"
+            )
 
     def _fit(self, known: Any, challenges: Any) -> None:
         """Learn what normal images look like; they are read a second time for `subspace`, `whitened` and `aligned`."""
@@ -283,7 +317,7 @@ class GradCon(Detector):
         statistics = known.statistics
         if self.score == "fused":
             # What a member was fitted on does not surprise it, so a quarter is kept for the p-values.
-            fitted, kept = columns.divided(known)
+            fitted, kept = columns.divided(len(known), known.groups)
             self._density = NeighbourDensity(self.neighbours).fit(self._columns.shape(statistics[fitted]))
             self._tails = {one: Tail(self.score_by(one, statistics[kept])) for one in MEMBERS}
         elif self.score == "density":
@@ -345,3 +379,11 @@ class GradCon(Detector):
         if self.score not in columns.LEARNERS:
             return None
         return columns.make_learner(self.score, self.model, self.layers, self.directions, self.memory)
+
+
+def _at_once(model: nn.Module) -> int:
+    """Images that go through an auto-encoder at once; the size of images is known of one of ours alone."""
+    if not isinstance(model, AutoEncoder):
+        return _AT_ONCE
+    height, width = model.extent
+    return min(_AT_ONCE, max(1, _PIXELS // (height * width)))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from gradiometer import data
 from gradiometer.anomaly.detector import GradCon
@@ -16,6 +20,7 @@ from gradiometer.anomaly.recipe import AnomalyRecipe
 from gradiometer.anomaly.training import train
 from gradiometer.data import Images
 from gradiometer.detectors import images_needed
+from gradiometer.detectors.fingerprints import check_unseen, fingerprints
 from gradiometer.errors import InputError
 from gradiometer.models.checkpoint import write_text
 from gradiometer.models.training import Progress, Steps
@@ -61,7 +66,7 @@ def train_gradcon(
             `checkpoint.safetensors`. An interrupted training continues from the checkpoint.
         recipe: How to train.
         validation: Normal images to choose the weights by.
-        held_out: Normal images to set the false-alarm rate on.
+        held_out: Normal images to set the false-alarm rate on, at least 1 / rate - 1.
         false_alarm_rate: Share of normal images that may be flagged.
         settings: Further arguments of `GradCon`.
         device: Where to train.
@@ -69,17 +74,23 @@ def train_gradcon(
         steps: Called after each step with the steps done and the steps of the whole training.
 
     Returns:
-        The detector. It is not calibrated when fewer images were held out than the rate needs.
+        The detector. It is not calibrated when a tenth of the known images is fewer than the rate needs.
 
     Raises:
-        InputError: The images are too few, or do not fit each other or the recipe.
+        InputError: The images are too few, or do not fit each other or the recipe. What can be known of that before
+            the training is said before it.
         ArtefactError: The folder holds a checkpoint of another training, or cannot be written to.
     """
     folder = Path(folder)
     recipe = AnomalyRecipe() if recipe is None else recipe
     # A setting that no detector takes is noticed now, and not after hours of training.
-    GradCon(make_network(recipe.network, known.images.shape[1], SMALLEST, seed=0), **(settings or {}))
+    untrained = GradCon(make_network(recipe.network, known.images.shape[1], SMALLEST, seed=0), **(settings or {}))
     parts = divide(known, validation, held_out, false_alarm_rate, recipe.seed)
+    untrained.check_enough(parts.train)
+    if held_out is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # calibrate warns of the few that it tolerates
+            check_unseen(fingerprints(held_out.images), fingerprints(parts.train.images), "held-out images")
     trained = train(
         parts.train.images,
         parts.validation.images,
@@ -102,6 +113,8 @@ def divide(
 ) -> Parts:
     """Take validation and held-out images from the known ones, where they are not given.
 
+    Identical images stay together, as those of one base image do.
+
     Args:
         known: Normal images.
         validation: Normal images to choose the weights by, or None.
@@ -110,14 +123,19 @@ def divide(
         seed: Of the division.
 
     Raises:
-        InputError: There are too few images to divide.
+        InputError: There are too few images to divide, or fewer held-out ones were given than the rate needs.
     """
+    if held_out is not None and len(held_out) < (fewest := images_needed(false_alarm_rate)):
+        raise InputError(
+            f"a false-alarm rate of {false_alarm_rate:g} needs at least {fewest} held-out images, there are "
+            f"{len(held_out)}; give more, or choose a rate of {1 / (len(held_out) + 1):.2g} or more"
+        )
     given = {"validation": validation, "held_out": held_out}
     needed = {name: share for name, share in _SHARES.items() if given[name] is None}
     if needed:
         shares = {"train": 1 - sum(needed.values()), **needed}
         try:
-            parts: dict[str, Images] = data.split(known, shares, seed, stratify=False)
+            parts: dict[str, Images] = data.split(_with_copies(known), shares, seed, stratify=False)
         except InputError as error:
             raise InputError(
                 f"{len(known)} normal images cannot be divided into {', '.join(shares)}: {error}"
@@ -128,3 +146,17 @@ def divide(
     last = found["held_out"]
     enough = held_out is not None or len(last) >= images_needed(false_alarm_rate)
     return Parts(parts["train"], found["validation"], last if enough else None)
+
+
+def _with_copies(images: Images) -> Images:
+    """The same images, with the base images of identical ones made one: a copy is no new image."""
+    _, pixels = np.unique(fingerprints(images.images), return_inverse=True)
+    _, bases = np.unique(images.groups.numpy(), return_inverse=True)
+    # What is of one base image or has the same pixels hangs together, over any number of steps.
+    count = int(bases.max()) + 1
+    size = count + int(pixels.max()) + 1
+    edges = coo_array((np.ones(len(images)), (bases, count + pixels)), shape=(size, size))
+    joined = connected_components(edges, directed=False)[1][:count]
+    first = np.unique(joined, return_index=True)[1]
+    # Named after its first base image, so that images without copies are divided as they always were.
+    return replace(images, groups=torch.from_numpy(first[joined][bases].astype(np.int64)))

@@ -140,9 +140,14 @@ class Spots:
         positive = deviation[deviation > 0]
         return cls(values.mean(0), np.maximum(deviation, positive.min() if len(positive) else 1.0))
 
+    def standardised(self, maps: Floats) -> Floats:
+        """Maps (B, H, W) in standard deviations of normal images from their mean, position by position."""
+        found: Floats = (maps - self.mean) / self.deviation
+        return found
+
     def score(self, maps: Floats) -> Floats:
         """The largest standardised value (B,) of each map (B, H, W)."""
-        scores: Floats = ((maps - self.mean) / self.deviation).max((1, 2))
+        scores: Floats = self.standardised(maps).max((1, 2))
         return scores
 
 

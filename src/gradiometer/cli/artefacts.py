@@ -134,11 +134,20 @@ def load_calibrated(path: str, spec: str | None, device: str, out: str | None = 
         NotFittedError: If it is not calibrated; the command that does it is named.
     """
     detector, origin = load(path, spec, device, out)
+    need_calibration(detector, path)
+    return detector, origin
+
+
+def need_calibration(detector: Detector, path: str) -> None:
+    """Refuse a detector that gives no verdicts.
+
+    Raises:
+        NotFittedError: If it is not calibrated; the command that does it is named.
+    """
     if detector.calibration is None:
         raise NotFittedError(
             f"{path} has no false-alarm rate yet; run: gradiometer calibrate --detector {path} --held-out KNOWN_IMAGES"
         )
-    return detector, origin
 
 
 def save(detector: Detector, path: str, origin: Origin) -> None:

@@ -146,6 +146,27 @@ def load(text: str, reading: Reading, *, limit: int | None = None, shape: Sequen
     return images
 
 
+def count(text: str, reading: Reading) -> int:
+    """The number of images that a name means, unreadable ones included.
+
+    Args:
+        text: As for `load`.
+        reading: How to read.
+
+    Raises:
+        InputError: As for `load`.
+    """
+    from gradiometer import data
+    from gradiometer.data.folder import SUFFIXES
+
+    named = parse(text)
+    if Path(named.source).suffix.lower() in SUFFIXES and Path(named.source).is_file():
+        return 1
+    if named.share is not None:  # which is taken of the images that can be read
+        return len(load(text, reading))
+    return data.count(named.source, split=named.split, root=reading.root, download=reading.download)
+
+
 def _picture(path: Path, size: tuple[int, int] | None, channels: int | None) -> Images:
     """One file as a set of one image."""
     import torch

@@ -28,7 +28,7 @@ class Options(Reading):
         "other normal images to choose the weights by; a tenth of the known when absent", None
     )
     held_out: str | None = option(
-        "other normal images to set the false-alarm rate on; a tenth of the known when absent", None
+        "other normal images to set the false-alarm rate on, 19 or more for 5 %; a tenth of the known when absent", None
     )
     false_alarm_rate: float = option("share of normal images that may be flagged", 0.05)
     tensorboard: str | None = option(

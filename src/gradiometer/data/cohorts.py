@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path, PurePosixPath
 
 from gradiometer.data.cohort import Cohort
+from gradiometer.data.folder import image_files
 from gradiometer.data.listed import ListedRows, find
 from gradiometer.data.olives import is_olives, load_olives
 from gradiometer.data.olives_hub import HUB, fetch, load_hub, shards
 from gradiometer.data.sources import Size, Source, check_form, collect, load
-from gradiometer.data.tables import read_table
+from gradiometer.data.tables import Table, read_table
 from gradiometer.errors import InputError
 
 _KERMANY = re.compile(r"(?:CNV|DME|DRUSEN|NORMAL)-(\d+)-\d+")
@@ -41,7 +43,7 @@ def load_cohort(
             `load_olives`; or a copy of its mirror on Hugging Face; or `gOLIVES/OLIVES_Dataset`, in `root`.
         split: As for `load` or `load_olives`.
         table: A .csv or .parquet file with a row for each image. With a folder whose files it names, those are what is
-            loaded; else its columns are added to the images that it names.
+            loaded, and a warning counts the others; else its columns are added to the images that it names.
         key: The column of the table that names the image, if it is none of the usual ones.
         patient: The column of the table that names the patient, if it is none of the usual ones.
         root: As for `load`.
@@ -67,12 +69,25 @@ def load_cohort(
     elif folder.is_dir() and shards(folder, split):
         cohort = load_hub(folder, split, size=size, channels=channels, limit=limit)
     elif folder.is_dir() and split is None and found is not None and any(find([folder], name) for name in found.names):
+        _note_unnamed(folder, found)
         images = collect(ListedRows((folder,), found.names), str(folder), check_form(size, channels), channels, limit)
         cohort = Cohort.of(images)
     else:
         images = load(source, split=split, root=root, download=download, **form)  # type: ignore[arg-type]
         cohort = Cohort.of(images, _by_name(images.names))
     return cohort if found is None else cohort.with_table(found)
+
+
+def _note_unnamed(folder: Path, table: Table) -> None:
+    """Say how many images of a folder are left out because the table does not name them."""
+    named = {find([folder], name) for name in table.names}
+    others = [path for path in image_files(folder) if path not in named]
+    if others:
+        warnings.warn(
+            f"{len(others)} of the images in {folder} are not in {table.path} and are left out, such as {others[0]}; "
+            "add rows for them to take them too",
+            stacklevel=3,
+        )
 
 
 def _by_name(names: tuple[str, ...]) -> list[str] | None:

@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 _TAIL = 0.1
 """Share of the known scores that the tail is fitted to."""
 
-_FEWEST = 10
+FEWEST = 10
 """Known scores below which there is no tail to fit."""
 
 
@@ -45,8 +45,8 @@ class Tail:
     def __post_init__(self) -> None:
         """Put the scores in order."""
         scores = np.sort(np.asarray(self.scores, dtype=np.float64).reshape(-1))
-        if len(scores) < _FEWEST or not np.isfinite(scores).all():
-            raise InputError(f"{len(scores)} known score(s) make no p-values; give {_FEWEST} finite ones or more")
+        if len(scores) < FEWEST or not np.isfinite(scores).all():
+            raise InputError(f"{len(scores)} known score(s) make no p-values; give {FEWEST} finite ones or more")
         object.__setattr__(self, "scores", scores)
 
     @cached_property

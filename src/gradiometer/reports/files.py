@@ -10,6 +10,7 @@ from gradiometer.benchmarks.differences import Difference
 from gradiometer.benchmarks.outcome import Outcome
 from gradiometer.benchmarks.records import Record
 from gradiometer.errors import DependencyError
+from gradiometer.models.checkpoint import write_text
 from gradiometer.reports import curves, figures
 
 
@@ -22,7 +23,7 @@ def write_tables(records: Sequence[Record], differences: Sequence[Difference], o
         out: The folder.
     """
     for name, latex in (("tables.md", False), ("tables.tex", True)):
-        (out / name).write_text(tables.to_page(records, differences, latex=latex), encoding="utf-8")
+        write_text(out / name, tables.to_page(records, differences, latex=latex))
 
 
 def write_figures(outcome: Outcome, out: Path, note: Callable[[str], None]) -> None:
@@ -44,4 +45,4 @@ def write_figures(outcome: Outcome, out: Path, note: Callable[[str], None]) -> N
         note(f"no figure was drawn: {error}")
         return
     for name, svg in made.items():
-        (out / name).write_text(figures.standalone(svg), encoding="utf-8")
+        write_text(out / name, figures.standalone(svg))

@@ -10,7 +10,8 @@ from gradiometer.benchmarks import layouts, rendering, tables
 from gradiometer.benchmarks.metrics import FIGURES
 from gradiometer.benchmarks.outcome import Examples, Outcome, Scores
 from gradiometer.benchmarks.records import Record
-from gradiometer.errors import DependencyError, InputError
+from gradiometer.errors import ArtefactError, DependencyError, InputError
+from gradiometer.models.checkpoint import write_text
 from gradiometer.reports import curves, figures
 
 if TYPE_CHECKING:
@@ -93,11 +94,33 @@ def write(outcome: Outcome, path: Path) -> Path:
 
     Returns:
         The path.
+
+    Raises:
+        ArtefactError: If the file cannot be written.
     """
-    page = render(outcome)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
-    return path
+    return put(render(outcome), path)
+
+
+def put(page: str, path: str | Path) -> Path:
+    """Write a page in one step: a page that was there stays until the new one is complete.
+
+    Args:
+        page: The HTML.
+        path: The file; its folder is made when it is not there.
+
+    Returns:
+        The path.
+
+    Raises:
+        ArtefactError: If the file cannot be written.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtefactError(f"{target} cannot be written ({error}); choose another folder") from error
+    write_text(target, page)
+    return target
 
 
 def findings(outcome: Outcome) -> list[str]:

@@ -16,7 +16,7 @@ from gradiometer.benchmarks.rendering import Table, to_html
 from gradiometer.data import Images
 from gradiometer.errors import InputError, NotFittedError
 from gradiometer.reports import figures
-from gradiometer.reports.page import environment
+from gradiometer.reports.page import environment, put
 from gradiometer.reports.suspects import KNOWN, heats_of
 from gradiometer.severity import SeverityModel, SeverityTable
 
@@ -69,15 +69,12 @@ def write(
         The path.
 
     Raises:
+        ArtefactError: If the file cannot be written.
         DependencyError: If jinja2 or matplotlib is missing.
         InputError: If `top` is below 1, or the table names a scan that is not there.
         NotFittedError: If the model is not calibrated.
     """
-    page = render(model, scans, healthy, table=table, top=top, tables=tables)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page, encoding="utf-8")
-    return target
+    return put(render(model, scans, healthy, table=table, top=top, tables=tables), path)
 
 
 def render(

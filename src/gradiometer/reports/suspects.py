@@ -12,10 +12,10 @@ import numpy.typing as npt
 from gradiometer import given
 from gradiometer.anomaly import GradCon, Maps, Scale, Spots, maps_of
 from gradiometer.data import Images
-from gradiometer.detectors import Calibration
-from gradiometer.errors import NotFittedError
+from gradiometer.detectors import Calibration, images_needed
+from gradiometer.errors import InputError, NotFittedError
 from gradiometer.reports import figures
-from gradiometer.reports.page import environment
+from gradiometer.reports.page import environment, put
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,7 +56,14 @@ class Suspect:
 
 
 def write(
-    detector: GradCon, images: Images, known: Images, path: str | Path, *, by: Order = "score", top: int = 24
+    detector: GradCon,
+    images: Images,
+    known: Images,
+    path: str | Path,
+    *,
+    by: Order = "score",
+    top: int = 24,
+    out_of: int | None = None,
 ) -> Path:
     """Rank images and write the page of the most suspicious ones.
 
@@ -70,37 +77,60 @@ def write(
         path: The file; its folder is made when it is not there.
         by: Rank by the `score` of the detector, or by the most unusual `spot` of the reconstruction error, which finds
             small defects; the positions are then standardised by one half of the known images, and p-values come from
-            the other half.
+            the other half, which has to be as large as the rate asks for (38 known images for 5 %). The map of the
+            reconstruction error is then the standardised one, so that it is brightest at the spot.
         top: Most images to show.
+        out_of: How many images there are, if only some of them are given; the page then says so.
 
     Returns:
         The path.
 
     Raises:
+        ArtefactError: If the file cannot be written.
         DependencyError: If jinja2 is missing.
         InputError: If `top` is below 1, images do not fit the detector, or known images are too few for the rate.
         NotFittedError: If the detector is not calibrated.
     """
-    page = render(detector, images, known, by=by, top=top)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page, encoding="utf-8")
-    return target
+    return put(render(detector, images, known, by=by, top=top, out_of=out_of), path)
 
 
-def render(detector: GradCon, images: Images, known: Images, *, by: Order = "score", top: int = 24) -> str:
+def render(
+    detector: GradCon,
+    images: Images,
+    known: Images,
+    *,
+    by: Order = "score",
+    top: int = 24,
+    out_of: int | None = None,
+) -> str:
     """The page as HTML without any external reference; see `write`."""
     templates = environment()
     given.whole("top", top)
     if detector.calibration is None:
         raise NotFittedError("a page of suspects needs p-values; call calibrate(held_out, false_alarm_rate) first")
+    levels: Floats | None = None
     if by == "spot":
-        scores, calibration = _by_spot(detector, images, known, detector.calibration.false_alarm_rate)
+        scores, calibration, levels = _by_spot(detector, images, known, detector.calibration.false_alarm_rate)
     else:
         scores, calibration = detector.predict(images.images.numpy()).numpy(), detector.calibration
     p_values, flagged = calibration.p_values(scores), calibration.flagged(scores)
     order = np.argsort(-scores, kind="stable")[:top]
-    suspects = _suspects(detector, images.select(order), known, scores[order], p_values[order], flagged[order])
+    shown = images.select(order)
+    reconstruction, gradient = _heats(detector, shown, known)
+    if levels is not None:
+        reconstruction = _heat(levels[order])
+    suspects = [
+        Suspect(
+            name=name,
+            score=float(scores[row]),
+            p_value=float(p_values[row]),
+            flagged=bool(flagged[row]),
+            image=figures.data_uri(shown.images[at].numpy()),
+            reconstruction=figures.data_uri(reconstruction[at]),
+            gradient=figures.data_uri(gradient[at]),
+        )
+        for at, (name, row) in enumerate(zip(shown.names, order, strict=True))
+    ]
     return templates.get_template("suspects.html.j2").render(
         suspects=suspects,
         count=len(images),
@@ -108,34 +138,33 @@ def render(detector: GradCon, images: Images, known: Images, *, by: Order = "sco
         rate=f"{100 * calibration.false_alarm_rate:g}",
         calibrated=len(calibration),
         score="that of the most unusual spot" if by == "spot" else detector.score,
+        by=by,
+        out_of=out_of,
     )
 
 
-def _by_spot(detector: GradCon, images: Images, known: Images, rate: float) -> tuple[Floats, Calibration]:
-    """Scores by the most unusual position, and their calibration on the second half of the known images."""
+def _by_spot(detector: GradCon, images: Images, known: Images, rate: float) -> tuple[Floats, Calibration, Floats]:
+    """Scores by the most unusual position, and the levels of all positions, in the eyes of the known images.
+
+    Each position is standardised by the first half of the known images; the threshold, and the scale of the levels
+    (N, H, W), come from the second half.
+    """
+    if len(known) // 2 < (fewest := images_needed(rate)):
+        raise InputError(
+            f"by spot the threshold is set on every other known image, so that a false-alarm rate of {rate:g} needs "
+            f"{2 * fewest} of them, and there are {len(known)}; give more, or rank by the score"
+        )
     maps = maps_of(detector, known.images.numpy()).reconstruction
     spots = Spots.fit(maps[::2])
-    scores = spots.score(maps_of(detector, images.images.numpy()).reconstruction)
-    return scores, Calibration(spots.score(maps[1::2]), rate)
+    others, found = spots.standardised(maps[1::2]), maps_of(detector, images.images.numpy()).reconstruction
+    levels = Scale.fit(others).level(spots.standardised(found))
+    return spots.score(found), Calibration(others.max((1, 2)), rate), levels
 
 
-def _suspects(
-    detector: GradCon, images: Images, known: Images, scores: Floats, p_values: Floats, flagged: npt.NDArray[np.bool_]
-) -> list[Suspect]:
+def _heats(detector: GradCon, images: Images, known: Images) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Both maps of images as colours, on the scale of some of the known images."""
     some = np.linspace(0, len(known) - 1, min(KNOWN, len(known))).astype(np.int64)
-    heats = heats_of(maps_of(detector, images.images.numpy()), maps_of(detector, known.select(some).images.numpy()))
-    return [
-        Suspect(
-            name=name,
-            score=float(scores[row]),
-            p_value=float(p_values[row]),
-            flagged=bool(flagged[row]),
-            image=figures.data_uri(images.images[row].numpy()),
-            reconstruction=figures.data_uri(heats[0][row]),
-            gradient=figures.data_uri(heats[1][row]),
-        )
-        for row, name in enumerate(images.names)
-    ]
+    return heats_of(maps_of(detector, images.images.numpy()), maps_of(detector, known.select(some).images.numpy()))
 
 
 def heats_of(found: Maps, normal: Maps) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:

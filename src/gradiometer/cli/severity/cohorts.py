@@ -31,8 +31,8 @@ class Described(Reading):
     """
 
     table: str | None = option(
-        "table with a row for each image, .parquet or .csv, such as severity label writes; its columns are added to "
-        "those of the source",
+        "table with a row for each image, .parquet or .csv, such as severity label writes; of a folder it decides "
+        "which images are read, and of any other source its columns are added to what is known already",
         None,
         group=_GROUP,
     )

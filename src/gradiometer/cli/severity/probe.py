@@ -63,6 +63,7 @@ def measure(options: Options, terminal: Terminal) -> list[ProbeRecord]:
     """Probe every encoder, write the records and print the tables; returns the records."""
     from gradiometer.benchmarks import probes, records, rendering
     from gradiometer.models import weights_hash
+    from gradiometer.models.checkpoint import write_text
     from gradiometer.severity import contrastive
     from gradiometer.severity.contrastive.probe import check_split
 
@@ -108,7 +109,7 @@ def measure(options: Options, terminal: Terminal) -> list[ProbeRecord]:
     for record in found:
         probes.append(out / RECORDS, record)
     page = probes.to_page(found)
-    (out / PAGE).write_text(page, encoding="utf-8")
+    write_text(out / PAGE, page)
     for table in probes.tables(found):
         terminal.show(rendering.to_rich(table))
     _leaks(found, terminal)

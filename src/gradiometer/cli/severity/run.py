@@ -53,6 +53,9 @@ class Options(Described):
         "what is done to scans before they are scored, as for severity train", "local", group=_SEVERITY
     )
     severity_epochs: int = option("passes over the healthy scans", 200, group=_SEVERITY)
+    severity_batch_size: int | None = option(
+        "healthy scans in a step; 64 when absent, or all that it trains on where they are fewer", None, group=_SEVERITY
+    )
     score: Literal["subspace", "gradient", "combined", "fused", "reconstruction", "density"] = option(
         "what a scan is scored by", "subspace", group=_SEVERITY
     )
@@ -66,7 +69,7 @@ class Options(Described):
         "residual network", "resnet18", group=_PRETRAINING
     )
     epochs: int = option("passes over the images", 25, group=_PRETRAINING)
-    batch_size: int = option("images in a step", 64, group=_PRETRAINING)
+    batch_size: int = option("images in a step of the encoder", 64, group=_PRETRAINING)
     learning_rate: float = option("highest learning rate of the schedule", 1e-3, group=_PRETRAINING)
     schedule: Literal["constant", "cosine"] = option("how the learning rate changes", "constant", group=_PRETRAINING)
     baseline: bool = option("pre-train by SimCLR as well, for comparison (true or false)", True, group=_PRETRAINING)
@@ -87,7 +90,7 @@ def run(options: Options, terminal: Terminal) -> None:
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     pool = cohorts.load(options.images, options, limit=options.limit)
-    model, table = _severities(options, pool, terminal)
+    model, scans, table = _severities(options, pool, terminal)
     columns = {"label": table.labels, "score": table.scores}
     labelled = replace(
         pool,
@@ -109,11 +112,11 @@ def run(options: Options, terminal: Terminal) -> None:
     asked = {name: getattr(options, name) for name in ("train", "test", "targets", "heads", "allow_shared", "draws")}
     paths = tuple(str(out / name) for name in encoders)
     found = probe.measure(probe.Options(**reading, **asked, encoders=paths, out=str(out / "probe")), terminal)
-    _page(options, model, pool, table, found, terminal)
+    _page(options, model, scans, table, found, terminal)
 
 
-def _severities(options: Options, pool: Cohort, terminal: Terminal) -> tuple[SeverityModel, SeverityTable]:
-    """The model of healthy scans, and the table of the scans with their labels."""
+def _severities(options: Options, pool: Cohort, terminal: Terminal) -> tuple[SeverityModel, Cohort, SeverityTable]:
+    """The model of healthy scans, the scans as it sees them, and their table with labels."""
     from gradiometer import severity
 
     channels, height, width = pool.images.images.shape[1:]
@@ -128,11 +131,15 @@ def _severities(options: Options, pool: Cohort, terminal: Terminal) -> tuple[Sev
         seed=options.seed,
         device=options.device,
         limit=options.limit,
+        batch_size=options.severity_batch_size,
         **_same(options, Reading) | {"size": size, "channels": options.channels or channels},
     )
     train.run(given, terminal)
     model = severity.SeverityModel.load(home / severity.ARTEFACT)
     artefacts.on_device(model.model, options.device)
+    if size is not None and (size, size) != (height, width):
+        # Read again: what is resized for the encoder and then for the model is not what healthy scans look like.
+        pool = cohorts.load(options.images, replace(options, size=size), limit=options.limit)
     scores = model.score(pool.images)
     patients = None if pool.patients is None else tuple(owner or "unknown" for owner in pool.patients)
     table = severity.SeverityTable(pool.images.names, scores, model.percentile(scores), patients)
@@ -140,13 +147,13 @@ def _severities(options: Options, pool: Cohort, terminal: Terminal) -> tuple[Sev
     path = Path(options.out) / LABELS
     table.write(path)
     terminal.show(f"{path}: severities and labels of {len(table):,} scans")
-    return model, table
+    return model, pool, table
 
 
 def _page(
     options: Options,
     model: SeverityModel,
-    pool: Cohort,
+    scans: Cohort,
     table: SeverityTable,
     found: list[ProbeRecord],
     terminal: Terminal,
@@ -158,7 +165,7 @@ def _page(
     healthy = load_for(model, options.healthy, replace(options, size=None, channels=None), limit=options.limit)
     path = Path(options.out) / PAGE
     try:
-        severities.write(model, pool.images, healthy, path, table=table, top=options.top, tables=probes.tables(found))
+        severities.write(model, scans.images, healthy, path, table=table, top=options.top, tables=probes.tables(found))
     except DependencyError as error:
         terminal.note(f"no page: {error}")
     else:

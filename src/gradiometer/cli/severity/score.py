@@ -53,11 +53,30 @@ def load(path: str, device: str) -> SeverityModel:
 
 
 def load_for(model: SeverityModel, text: str, reading: Reading, *, limit: int | None = None) -> Images:
-    """Scans in the size and the channels that a model takes, where the options say nothing else."""
+    """Scans in the size and the channels that a model takes.
+
+    Raises:
+        InputError: The options ask for another size.
+    """
     seen = model.preparation
+    check_size(model, reading)
     shape = None if seen.size is None else (seen.channels, *seen.size)
     reading = replace(reading, channels=reading.channels or seen.channels)
     return sources.load(text, reading, limit=limit, shape=shape)
+
+
+def check_size(model: SeverityModel, reading: Reading) -> None:
+    """Refuse scans of another size than those of the training, which would be resized twice.
+
+    Raises:
+        InputError: The options ask for one.
+    """
+    trained = model.preparation.size
+    if reading.size is not None and trained is not None and trained != (reading.size, reading.size):
+        raise InputError(
+            f"--size is {reading.size}, and the model was trained on scans of {trained[0]} x {trained[1]} pixels, "
+            "which they are resized to; leave --size out"
+        )
 
 
 def run(options: Options, terminal: Terminal) -> None:
@@ -68,8 +87,8 @@ def run(options: Options, terminal: Terminal) -> None:
     if named.share is not None:
         raise InputError(f"score reads whole sources, not the share in {options.images}; leave @ out")
     model = load(options.model, options.device)
+    check_size(model, options)
     preparation = model.preparation
-    size = options.size or preparation.size
     with terminal.progress() as progress:
         found = scoring.score_severity(
             model,
@@ -77,7 +96,7 @@ def run(options: Options, terminal: Terminal) -> None:
             options.out,
             patient=options.patient,
             grades=options.grades,
-            size=size,
+            size=preparation.size if options.size is None else options.size,
             channels=options.channels or preparation.channels,
             split=named.split,
             root=options.root,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,10 +11,14 @@ from gradiometer.cli.artefacts import DEVICE
 from gradiometer.cli.command import Command, option
 from gradiometer.cli.sources import FORMS, LIMIT, Reading
 from gradiometer.cli.terminal import Terminal
+from gradiometer.errors import ArtefactError
 
 if TYPE_CHECKING:
-    from gradiometer.severity import SeverityModel
+    from gradiometer.anomaly import AnomalyRecipe
+    from gradiometer.data import Images
+    from gradiometer.severity import Preparation, SeverityModel
 
+_BATCH = 64
 _SEEN = "what the auto-encoder sees"
 _RECIPE = "recipe"
 _SCORE = "score"
@@ -50,7 +54,9 @@ class Options(Reading):
     network: Literal["cae", "vae"] = option("convolutional auto-encoder, or the variational one", "cae", group=_RECIPE)
     epochs: int = option("passes over the scans; more of them continue a finished training", 200, group=_RECIPE)
     patience: int = option("stop after so many epochs without a better criterion; 0 for never", 0, group=_RECIPE)
-    batch_size: int = option("tiles in a step", 64, group=_RECIPE)
+    batch_size: int | None = option(
+        "scans, or tiles, in a step; 64 when absent, or all that it trains on where they are fewer", None, group=_RECIPE
+    )
     learning_rate: float = option("of Adam", 1e-3, group=_RECIPE)
     alpha: float = option("weight of the gradient constraint; 0 for none", 0.03, group=_RECIPE)
     seed: int = option("of weights, order and division of the scans", 0, group=_RECIPE)
@@ -76,7 +82,7 @@ def run(options: Options, terminal: Terminal) -> None:
         constraint=anomaly.Constraint(options.alpha),
         epochs=options.epochs,
         patience=options.patience,
-        batch_size=options.batch_size,
+        batch_size=_BATCH if options.batch_size is None else options.batch_size,
         learning_rate=options.learning_rate,
         seed=options.seed,
     )
@@ -87,6 +93,9 @@ def run(options: Options, terminal: Terminal) -> None:
         for name in (options.validation, options.held_out)
     )
     preparation = severity.Preparation(shape[0], (shape[1], shape[2]), options.tile, options.contrast)
+    _check_earlier(Path(options.out), preparation)
+    if options.batch_size is None:
+        recipe = _fitting(recipe, healthy, validation, held_out, preparation, terminal)
     seen = f"tiles of {options.tile} x {options.tile}" if options.tile else f"whole scans of {shape[1]} x {shape[2]}"
     terminal.note(f"training a {options.network} on {len(healthy):,} healthy scans, {seen}, {shape[0]} channel(s)")
 
@@ -113,6 +122,50 @@ def run(options: Options, terminal: Terminal) -> None:
             steps=lambda done, total: progress("steps", done, total),
         )
     _report(model, options, terminal)
+
+
+def _check_earlier(out: Path, preparation: Preparation) -> None:
+    """Say which settings differ from those of a training in the same folder; its images would only be called others.
+
+    Raises:
+        ArtefactError: Scans were prepared otherwise.
+    """
+    from gradiometer import severity
+    from gradiometer.anomaly.training import CHECKPOINT
+
+    if not (out / CHECKPOINT).exists():
+        return
+    try:
+        earlier = severity.SeverityModel.load(out / severity.ARTEFACT).preparation
+    except ArtefactError:  # there is none yet, or it cannot be read: the checkpoint decides
+        return
+    pairs = [(entry.name, getattr(earlier, entry.name), getattr(preparation, entry.name)) for entry in fields(earlier)]
+    differing = ", ".join(f"{name} {then} instead of {now}" for name, then, now in pairs if then != now)
+    if differing:
+        raise ArtefactError(
+            f"{out} holds a training with {differing}; give the same to continue, or another folder to start again"
+        )
+
+
+def _fitting(
+    recipe: AnomalyRecipe,
+    healthy: Images,
+    validation: Images | None,
+    held_out: Images | None,
+    preparation: Preparation,
+    terminal: Terminal,
+) -> AnomalyRecipe:
+    """The recipe with batches that are no larger than what there is to train on."""
+    from gradiometer.anomaly.export import divide
+
+    scans = len(divide(healthy, validation, held_out, 0.5, recipe.seed).train)
+    count = scans * len(preparation.places(*healthy.images.shape[-2:]))
+    if count >= recipe.batch_size:
+        return recipe
+    terminal.note(
+        f"{count} scans to train on are less than a batch of {recipe.batch_size}, so a step takes all of them"
+    )
+    return replace(recipe, batch_size=count)
 
 
 def _report(model: SeverityModel, options: Options, terminal: Terminal) -> None:
