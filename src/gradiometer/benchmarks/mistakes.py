@@ -114,8 +114,8 @@ def run(
     chosen = [row for row in asked if _lacking(row) is None]
     if not chosen:
         raise InputError(
-            f"{_lacking(asked[0])}, and no other row has more; take another model or more images (limit), or see "
-            "that the labels are numbered like the outputs of the model"
+            f"{_lacking(asked[0])}; no other row has enough of both. Take another model or more images (limit), and "
+            "see that the labels are numbered like the outputs of the model"
         )
     table = Contents(
         name="mistakes",
