@@ -47,7 +47,7 @@ def fit() -> Fit:
     return Fit(nn.Linear(4, 3), labels, np.arange(200), make_evidence(200, seed=1), 5, 0)
 
 
-@pytest.mark.parametrize("learner", [*LEARNERS, *TRUST[:2]], ids=lambda learner: learner.name)
+@pytest.mark.parametrize("learner", [*LEARNERS, *TRUST[:4]], ids=lambda learner: learner.name)
 def test_every_learner_finds_what_it_was_shown_and_not_what_is_known(learner, fit):
     lesson = Lesson(make_evidence(120, seed=2), make_evidence(120, 1.5, seed=3), np.arange(120), np.arange(200, 320), 0)
     score = learner.learn(fit, lesson)
@@ -64,6 +64,8 @@ def test_every_learner_finds_what_it_was_shown_and_not_what_is_known(learner, fi
         ("Pseudo-label norms", {"logits", "activations", "norms"}),
         ("Pseudo-label with confidence", {"norms"}),
         ("Control with confidence", {"norms", "direct"}),
+        ("Purview with class", {"direct"}),
+        ("Control with class", {"norms", "direct"}),
         ("Confidence alone", {"norms", "activations", "direct"}),
     ],
 )

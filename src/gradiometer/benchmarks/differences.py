@@ -41,6 +41,8 @@ CONTROLLED: tuple[tuple[str, str], ...] = (
     ("Pseudo-label norms (matched)", "Confidence alone (matched)"),
     ("Pseudo-label norms (matched)", "Control with confidence (matched)"),
     ("Pseudo-label with confidence (matched)", "Control with confidence (matched)"),
+    ("Purview with class (matched)", "Control with class (matched)"),
+    ("Purview (matched)", "Control with class (matched)"),
     ("Purview (matched)", "Mahalanobis FE (matched)"),
     ("Purview (matched)", "LID (matched)"),
 )

@@ -118,6 +118,12 @@ class Evidence:
         """The largest softmax probabilities (N, at most 10), in descending order."""
         return largest_probabilities(self.logits)
 
+    @property
+    def predicted(self) -> Floats:
+        """Which class is predicted (N, C): 1 for it, 0 for the others."""
+        classes: Floats = np.eye(self.logits.shape[1])[self.logits.argmax(1)]
+        return classes
+
 
 def join(parts: Sequence[Evidence]) -> Evidence:
     """Readings of several sets by one reader, one after the other.

@@ -182,14 +182,19 @@ TRUST: tuple[Learner, ...] = (
         _network(lambda e: _joined(e.activations, e.direct[PSEUDO_LABEL], e.probabilities)),
         needs=PSEUDO_LABEL,
     ),
+    Learner("Purview with class", _network(lambda e: _joined(e.statistics, e.probabilities, e.predicted))),
+    Learner(
+        "Control with class", _network(lambda e: _joined(e.activations, e.probabilities, e.predicted)), control=True
+    ),
     Learner("Confidence alone", _network(lambda evidence: evidence.probabilities), control=True),
 )
 """Detectors for wrong predictions, shown where they are asked for by name.
 
 Squared gradient norms under the predicted label are what Oberdiek et al. (ANNPR 2018) classify predictions by, there
 with further metrics of the same gradient and the entropy beside them, and by a logistic regression. The second reads
-what `Control with confidence` reads too, so that the gradients are all that is between them; the last has learnt from
-the largest softmax probabilities and nothing else.
+what `Control with confidence` reads too, so that the gradients are all that is between them. The next two know which
+class is predicted as well: a damaged image is often taken for one and the same class, which is then mostly wrong, and
+gradients tell classes apart. The last has learnt from the largest softmax probabilities and nothing else.
 """
 
 

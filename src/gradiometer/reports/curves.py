@@ -88,7 +88,7 @@ def risk(scores: Sequence[Scores], *, prefix: str) -> str:
     grid = np.linspace(0.02, 1, _POINTS)
     words = []
     with drawing():
-        figure = new_figure(1.7 * width + 0.3, 0.6 + 1.7 * height)
+        figure = new_figure(max(3.0, 1.7 * width + 0.3), 0.5 + 1.9 * height)
         axes = figure.subplots(height, width, squeeze=False, sharex=True)
         for ax in axes.flat[len(names) :]:
             ax.set_visible(False)
@@ -98,15 +98,17 @@ def risk(scores: Sequence[Scores], *, prefix: str) -> str:
                     continue
                 coverage, wrong = risk_coverage(entry.known, entry.challenging)
                 colour, line = _STYLES[columns.index(entry.column)]
-                ax.plot(grid, 100 * np.interp(grid, coverage, wrong), color=colour, linestyle=line, linewidth=1.2)
+                ax.plot(100 * grid, 100 * np.interp(grid, coverage, wrong), color=colour, linestyle=line, linewidth=1.2)
                 words.append(f"{name}, {entry.column}: {100 * float(np.interp(0.8, coverage, wrong)):.1f} at 80 %")
             ax.set_ylim(bottom=0)
+            ax.set_xlabel("kept, %", fontsize=7)
             ax.set_title(name, fontsize=8, loc="left")
             ax.tick_params(labelsize=7)
-        figure.supxlabel("coverage: share of predictions that are kept", fontsize=8)
         figure.supylabel("wrong among them, %", fontsize=8)
         lines = [axes.flat[0].plot([], [], color=c, linestyle=s, linewidth=1.2)[0] for c, s in _STYLES[: len(columns)]]
-        figure.legend(lines, columns, loc="outside lower center", ncols=len(columns), frameon=False, fontsize=8)
+        # Three names are wider than two panels.
+        beside = len(columns) if width > 2 else 1
+        figure.legend(lines, columns, loc="outside lower center", ncols=beside, frameon=False, fontsize=8)
     return to_svg(
         figure,
         prefix=prefix,
