@@ -11,15 +11,20 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gradiometer.benchmarks import probes, records, rendering, tables
+from gradiometer.benchmarks import mistakes, probes, records, rendering, tables
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "howto" / "encoders.md")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / "howto" / name for name in ("detectors.md", "encoders.md")))
 WIDEST = 9
+PREDICTIONS = (
+    *("MSP", "Energy", "ODIN", "KNN", "Feature squeezing", "GradNorm", "ExGrad", "GradTrust", "Pseudo-label norm"),
+    *("Purview", "Control", "Guard", "Guard of seven"),
+)
+"""Known-only columns of the table of wrong predictions; of the matched ones all decision networks."""
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -31,6 +36,8 @@ def rendered(page: str) -> str:
             if match[2].endswith(ending):
                 return f"{match[1]}\n{render(ROOT / match[2])}\n{match[3]}"
         found = records.read(ROOT / match[2])
+        if found[0].benchmark == "mistakes":
+            return f"{match[1]}\n{_predictions(found)}\n{match[3]}"
         known_only = [record for record in found if record.protocol == "known-only"]
         figures = tables.arrange(found)
         # Many detectors are easier to read down than across.
@@ -40,6 +47,29 @@ def rendered(page: str) -> str:
         return f"{match[1]}\n{text}\n{match[3]}"
 
     return BLOCK.sub(block, page)
+
+
+def _predictions(found: Sequence[records.Record]) -> str:
+    """Right against wrong predictions: some columns, one in each row, as they are and under corruptions."""
+    rows = list(dict.fromkeys(record.challenge for record in found if record.kind == "detection"))
+    cells = {(record.column, record.challenge): record for record in found}
+    matched = [name for name in mistakes.MATCHED if name not in ("Mahalanobis FE", "LID")]
+    columns = [f"{name} (known-only)" for name in PREDICTIONS] + [f"{name} (matched)" for name in matched]
+    damaged = [name for name in rows if name != mistakes.PLAIN]
+    heads = ["AUROC, %", "AURC, thousandths", "right of 80 % kept, %", *(f"AUROC, {name}" for name in damaged)]
+    lines = [f"| detector | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
+    for column in columns:
+        plain = cells[column, mistakes.PLAIN]
+        assert plain.selective is not None
+        figures = [
+            rendering.figure_cell(plain.metrics.auroc),
+            rendering.figure_cell(plain.selective.aurc, unit=1000),
+            rendering.figure_cell(plain.selective.accuracy_at_80),
+            *(rendering.figure_cell(cells[column, name].metrics.auroc) for name in damaged),
+        ]
+        name = f"{column}, forward only" if plain.control else column
+        lines.append(f"| {name} | {' | '.join(str(figure) for figure in figures)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _probes(path: Path) -> str:

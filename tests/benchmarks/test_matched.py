@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,8 @@ from gradiometer.benchmarks import differences
 from gradiometer.benchmarks.cells import Cells
 from gradiometer.benchmarks.columns import Fit
 from gradiometer.benchmarks.differences import Difference
-from gradiometer.benchmarks.evidence import INPUT_STEP, Evidence, join
-from gradiometer.benchmarks.matched import LEARNERS, Lesson, learners, wide_features
+from gradiometer.benchmarks.evidence import INPUT_STEP, PSEUDO_LABEL, Evidence, join
+from gradiometer.benchmarks.matched import LEARNERS, TRUST, Lesson, learners, wide_features
 from gradiometer.benchmarks.outcome import Scores
 from gradiometer.errors import ArtefactError, InputError
 
@@ -32,7 +34,10 @@ def make_evidence(count: int, shift: float = 0.0, seed: int = 0) -> Evidence:
         parameters=tuple("abcdefg"),
         images_sha256=f"{count} {seed}",
         seconds=1.0,
-        direct={INPUT_STEP: generator.normal(size=(count, 2)) + shift},
+        direct={
+            INPUT_STEP: generator.normal(size=(count, 2)) + shift,
+            PSEUDO_LABEL: np.exp(np.random.default_rng(seed + 100).normal(size=(count, 7)) + shift),
+        },
     )
 
 
@@ -42,7 +47,7 @@ def fit() -> Fit:
     return Fit(nn.Linear(4, 3), labels, np.arange(200), make_evidence(200, seed=1), 5, 0)
 
 
-@pytest.mark.parametrize("learner", LEARNERS, ids=lambda learner: learner.name)
+@pytest.mark.parametrize("learner", [*LEARNERS, *TRUST[:4]], ids=lambda learner: learner.name)
 def test_every_learner_finds_what_it_was_shown_and_not_what_is_known(learner, fit):
     lesson = Lesson(make_evidence(120, seed=2), make_evidence(120, 1.5, seed=3), np.arange(120), np.arange(200, 320), 0)
     score = learner.learn(fit, lesson)
@@ -51,6 +56,28 @@ def test_every_learner_finds_what_it_was_shown_and_not_what_is_known(learner, fi
     assert np.mean(challenge[:, None] > known) > 0.8
     others = score(make_evidence(200, seed=6))
     assert abs(np.mean(others[:, None] > known) - 0.5) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "blind"),
+    [
+        ("Pseudo-label norms", {"logits", "activations", "norms"}),
+        ("Pseudo-label with confidence", {"norms"}),
+        ("Control with confidence", {"norms", "direct"}),
+        ("Purview with class", {"direct"}),
+        ("Control with class", {"norms", "direct"}),
+        ("Confidence alone", {"norms", "activations", "direct"}),
+    ],
+)
+def test_what_learns_about_predictions_reads_this_and_no_more(name, blind, fit):
+    """Other values of what it is blind for change no score; other values of all the rest do."""
+    [learner] = [one for one in (*LEARNERS, *TRUST) if one.name == name]
+    lesson = Lesson(make_evidence(60, seed=2), make_evidence(60, 1.5, seed=3), np.arange(60), np.arange(100, 160), 0)
+    score = learner.learn(fit, lesson)
+    here, other = make_evidence(30, seed=4), make_evidence(30, 0.7, seed=5)
+    for reading in ("logits", "activations", "norms", "direct"):
+        same = np.array_equal(score(here), score(replace(here, **{reading: getattr(other, reading)})))
+        assert same == (reading in blind), reading
 
 
 def test_the_wide_control_is_as_wide_as_purview_and_forward_only():

@@ -19,6 +19,7 @@ from gradiometer.benchmarks.attacks import AttackSettings
 from gradiometer.benchmarks.corruptions import CorruptionSettings
 from gradiometer.benchmarks.demo import DemoSettings
 from gradiometer.benchmarks.gradcon.settings import GradConSettings
+from gradiometer.benchmarks.mistakes import MistakeSettings
 from gradiometer.benchmarks.null import NullSettings
 from gradiometer.benchmarks.ood import OodSettings
 from gradiometer.benchmarks.severity import SeveritySettings
@@ -47,7 +48,8 @@ def test_the_commands_are_those_of_the_design() -> None:
         *("demo", "train classifier", "train gradcon", "fit", "calibrate", "score", "serve", "explain"),
         *("severity train", "severity score", "severity label", "severity pretrain", "severity probe"),
         *("severity run", "severity report", "challenge", "plan"),
-        *("dial", "benchmark ood", "benchmark attacks", "benchmark corruptions", "benchmark null", "benchmark all"),
+        *("dial", "benchmark ood", "benchmark attacks", "benchmark corruptions"),
+        *("benchmark mistakes", "benchmark null", "benchmark all"),
         *("benchmark suite", "benchmark gradcon", "benchmark severity"),
     ]
 
@@ -94,6 +96,7 @@ def test_every_example_parses(name: str) -> None:
         (benchmark.tables.OodOptions, OodSettings, {"out", "data_root"}),
         (benchmark.tables.AttackOptions, AttackSettings, {"out", "data_root"}),
         (benchmark.tables.CorruptionOptions, CorruptionSettings, {"out", "data_root"}),
+        (benchmark.tables.MistakeOptions, MistakeSettings, {"out", "data_root"}),
         (benchmark.suite.SuiteOptions, SuiteSettings, {"out", "data_root"}),
         (benchmark.tables.NullOptions, NullSettings, {"out", "data_root"}),
         (benchmark.gradcon.GradConOptions, GradConSettings, {"out", "data_root"}),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradiometer import data
-from gradiometer.benchmarks import attacks, corruptions, demo, null, ood, records
+from gradiometer.benchmarks import attacks, corruptions, demo, mistakes, null, ood, records
 from gradiometer.benchmarks.outcome import Outcome
 from tests.cli.conftest import Run, Workshop
 
@@ -110,6 +110,28 @@ def test_all_tables_share_their_settings_and_have_a_folder_each(
     folders = {"null", "ood", "attacks", "corruptions-cifar10c", "corruptions-cure"}
     assert {path.name for path in out.iterdir()} == folders
     assert all((out / name / "tables.md").exists() for name in folders)
+
+
+def test_benchmark_mistakes_hands_its_settings_over(
+    outcome: Outcome, run: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table itself has its own test; here a finished outcome takes its place."""
+    asked: list[mistakes.MistakeSettings] = []
+
+    def instead(given: mistakes.MistakeSettings, **_: object) -> Outcome:
+        asked.append(given)
+        given.out.mkdir(parents=True)
+        return outcome
+
+    monkeypatch.setattr(mistakes, "run", instead)
+    out = tmp_path / "table"
+    words = ("--types", "fog", "snow", "--levels", 1, 5, "--limit", 50)
+    said = run("benchmark", "mistakes", "--data-root", root, *words, "--out", out)
+    assert said.code == 0, said.err
+    expected = {"types": ("fog", "snow"), "levels": (1, 5), "limit": 50}
+    assert asked == [mistakes.MistakeSettings(data_root=root, out=out, **expected)]
+    assert asked[0].protocols == ("known-only", "matched")
+    assert (out / "tables.md").exists()
 
 
 @pytest.mark.parametrize("with_extra", [True, False])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from gradiometer.benchmarks.outcome import Profile
+from gradiometer.benchmarks.outcome import Profile, Scores
 from gradiometer.errors import InputError
 from gradiometer.reports import curves, files
 from tests.benchmarks.making import make_record
@@ -24,6 +26,18 @@ def test_curves_of_every_challenge(outcome):
     assert "MSP (known-only)" in svg
     with pytest.raises(InputError, match="one to 3 detectors, got 0"):
         curves.roc([], prefix="roc")
+
+
+def test_risk_and_coverage_say_what_is_left_at_four_fifths():
+    right, wrong = np.array([1.0, 2.0, 4.0]), np.array([3.0, 5.0])
+    made = [Scores("MSP", "known-only", False, name, right, wrong, None) for name in ("as they are", "fog 3")]
+    svg = curves.risk(made, prefix="risk")
+    title, words = _titles(svg)
+    assert title == "Risk against coverage of MSP (known-only) on 2 rows of predictions"
+    assert words.count("MSP (known-only): 25.0 at 80 %") == 2  # one of four
+    assert "fog 3" in svg
+    with pytest.raises(InputError, match="one to 3 detectors, got 4"):
+        curves.risk([replace(made[0], detector=name) for name in "abcd"], prefix="risk")
 
 
 def test_layers_say_which_tensor_is_furthest(outcome):

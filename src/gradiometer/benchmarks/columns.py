@@ -10,9 +10,10 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import entr, softmax
 from torch import nn
 
-from gradiometer.benchmarks.evidence import Evidence
+from gradiometer.benchmarks.evidence import PSEUDO_LABEL, Evidence
 from gradiometer.benchmarks.metrics import Floats
 from gradiometer.benchmarks.protocols import Indices
 from gradiometer.detectors import (
@@ -22,9 +23,11 @@ from gradiometer.detectors import (
     Calibration,
     Detector,
     Energy,
+    ExGrad,
     Fusion,
     GradNorm,
     GradPCA,
+    GradTrust,
     Mahalanobis,
     NeighbourDensity,
     NormalizedMahalanobis,
@@ -76,12 +79,14 @@ class Entry:
         control: Whether it reads forward-only statistics, as the control of a gradient detector.
         reads: What the reader runs on the images themselves, for `make` to take its scores: a detector, made of a model
             and a batch size.
+        needs: Name of a direct reading without which there is nothing to score, or empty.
     """
 
     name: str
     make: Callable[[Fit], Score]
     control: bool = False
     reads: Callable[..., Detector] | None = None
+    needs: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +143,26 @@ def _squeezing(_: Fit) -> Score:
     def score(evidence: Evidence) -> Floats:
         distances: Floats = np.abs(moved_probabilities(evidence.logits, evidence.smoothed)).sum(1)
         return distances
+
+    return score
+
+
+def _entropy(_: Fit) -> Score:
+    """The entropy of the softmax probabilities, in nats."""
+
+    def score(evidence: Evidence) -> Floats:
+        entropies: Floats = entr(softmax(evidence.logits.astype(np.float64), axis=1)).sum(1)
+        return entropies
+
+    return score
+
+
+def _pseudo_label(_: Fit) -> Score:
+    """The squared norm of the whole gradient under the predicted label (Oberdiek et al., ANNPR 2018)."""
+
+    def score(evidence: Evidence) -> Floats:
+        total: Floats = evidence.direct[PSEUDO_LABEL].astype(np.float64).sum(1)
+        return total
 
     return score
 
@@ -204,6 +229,14 @@ ENTRIES: tuple[Entry, ...] = (
 )
 """All known-only detectors, in the order of a table. One more is one entry."""
 
+TRUST: tuple[Entry, ...] = (
+    Entry("Entropy", _entropy),
+    Entry("ExGrad", on_head(ExGrad)),
+    Entry("GradTrust", on_head(GradTrust)),
+    Entry("Pseudo-label norm", _pseudo_label, needs=PSEUDO_LABEL),
+)
+"""Detectors that were made for wrong predictions, or are close to those; shown where they are asked for by name."""
+
 ABLATION: tuple[Entry, ...] = tuple(
     Entry(f"Guard without {member.name}", _guard(without=member.name), control=True) for member in guard_members(1)
 )
@@ -220,7 +253,7 @@ GRADIENTS: tuple[Entry, ...] = (
 """Published scores that need a backward pass of their own, each before its control; shown where they are asked for by
 name."""
 
-_EVERY = (*ENTRIES, *ABLATION, *GRADIENTS)
+_EVERY = (*ENTRIES, *TRUST, *ABLATION, *GRADIENTS)
 
 
 def readers(detectors: Collection[str]) -> dict[str, Callable[..., Detector]]:
@@ -256,14 +289,16 @@ def known_only(
         The columns in the order of the table.
 
     Raises:
-        InputError: There is no detector of a name.
+        InputError: There is no detector of a name, or it needs a reading that was not made.
     """
-    names = [entry.name for entry in _EVERY]
+    entries = {entry.name: entry for entry in _EVERY}
     chosen = list(detectors) or [entry.name for entry in ENTRIES]
-    if unknown := [name for name in chosen if name not in names]:
-        raise InputError(f"there is no known-only detector {unknown[0]!r}; there are: {', '.join(names)}")
+    if unknown := [name for name in chosen if name not in entries]:
+        raise InputError(f"there is no known-only detector {unknown[0]!r}; there are: {', '.join(entries)}")
+    if blind := [name for name in chosen if entries[name].needs and entries[name].needs not in held_out.direct]:
+        raise InputError(f"{blind[0]} needs the reading {entries[blind[0]].needs!r}, which this table does not make")
     columns = []
-    for entry in _EVERY:
+    for entry in entries.values():
         if entry.name not in chosen:
             continue
         started = time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from gradiometer.benchmarks.metrics import Floats
 from gradiometer.benchmarks.outcome import Scores
 from gradiometer.benchmarks.protocols import Indices, Split
 from gradiometer.benchmarks.rates import realised
-from gradiometer.benchmarks.records import RealisedRate, Record, versions
+from gradiometer.benchmarks.records import RealisedRate, Record, hash_images, versions
 from gradiometer.benchmarks.results import make_record
 from gradiometer.benchmarks.settings import Settings
 from gradiometer.benchmarks.sides import Challenge, Side, Sides
@@ -118,6 +119,8 @@ class Comparison:
 
     def sides(self, challenge: Challenge) -> Sides:
         """Readings and division of a challenge and of what stands beside it."""
+        if challenge.wrong is not None:
+            return self._predictions(challenge, challenge.wrong)
         groups: Indices = challenge.images.groups.numpy()
         if challenge.made_from_known:
             parts = protocols.follow(self.split, self.groups, groups)
@@ -147,7 +150,8 @@ class Comparison:
         """Rows of a challenge that figures are computed on."""
         groups = challenge.images.groups.numpy()
         if challenge.made_from_known:
-            return protocols.follow(self.split, self.groups, groups).test
+            rows = protocols.follow(self.split, self.groups, groups).test
+            return rows if challenge.wrong is None else rows[challenge.wrong[rows]]
         return protocols.split(groups, seed=self.settings.seed).test
 
     def judge(self, evidence: Evidence) -> tuple[Floats, npt.NDArray[np.bool_]]:
@@ -210,7 +214,21 @@ class Comparison:
         """
         return make_record(self.settings, self.reader, self.fitted, sides, scores, counts, alarms, seconds)
 
+    def _predictions(self, challenge: Challenge, wrong: npt.NDArray[np.bool_]) -> Sides:
+        """Right and wrong predictions about images that are read once; each goes where its base image is."""
+        evidence, sides = self.read(challenge), list[Side]()
+        for rows in (np.flatnonzero(~wrong), np.flatnonzero(wrong)):
+            images = challenge.images.select(rows)
+            groups: Indices = images.groups.numpy()
+            parts = protocols.follow(self.split, self.groups, groups)
+            digest = hash_images(images.images.numpy())
+            sides.append(Side(replace(evidence.select(rows), images_sha256=digest), groups, parts))
+        right, challenging = sides
+        return Sides(challenge.name, right, challenging, held_out=False, facts=challenge.facts, mistakes=True)
+
     def _read(self, images: Images, name: str) -> Evidence:
+        if images is self.held_out:
+            return self.known
         if name not in self._evidence:
             self._evidence[name] = self.reader.read(images, name, self.progress)
         return self._evidence[name]

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from gradiometer.benchmarks import lines
+from gradiometer.benchmarks import lines, selective
 from gradiometer.benchmarks.metrics import Floats, Interval, percentile_interval, resampled_auroc
 from gradiometer.benchmarks.records import read_text
+from gradiometer.benchmarks.selective import Groups
 from gradiometer.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ CONTROLLED: tuple[tuple[str, str], ...] = (
     ("Purview (matched)", "Control with confidence (matched)"),
     ("Purview with channels (matched)", "Control with channels (matched)"),
     ("Purview with channels (matched)", "Purview (matched)"),
+    ("Pseudo-label norms (matched)", "Confidence alone (matched)"),
+    ("Pseudo-label norms (matched)", "Control with confidence (matched)"),
+    ("Pseudo-label with confidence (matched)", "Control with confidence (matched)"),
+    ("Purview with class (matched)", "Control with class (matched)"),
+    ("Purview (matched)", "Control with class (matched)"),
     ("Purview (matched)", "Mahalanobis FE (matched)"),
     ("Purview (matched)", "LID (matched)"),
 )
@@ -52,6 +58,9 @@ GUARDS = (JUDGE, "Guard of seven (known-only)", "Guard of five (known-only)")
 """The columns that are compared with all others; tables from before there was the first are judged by the next."""
 
 _RIVALS = "known-only"
+
+_Areas = dict[str, tuple[float, Floats]]
+"""Challenge -> a figure, on all images and on every resample (draws,)."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,8 @@ class Difference:
         draws: Resamples behind the interval.
         confidence: Of the interval.
         weights_sha256: Hash of the weights of the model.
+        aurc: The difference of the areas under the risk-coverage curves, in favour of the first when it is negative;
+            where right and wrong predictions were told apart.
     """
 
     benchmark: str
@@ -85,6 +96,7 @@ class Difference:
     draws: int
     confidence: float
     weights_sha256: str
+    aurc: Interval | None = None
 
     @property
     def title(self) -> str:
@@ -99,7 +111,10 @@ class Difference:
 
     def to_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
+        entries = asdict(self)
+        if self.aurc is None:
+            del entries["aurc"]
+        return json.dumps(entries, sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str) -> Self:
@@ -110,21 +125,26 @@ class Difference:
         """
         try:
             entries = json.loads(line)
-            return cls(**{**entries, "auroc": Interval(**entries["auroc"])})
+            areas = {name: Interval(**entries[name]) for name in ("auroc", "aurc") if name in entries}
+            return cls(**{**entries, **areas})
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ArtefactError(f"not a paired difference: {line[:60]!r} ({error})") from error
 
 
-def pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
+def pairs(columns: Sequence[str], against: str = "") -> list[tuple[str, str]]:
     """Which of some columns are compared: each Guard with all other known-only ones, and what has a control with that.
 
     Args:
         columns: The columns that are there, such as `MSP (known-only)`.
+        against: A column that all others are compared with too, or empty.
     """
     found = [pair for pair in CONTROLLED if all(name in columns for name in pair)]
     for judge in (column for column in GUARDS if column in columns):
         rivals = [name for name in columns if name.endswith(f"({_RIVALS})") and name != judge]
         found += [(judge, name) for name in rivals if {(judge, name), (name, judge)}.isdisjoint(found)]
+    if against in columns:
+        others = [name for name in columns if name != against]
+        found += [(name, against) for name in others if (name, against) not in found]
     return found
 
 
@@ -138,6 +158,8 @@ def differences(
     about: Mapping[str, str],
     *,
     families: Mapping[str, str] | None = None,
+    groups: Mapping[str, Groups] | None = None,
+    against: str = "",
     seed: int = 0,
     draws: int = 1000,
     confidence: float = 0.95,
@@ -148,6 +170,9 @@ def differences(
         scores: Scores of all columns on all challenges; those of the protocol `transfer` are left out.
         about: `benchmark`, `model`, `known` and `weights_sha256`.
         families: To which family each challenge belongs; there is then a mean over each, and one over these means.
+        groups: Base images of both sides of the challenges that are wrong predictions beside right ones, for their
+            areas under the risk-coverage curve.
+        against: A column that all others are compared with too, or empty.
         seed: Seeds the bootstrap.
         draws: Bootstrap resamples.
         confidence: Of the intervals.
@@ -155,29 +180,32 @@ def differences(
     Returns:
         Pair by pair.
     """
-    areas: dict[str, dict[str, tuple[float, Floats]]] = {}
+    areas: dict[str, _Areas] = {}
+    risks: dict[str, _Areas] = {}
     for entry in scores:
         if entry.protocol != "transfer":
             found = resampled_auroc(entry.runs, seed=seed, draws=draws)
             areas.setdefault(entry.column, {})[entry.challenge] = found
+            if groups and entry.challenge in groups:
+                value, drawn = selective.resampled(entry.runs, groups[entry.challenge], seed=seed, draws=draws)
+                risks.setdefault(entry.column, {})[entry.challenge] = value["aurc"], drawn["aurc"]
     made = []
-    for first, second in pairs(list(areas)):
+    for first, second in pairs(list(areas), against):
         shared = [name for name in areas[first] if name in areas[second]]
-        cells = {name: (areas[first][name], areas[second][name]) for name in shared}
-        values = {name: one[0] - other[0] for name, (one, other) in cells.items()}
-        drawn = {name: one[1] - other[1] for name, (one, other) in cells.items()}
-        counts = dict.fromkeys(shared, 1)
-        for title, names in _means(shared, families or {}).items():
-            values[title] = float(np.mean([values[name] for name in names]))
-            drawn[title] = np.mean([drawn[name] for name in names], axis=0)
-            counts[title] = len(shared) if title == BALANCED else len(names)
+        means = _means(shared, families or {})
+        found_areas = _minus(areas[first], areas[second], means, confidence)
+        found_risks = _minus(risks.get(first, {}), risks.get(second, {}), means, confidence)
+        counts = dict.fromkeys(shared, 1) | {title: len(names) for title, names in means.items()}
+        if BALANCED in counts:
+            counts[BALANCED] = len(shared)
         made += [
             Difference(
                 challenge=name,
                 challenges=counts[name],
                 first=first,
                 second=second,
-                auroc=percentile_interval(value, drawn[name], confidence=confidence),
+                auroc=area,
+                aurc=found_risks.get(name),
                 seed=seed,
                 draws=draws,
                 confidence=confidence,
@@ -186,9 +214,21 @@ def differences(
                 known=about["known"],
                 weights_sha256=about["weights_sha256"],
             )
-            for name, value in values.items()
+            for name, area in found_areas.items()
         ]
     return made
+
+
+def _minus(first: _Areas, second: _Areas, means: Mapping[str, Sequence[str]], confidence: float) -> dict[str, Interval]:
+    """The differences of two columns on each challenge that both have, and of the means that can be made of those."""
+    shared = [name for name in first if name in second]
+    values = {name: first[name][0] - second[name][0] for name in shared}
+    drawn = {name: first[name][1] - second[name][1] for name in shared}
+    for title, names in means.items():
+        if all(name in values for name in names):
+            values[title] = float(np.mean([values[name] for name in names]))
+            drawn[title] = np.mean([drawn[name] for name in names], axis=0)
+    return {name: percentile_interval(value, drawn[name], confidence=confidence) for name, value in values.items()}
 
 
 def _means(challenges: Sequence[str], families: Mapping[str, str]) -> dict[str, list[str]]:

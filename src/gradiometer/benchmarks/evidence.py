@@ -41,6 +41,9 @@ Direct = Callable[[Tensor], Tensor]
 INPUT_STEP = "Mahalanobis with input step"
 """Name of the direct reading of distances (N, L) after an input step for each layer."""
 
+PSEUDO_LABEL = "Pseudo-label norms"
+"""Name of the direct reading of squared gradient norms (N, T) under the predicted label, from a pass of their own."""
+
 _SCHEMA = 5
 
 
@@ -61,7 +64,8 @@ class Evidence:
         parameters: Names of the T tensors.
         images_sha256: Hash of the pixels.
         seconds: Time that reading took.
-        direct: Scores (N,) of detectors that need the images themselves, by name; distances (N, L) for `INPUT_STEP`.
+        direct: Scores (N,) of detectors that need the images themselves, by name; distances (N, L) for `INPUT_STEP`;
+            squared norms (N, T) for `PSEUDO_LABEL`.
     """
 
     logits: npt.NDArray[np.float32]
@@ -113,6 +117,12 @@ class Evidence:
     def probabilities(self) -> Floats:
         """The largest softmax probabilities (N, at most 10), in descending order."""
         return largest_probabilities(self.logits)
+
+    @property
+    def predicted(self) -> Floats:
+        """Which class is predicted (N, C): 1 for it, 0 for the others."""
+        classes: Floats = np.eye(self.logits.shape[1])[self.logits.argmax(1)]
+        return classes
 
 
 def join(parts: Sequence[Evidence]) -> Evidence:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gradiometer.benchmarks import published
 from gradiometer.benchmarks.corruptions import LEVELS
@@ -68,7 +68,7 @@ def beside_published(records: Sequence[Record]) -> list[Table]:
     firsts = {column: next(r for (_, c), r in found.items() if c == column) for column in _OURS if column in there}
     names = list(next(iter(others.values())))
     heads = [Head(name, (PUBLISHED,)) for name in names]
-    heads += [_head(record) for record in firsts.values()]
+    heads += [head(record) for record in firsts.values()]
     rows = []
     for challenge, figures in others.items():
         ours = [found.get((challenge, column)) for column in firsts]
@@ -91,22 +91,31 @@ def transfers(records: Sequence[Record]) -> list[Table]:
     return [_matrix([r for r in chosen if r.detector == name]) for name in dict.fromkeys(r.detector for r in chosen)]
 
 
-def arrange_differences(differences: Sequence[Difference]) -> Table:
-    """Paired differences of AUROC, in points; means come first, and alone where there are many challenges.
+def arrange_differences(
+    differences: Sequence[Difference],
+    of: Callable[[Difference], Interval | None] = lambda entry: entry.auroc,
+    *,
+    what: str = "AUROC in points",
+    unit: int = 100,
+) -> Table:
+    """Paired differences of a figure; means come first, and alone where there are many challenges.
 
     Args:
         differences: Differences of one benchmark.
+        of: The figure; the AUROC unless another is asked for.
+        what: Its name and unit, for the title.
+        unit: What one is in this unit.
     """
     names = list(dict.fromkeys(entry.challenge for entry in differences))
     means = [name for name in names if name.split(" of ")[0] == MEAN]
     names = means if means and len(names) > _MOST else [*means, *(name for name in names if name not in means)]
     found = {(entry.first, entry.second, entry.challenge): entry for entry in differences}
     rows = [
-        (f"{first} minus {second}", tuple(_points(found.get((first, second, name))) for name in names))
+        (f"{first} minus {second}", tuple(_points(found.get((first, second, name)), of, unit) for name in names))
         for first, second in dict.fromkeys((entry.first, entry.second) for entry in differences)
     ]
     percent = f"{100 * differences[0].confidence:g} %"
-    title = f"Paired differences of AUROC in points, with {percent} bootstrap interval over images"
+    title = f"Paired differences of {what}, with {percent} bootstrap interval over images"
     return Table(title, "difference", tuple(Head(name) for name in names), tuple(rows))
 
 
@@ -167,14 +176,15 @@ def _matrix(records: Sequence[Record]) -> Table:
     return Table(title, "trained on", tuple(Head(name) for name in [*names, "mean of the others"]), tuple(rows))
 
 
-def _points(entry: Difference | None) -> Cell:
-    if entry is None:
+def _points(entry: Difference | None, of: Callable[[Difference], Interval | None], unit: int) -> Cell:
+    value = None if entry is None else of(entry)
+    if value is None:
         return figure_cell(None)
-    value = entry.auroc
-    return Cell(f"{100 * value.value:+.1f}", f"{100 * value.low:+.1f} to {100 * value.high:+.1f}")
+    return Cell(f"{unit * value.value:+.1f}", f"{unit * value.low:+.1f} to {unit * value.high:+.1f}")
 
 
-def _head(record: Record) -> Head:
+def head(record: Record) -> Head:
+    """The head of the column that a record is in."""
     notes = (record.protocol, "forward only") if record.control else (record.protocol,)
     return Head(record.detector, notes, record.control)
 

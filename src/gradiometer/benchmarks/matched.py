@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from gradiometer.benchmarks.columns import Fit, Score, class_labels, pooled
-from gradiometer.benchmarks.evidence import INPUT_STEP, Evidence
+from gradiometer.benchmarks.evidence import INPUT_STEP, PSEUDO_LABEL, Evidence
 from gradiometer.benchmarks.metrics import Floats
 from gradiometer.benchmarks.protocols import Indices
 from gradiometer.benchmarks.sides import Sides
@@ -175,21 +175,45 @@ probabilities, so that the gradients are all that is between them.
 """
 
 
+TRUST: tuple[Learner, ...] = (
+    Learner("Pseudo-label norms", _network(lambda evidence: evidence.direct[PSEUDO_LABEL]), needs=PSEUDO_LABEL),
+    Learner(
+        "Pseudo-label with confidence",
+        _network(lambda e: _joined(e.activations, e.direct[PSEUDO_LABEL], e.probabilities)),
+        needs=PSEUDO_LABEL,
+    ),
+    Learner("Purview with class", _network(lambda e: _joined(e.statistics, e.probabilities, e.predicted))),
+    Learner(
+        "Control with class", _network(lambda e: _joined(e.activations, e.probabilities, e.predicted)), control=True
+    ),
+    Learner("Confidence alone", _network(lambda evidence: evidence.probabilities), control=True),
+)
+"""Detectors for wrong predictions, shown where they are asked for by name.
+
+Squared gradient norms under the predicted label are what Oberdiek et al. (ANNPR 2018) classify predictions by, there
+with further metrics of the same gradient and the entropy beside them, and by a logistic regression. The second reads
+what `Control with confidence` reads too, so that the gradients are all that is between them. The next two know which
+class is predicted as well: a damaged image is often taken for one and the same class, which is then mostly wrong, and
+gradients tell classes apart. The last has learnt from the largest softmax probabilities and nothing else.
+"""
+
+
 def learners(names: tuple[str, ...] | None, evidence: Evidence) -> tuple[Learner, ...]:
     """The matched detectors of a table.
 
     Args:
-        names: Which ones; all when None.
+        names: Which ones; all of `LEARNERS` when None.
         evidence: Any readings, which say what there is to learn from.
 
     Raises:
         InputError: There is no detector of a name.
     """
-    there = [learner.name for learner in LEARNERS]
+    every = (*LEARNERS, *TRUST)
+    there = [learner.name for learner in every]
     if unknown := [name for name in names or () if name not in there]:
         raise InputError(f"there is no matched detector {unknown[0]!r}; there are: {', '.join(there)}")
     return tuple(
         learner
-        for learner in LEARNERS
+        for learner in (LEARNERS if names is None else every)
         if (names is None or learner.name in names) and (not learner.needs or learner.needs in evidence.direct)
     )

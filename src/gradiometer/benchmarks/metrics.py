@@ -131,7 +131,7 @@ def evaluate_all(runs: Sequence[Pair], *, seed: int = 0, draws: int = 1000, conf
     Raises:
         InputError: As `evaluate`, or if there is no run or the runs differ in their numbers of images.
     """
-    pairs = _checked_pairs(runs)
+    pairs = check_pairs(runs)
     if draws < 0 or not 0 < confidence < 1:
         raise InputError(f"draws must be >= 0 and confidence in (0, 1), got {draws} and {confidence}")
     points = [_point(*pair) for pair in pairs]
@@ -218,7 +218,7 @@ def resampled_auroc(runs: Sequence[Pair], *, seed: int = 0, draws: int = 1000) -
     Raises:
         InputError: As `evaluate_all`.
     """
-    pairs = _checked_pairs(runs)
+    pairs = check_pairs(runs)
     value = float(np.mean([_point(*pair)["auroc"] for pair in pairs]))
     drawn = np.mean([resample(*pair, seed=seed, draws=draws)["auroc"] for pair in pairs], axis=0)
     return value, drawn
@@ -263,7 +263,7 @@ def resample(known: Floats, challenge: Floats, *, seed: int, draws: int) -> dict
     return {name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0) for name in FIGURES}
 
 
-def _checked_pairs(runs: Sequence[Pair]) -> list[tuple[Floats, Floats]]:
+def check_pairs(runs: Sequence[Pair]) -> list[tuple[Floats, Floats]]:
     """The scores of several runs on the same images."""
     pairs = [(_checked(known, "known"), _checked(challenge, "challenge")) for known, challenge in runs]
     sizes = sorted({(len(known), len(challenge)) for known, challenge in pairs})

@@ -108,3 +108,8 @@ class Outcome:
     judge: str
     false_alarm_rate: float
     differences: tuple[Difference, ...] = ()
+
+    @property
+    def about_predictions(self) -> bool:
+        """Whether right predictions were told from wrong ones, and not known images from a challenge."""
+        return any(record.selective is not None for record in self.records)

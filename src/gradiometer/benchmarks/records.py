@@ -19,6 +19,7 @@ import torch
 
 from gradiometer.benchmarks import lines
 from gradiometer.benchmarks.metrics import Interval, Metrics
+from gradiometer.benchmarks.selective import Selective
 from gradiometer.errors import ArtefactError, InputError
 
 SCHEMA = 1
@@ -87,6 +88,7 @@ class Record:
         settings: All other settings of the run.
         trained_on: What the decision network was trained on under the protocol `transfer`.
         by_seed: AUROC by the seed of the decision network; the figures are means over these seeds.
+        selective: Figures of selective prediction, where right and wrong predictions were told apart.
         schema: Version of the layout.
     """
 
@@ -113,6 +115,7 @@ class Record:
     settings: Mapping[str, Any] = field(default_factory=dict)
     trained_on: str = ""
     by_seed: Mapping[str, float] = field(default_factory=dict)
+    selective: Selective | None = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -132,8 +135,11 @@ class Record:
         return f"{self.detector} ({self.protocol})"
 
     def to_json(self) -> str:
-        """The record as one line of JSON without a line break."""
-        return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
+        """The record as one line of JSON without a line break; without figures of selective prediction as before."""
+        entries = asdict(self)
+        if self.selective is None:
+            del entries["selective"]
+        return json.dumps(entries, sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str) -> Self:
@@ -156,6 +162,8 @@ class Record:
                 for name in ("expected", "expected_with_calibration"):
                     alarms[name] = Interval(**alarms[name])
                 entries["false_alarms"] = RealisedRate(**alarms)
+            if entries.get("selective") is not None:
+                entries["selective"] = Selective.from_dict(entries["selective"])
             known_fields = {entry.name for entry in fields(cls)}
             return cls(**{name: value for name, value in entries.items() if name in known_fields})
         except (KeyError, TypeError) as error:

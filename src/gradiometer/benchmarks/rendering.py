@@ -68,32 +68,47 @@ class Table:
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
-def ranked(values: Sequence[Interval | float | None], columns: Sequence[Head]) -> tuple[Cell, ...]:
-    """Cells of one row, from intervals or bare figures; the best under each protocol is found on what is printed."""
-    cells = [figure_cell(value) for value in values]
-    highest: dict[str, float] = {}
+def ranked(
+    values: Sequence[Interval | float | None], columns: Sequence[Head], *, unit: int = 100, lowest: bool = False
+) -> tuple[Cell, ...]:
+    """Cells of one row, from intervals or bare figures; the best under each protocol is found on what is printed.
+
+    Args:
+        values: The figures.
+        columns: The columns that they stand in.
+        unit: As for `figure_cell`.
+        lowest: Whether the lowest figure is the best one.
+    """
+    cells = [figure_cell(value, unit=unit) for value in values]
+    printed: dict[str, list[float]] = {}
     for cell, column in zip(cells, columns, strict=True):
         if cell.text != MISSING:
-            highest[column.notes[0]] = max(highest.get(column.notes[0], 0.0), float(cell.text))
+            printed.setdefault(column.notes[0], []).append(float(cell.text))
+    best = {protocol: min(figures) if lowest else max(figures) for protocol, figures in printed.items()}
     return tuple(
-        replace(cell, best=cell.text != MISSING and float(cell.text) >= highest[column.notes[0]])
+        replace(cell, best=cell.text != MISSING and float(cell.text) == best[column.notes[0]])
         for cell, column in zip(cells, columns, strict=True)
     )
 
 
-def figure_cell(value: Interval | float | None) -> Cell:
-    """A figure in percent with its interval, or a dash when there is none."""
+def figure_cell(value: Interval | float | None, *, unit: int = 100) -> Cell:
+    """A figure with its interval, or a dash when there is none.
+
+    Args:
+        value: The figure, as a share.
+        unit: What one is in the unit that is printed: 100 for percent, 1000 for thousandths.
+    """
     if value is None:
         return Cell(MISSING)
     if isinstance(value, float):
-        return Cell(f"{100 * value:.1f}")
-    return Cell(f"{100 * value.value:.1f}", f"{_end(value.low)}–{_end(value.high)}")
+        return Cell(f"{unit * value:.1f}")
+    return Cell(f"{unit * value.value:.1f}", f"{_end(value.low, unit)}–{_end(value.high, unit)}")
 
 
-def _end(value: float) -> str:
-    """An end of an interval in percent; 100 without decimals, which keeps columns narrow."""
-    text = f"{100 * value:.1f}"
-    return "100" if text == "100.0" else text
+def _end(value: float, unit: int) -> str:
+    """An end of an interval; all without decimals, which keeps columns narrow."""
+    text = f"{unit * value:.1f}"
+    return f"{unit}" if text == f"{unit}.0" else text
 
 
 def mean(values: Sequence[Interval | None]) -> float | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradiometer.benchmarks import protocols
+from gradiometer.benchmarks import protocols, selective
 from gradiometer.benchmarks.evidence import Evidence, Reader
 from gradiometer.benchmarks.metrics import evaluate_all
 from gradiometer.benchmarks.outcome import Scores
+from gradiometer.benchmarks.protocols import Indices
 from gradiometer.benchmarks.records import RealisedRate, Record, environment, versions
 from gradiometer.benchmarks.settings import Settings
 from gradiometer.benchmarks.sides import Sides
@@ -50,6 +51,12 @@ def make_record(
     else:
         metrics = evaluate_all(scores.runs, seed=settings.seed, draws=settings.draws, confidence=confidence)
     each = [evaluate_all([run], draws=0).auroc.value for run in scores.runs] if len(scores.runs) > 1 else []
+    figures = None
+    if sides.mistakes:
+        groups = tested_groups(sides)
+        figures = selective.evaluate(
+            scores.runs, groups, seed=settings.seed, draws=settings.draws, confidence=confidence
+        )
     bases = np.unique(sides.challenge.groups[sides.challenge.split.test])
     return Record(
         benchmark=settings.benchmark,
@@ -85,4 +92,10 @@ def make_record(
         },
         trained_on=scores.trained_on,
         by_seed={str(seed): value for seed, value in zip(settings.seeds, each, strict=False)},
+        selective=figures,
     )
+
+
+def tested_groups(sides: Sides) -> tuple[Indices, Indices]:
+    """Base images of the tested rows of both sides."""
+    return sides.known.groups[sides.known.split.test], sides.challenge.groups[sides.challenge.split.test]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from gradiometer.benchmarks.evidence import Evidence
 from gradiometer.benchmarks.protocols import Indices, Split
 from gradiometer.data import Images
@@ -25,6 +28,8 @@ class Challenge:
             originals and the noisy ones that count.
         facts: What else there is to say about it, for the records.
         handling: Whether it is known images that were handled in another way, as a control, and no challenge at all.
+        wrong: Which of its images (N,) the model is wrong about: these alone are the challenge then, and the others,
+            about which it is right, stand beside them instead of the held-out images. Of images made from known ones.
     """
 
     name: str
@@ -33,6 +38,7 @@ class Challenge:
     known: Images | None = None
     facts: tuple[tuple[str, float | str], ...] = ()
     handling: bool = False
+    wrong: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +89,7 @@ class Sides:
         null: Whether the challenge is known images too, and nobody may tell the sides apart.
         facts: What else there is to say about the challenge.
         handling: Whether the challenge is known images that were handled in another way.
+        mistakes: Whether the sides are the right and the wrong predictions about the same images, in true proportion.
     """
 
     name: str
@@ -92,3 +99,4 @@ class Sides:
     null: bool = False
     facts: tuple[tuple[str, float | str], ...] = ()
     handling: bool = False
+    mistakes: bool = False

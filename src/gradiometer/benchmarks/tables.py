@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import rich.console
 
-from gradiometer.benchmarks import families, layouts
+from gradiometer.benchmarks import families, layouts, predictions
 from gradiometer.benchmarks.differences import Difference
+from gradiometer.benchmarks.layouts import head
 from gradiometer.benchmarks.metrics import FIGURES, Interval
 from gradiometer.benchmarks.records import Kind, Record
 from gradiometer.benchmarks.rendering import Cell, Head, Table, mean, ranked, to_latex, to_markdown, to_rich
@@ -46,9 +47,9 @@ def arrange(records: Sequence[Record], figure: str = "auroc", *, kind: Kind = "d
     chosen = [record for record in records if record.kind == kind and record.protocol != "transfer"]
     if not chosen:
         raise InputError(f"none of the {len(records)} records is of kind {kind!r}; there is nothing to show")
-    columns = tuple(dict.fromkeys(_head(record) for record in chosen))
+    columns = tuple(dict.fromkeys(head(record) for record in chosen))
     challenges = tuple(dict.fromkeys(record.challenge for record in chosen))
-    found = {(record.challenge, _head(record)): getattr(record.metrics, figure) for record in chosen}
+    found = {(record.challenge, head(record)): getattr(record.metrics, figure) for record in chosen}
     rows = [(name, ranked([found.get((name, column)) for column in columns], columns)) for name in challenges]
     if len(challenges) > 1:
         full = [[found.get((name, column)) for name in challenges] for column in columns]
@@ -102,6 +103,8 @@ def arrange_false_alarms(records: Sequence[Record]) -> Table:
 def all_tables(records: Sequence[Record], *, all_figures: bool = True) -> list[Table]:
     """The tables beside published figures, of families, of all figures, of transfer, false alarms, and the null test.
 
+    Where right and wrong predictions were told apart, those of selective prediction come after those of all figures.
+
     Those come that there are records for.
 
     Args:
@@ -111,6 +114,7 @@ def all_tables(records: Sequence[Record], *, all_figures: bool = True) -> list[T
     found = [*layouts.beside_published(records), *families.arrange_families(records)]
     if any(record.kind == "detection" for record in records):
         found += [arrange(records, figure) for figure in (FIGURES if all_figures else ("auroc",))]
+    found += predictions.arrange_selective(records, all_figures=all_figures)
     found += layouts.transfers(records) + layouts.attack_facts(records)
     if any(record.false_alarms is not None for record in records):
         found.append(arrange_false_alarms(records))
@@ -157,14 +161,10 @@ def to_page(
     found = all_tables(records, all_figures=all_figures)
     if differences:
         found.append(layouts.arrange_differences(differences))
+        found += predictions.arrange_risks(differences)
     if latex:
         return "\n".join(to_latex(table) for table in found)
     return "\n".join(f"**{table.title}**\n\n{to_markdown(table)}" for table in found)
-
-
-def _head(record: Record) -> Head:
-    notes = (record.protocol, "forward only") if record.control else (record.protocol,)
-    return Head(record.detector, notes, record.control)
 
 
 def _inside(rate: float, expected: Interval) -> Cell:

@@ -11,15 +11,17 @@ from gradiometer.benchmarks.cells import Cells
 from gradiometer.benchmarks.columns import readers
 from gradiometer.benchmarks.comparison import Comparison
 from gradiometer.benchmarks.differences import JUDGE, Difference
-from gradiometer.benchmarks.evidence import INPUT_STEP, Direct, Progress, Reader
+from gradiometer.benchmarks.evidence import INPUT_STEP, PSEUDO_LABEL, Direct, Progress, Reader
 from gradiometer.benchmarks.loading import Kit, TableSettings
 from gradiometer.benchmarks.outcome import Outcome, Scores
 from gradiometer.benchmarks.records import Record, hash_images
+from gradiometer.benchmarks.results import tested_groups
 from gradiometer.benchmarks.settings import Settings
 from gradiometer.benchmarks.sides import FAMILY, Challenge
 from gradiometer.benchmarks.transfer import transfer
 from gradiometer.challenges import synthetic
 from gradiometer.detectors import ODIN, Detector, Mahalanobis
+from gradiometer.gradients import Gradiometer, PseudoLabel
 
 _LAYERS, _EPSILON = 5, 0.0014
 """Layers of Mahalanobis P+FE, as many as published for a ResNet, and its input step, one of the published grid."""
@@ -37,6 +39,8 @@ class Contents:
         detectors: Names of the known-only detectors; all when there are none.
         matched: Names of the matched detectors; all when None.
         input_step: Whether distances after an input step are read, at the price of fifteen passes.
+        pseudo_label: Whether gradients under the predicted label are read too, at the price of one more reading.
+        against: A column that all others are compared with in paired differences, or empty.
         notes: Further settings, for the records.
         said: Further steps, for the page.
     """
@@ -48,6 +52,8 @@ class Contents:
     detectors: tuple[str, ...] = ()
     matched: tuple[str, ...] | None = None
     input_step: bool = False
+    pseudo_label: bool = False
+    against: str = ""
     notes: tuple[tuple[str, object], ...] = ()
     said: tuple[str, ...] = ()
 
@@ -58,6 +64,9 @@ def compare(settings: TableSettings, kit: Kit, table: Contents, progress: Progre
     if table.input_step:
         stepped = Mahalanobis(kit.model, layers=_LAYERS, epsilon=_EPSILON, batch_size=settings.batch_size)
         direct[INPUT_STEP] = stepped.fit(kit.fit).distances
+    if table.pseudo_label:
+        meter = Gradiometer(kit.model, PseudoLabel(), memory=settings.memory)
+        direct[PSEUDO_LABEL] = lambda images: meter.squared_norms(images).values
     asked = {
         name: make(kit.model, batch_size=settings.batch_size)
         for name, make in readers(settings.detectors or table.detectors).items()
@@ -152,7 +161,7 @@ def fill(
                 keep([record for record, _ in results], [entry for _, entry in results])
     families = {challenge.name: str(dict(challenge.facts).get(FAMILY, "")) for challenge in table.challenges}
     families = {name: family for name, family in families.items() if family}
-    found = _differences(comparison, [entry for entry in scores if entry.challenge not in handled], families)
+    found = _differences(comparison, table, [entry for entry in scores if entry.challenge not in handled], families)
     differences.write(settings.out / "differences.jsonl", found)
     return Outcome(
         title=table.title,
@@ -167,13 +176,18 @@ def fill(
     )
 
 
-def _differences(comparison: Comparison, scores: Sequence[Scores], families: Mapping[str, str]) -> list[Difference]:
+def _differences(
+    comparison: Comparison, table: Contents, scores: Sequence[Scores], families: Mapping[str, str]
+) -> list[Difference]:
+    judged = [challenge for challenge in table.challenges if challenge.wrong is not None]
     settings = comparison.settings
     about = {"benchmark": settings.benchmark, "model": settings.model, "known": settings.known}
     return differences.differences(
         scores,
         {**about, "weights_sha256": comparison.reader.weights_sha256},
         families=families,
+        groups={challenge.name: tested_groups(comparison.sides(challenge)) for challenge in judged},
+        against=table.against,
         seed=settings.seed,
         draws=settings.draws,
     )
@@ -188,13 +202,25 @@ def _steps(settings: TableSettings, comparison: Comparison, challenges: Sequence
         f"Trained matched detectors for each challenge on 40 % of it and {len(split.train)} test images of {known}.",
         "Stopped decision networks early on a further 10 % of both.",
     )
+    tested = (
+        f"Tested all of them on the other {len(split.test)} test images of {known}.",
+        f"Tested them on the other half of each of {len(challenges)} challenges too: {names}.",
+    )
+    if any(challenge.wrong is not None for challenge in challenges):
+        matched = (
+            f"Trained matched detectors in each row on which of {len(split.train)} of these predictions are wrong.",
+            f"Stopped decision networks early on {len(split.validate)} others of them.",
+        )
+        tested = (
+            f"Told right predictions about the other {len(split.test)} test images of {known} from wrong ones.",
+            f"Did so in each of {len(challenges)} rows, in their true proportion: {names}.",
+        )
     return (
         f"Loaded the classifier {Path(settings.model).name}.",
         f"Loaded all images in the same way: {height} x {width} pixels, {'colour' if channels == 3 else 'grey'}.",
         f"Fitted the known-only detectors on {len(comparison.fitted)} {source} images of {known}.",
         f"Calibrated them on {len(split.seen)} of its {count} test images.",
         *(matched if settings.learns else ()),
-        f"Tested all of them on the other {len(split.test)} test images of {known}.",
-        f"Tested them on the other half of each of {len(challenges)} challenges too: {names}.",
+        *tested,
         "Checked with known images, stored and loaded again like a challenge, that no detector reads the handling.",
     )

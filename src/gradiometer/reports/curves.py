@@ -1,4 +1,4 @@
-"""Figures of many challenges at once: ROC curves, readings by layer, and the matrix of transfer."""
+"""Figures of many challenges at once: ROC and risk-coverage curves, readings by layer, the matrix of transfer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sklearn.metrics import roc_curve
 
 from gradiometer.benchmarks.outcome import Profile, Scores
 from gradiometer.benchmarks.records import Record
+from gradiometer.benchmarks.selective import risk_coverage
 from gradiometer.errors import InputError
 from gradiometer.reports.figures import CHALLENGE, INK, KNOWN, MUTED, drawing, new_figure, to_svg
 
@@ -62,6 +63,58 @@ def roc(scores: Sequence[Scores], *, prefix: str) -> str:
         title=f"ROC curves of {', '.join(columns)} on {len(names)} challenges",
         description="The share of the challenge that is found against the share of known images that are flagged, for "
         "every threshold. A curve along the upper left corner is perfect, the diagonal is guessing.",
+    )
+
+
+def risk(scores: Sequence[Scores], *, prefix: str) -> str:
+    """Risk-coverage curves, one panel for each row of predictions and one line for each detector.
+
+    Args:
+        scores: Scores of at most three detectors on right and wrong predictions in their true proportion.
+        prefix: Begins every id in the SVG, unique on the page.
+
+    Returns:
+        An `<svg>` element.
+
+    Raises:
+        DependencyError: If matplotlib is missing.
+        InputError: If there are no scores, or those of more than three detectors.
+    """
+    names = list(dict.fromkeys(entry.challenge for entry in scores))
+    columns = list(dict.fromkeys(entry.column for entry in scores))
+    if not names or len(columns) > len(_STYLES):
+        raise InputError(f"a figure of risk and coverage shows one to {len(_STYLES)} detectors, got {len(columns)}")
+    width, height = _grid(len(names))
+    grid = np.linspace(0.02, 1, _POINTS)
+    words = []
+    with drawing():
+        figure = new_figure(max(3.0, 1.7 * width + 0.3), 0.5 + 1.9 * height)
+        axes = figure.subplots(height, width, squeeze=False, sharex=True)
+        for ax in axes.flat[len(names) :]:
+            ax.set_visible(False)
+        for ax, name in zip(axes.flat, names, strict=False):
+            for entry in scores:
+                if entry.challenge != name:
+                    continue
+                coverage, wrong = risk_coverage(entry.known, entry.challenging)
+                colour, line = _STYLES[columns.index(entry.column)]
+                ax.plot(100 * grid, 100 * np.interp(grid, coverage, wrong), color=colour, linestyle=line, linewidth=1.2)
+                words.append(f"{name}, {entry.column}: {100 * float(np.interp(0.8, coverage, wrong)):.1f} at 80 %")
+            ax.set_ylim(bottom=0)
+            ax.set_xlabel("kept, %", fontsize=7)
+            ax.set_title(name, fontsize=8, loc="left")
+            ax.tick_params(labelsize=7)
+        figure.supylabel("wrong among them, %", fontsize=8)
+        lines = [axes.flat[0].plot([], [], color=c, linestyle=s, linewidth=1.2)[0] for c, s in _STYLES[: len(columns)]]
+        # Three names are wider than two panels.
+        beside = len(columns) if width > 2 else 1
+        figure.legend(lines, columns, loc="outside lower center", ncols=beside, frameon=False, fontsize=8)
+    return to_svg(
+        figure,
+        prefix=prefix,
+        title=f"Risk against coverage of {', '.join(columns)} on {len(names)} rows of predictions",
+        description="The share of wrong predictions, in percent, among those that are kept, for every number of them; "
+        f"the lower, the better. {'; '.join(words)}.",
     )
 
 

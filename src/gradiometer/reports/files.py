@@ -38,6 +38,8 @@ def write_figures(outcome: Outcome, out: Path, note: Callable[[str], None]) -> N
         made = {"layers.svg": curves.layers(outcome.profile, prefix="layers")}
         if outcome.scores:
             made["roc.svg"] = curves.roc(outcome.scores, prefix="roc")
+        if outcome.scores and outcome.about_predictions:
+            made["risk.svg"] = curves.risk(outcome.scores, prefix="risk")
         matrix = curves.transfer(outcome.records, prefix="transfer")
         if matrix is not None:
             made["transfer.svg"] = matrix

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradiometer.benchmarks import layouts, rendering, tables
+from gradiometer.benchmarks import layouts, predictions, rendering, tables
 from gradiometer.benchmarks.metrics import FIGURES
 from gradiometer.benchmarks.outcome import Examples, Outcome, Scores
 from gradiometer.benchmarks.records import Record
@@ -74,6 +74,10 @@ def render(outcome: Outcome) -> str:
         differences=_table(layouts.arrange_differences(outcome.differences)) if outcome.differences else None,
         asides=[_table(table) for table in _asides(records)],
         overview=_safe(curves.layers(outcome.profile, prefix="overview")) if outcome.profile.challenges else None,
+        about_predictions=outcome.about_predictions,
+        selective=[_table(table) for table in predictions.arrange_selective(records)],
+        risks=[_table(table) for table in predictions.arrange_risks(outcome.differences)],
+        risk=_risk(outcome),
         roc=_safe(curves.roc(outcome.scores, prefix="roc")) if outcome.scores else None,
         histograms=_histograms(outcome),
         profiles=_profiles(outcome),
@@ -143,9 +147,12 @@ def findings(outcome: Outcome) -> list[str]:
     own = {key: sum(values) / len(values) for key, values in means.items() if len(values) == challenges}
     judge = next((key for key in own if f"{key[0]} ({key[1]})" == outcome.judge), None)
     if judge is not None:
+        higher, what = ("a challenge above a known image", "challenges")
+        if outcome.about_predictions:
+            higher, what = ("a wrong prediction above a right one", "rows")
         sentence = (
-            f"{judge[0]}, which has seen known images only, scores a challenge above a known image in "
-            f"{100 * own[judge]:.1f} % of all pairs, on average over {challenges} challenges."
+            f"{judge[0]}, which has seen known images only, scores {higher} in "
+            f"{100 * own[judge]:.1f} % of all pairs, on average over {challenges} {what}."
         )
         others = {key[0]: value for key, value in own.items() if key[1] == "known-only" and key != judge}
         best = sorted(others, key=others.__getitem__, reverse=True)[:_COMPARED]
@@ -217,6 +224,13 @@ def _heat_map(records: Sequence[Record]) -> Any:
     """The matrix of transfer as a figure, where there is one."""
     svg = curves.transfer(records, prefix="transfer")
     return None if svg is None else _safe(svg)
+
+
+def _risk(outcome: Outcome) -> Any:
+    """The risk-coverage curves, where right and wrong predictions were told apart."""
+    if not outcome.scores or not outcome.about_predictions:
+        return None
+    return _safe(curves.risk(outcome.scores, prefix="risk"))
 
 
 def _histograms(outcome: Outcome) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ COMMAND = Command(
     examples="""
         gradiometer benchmark ood --data-root data
         gradiometer benchmark attacks --data-root data --limit 2000
+        gradiometer benchmark mistakes --data-root data
         gradiometer benchmark suite --data-root data --limit 500
         gradiometer benchmark all --data-root data --limit 2000 --out tables
         gradiometer benchmark gradcon --data-root data --parts tiles

@@ -1,4 +1,4 @@
-"""`gradiometer benchmark ood | attacks | corruptions | null | all`."""
+"""`gradiometer benchmark ood | attacks | corruptions | mistakes | null | all`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ OUT = "folder for records, readings, finished cells, tables, figures and the pag
 SETS = ("street_chars", "tiny_imagenet", "scenes", "gtsrb", "mnist", "fashion_mnist", "cifar100")
 _ATTACKS = ("fgsm", "bim", "pgd", "carlini_wagner", "least_likely", "negative", "colour_shift")
 _TYPES = ("Noise", "LensBlur", "GaussianBlur", "DirtyLens", "Exposure", "Snow", "Haze", "Decolor")
+_DAMAGES = ("gaussian_noise", "defocus_blur", "fog", "jpeg_compression")
 CONTINUES = "readings and finished cells are kept in the folder, run the same command again to continue"
 
 
@@ -87,6 +88,16 @@ class CorruptionOptions(TableOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MistakeOptions(TableOptions):
+    """Settings of the command: those of `gradiometer.benchmarks.mistakes.MistakeSettings`."""
+
+    protocols: tuple[str, ...] = option("known-only, matched and transfer, or fewer of them", ("known-only", "matched"))
+    types: tuple[str, ...] = option("corruptions of CIFAR-10-C by name, under which the same is asked", _DAMAGES)
+    levels: tuple[int, ...] = option("which of their levels from 1 to 5", (3,))
+    out: str = option(OUT, "mistakes")
+
+
+@dataclass(frozen=True, kw_only=True)
 class NullOptions(TableOptions):
     """Settings of the command: those of `gradiometer.benchmarks.null.NullSettings`."""
 
@@ -120,6 +131,13 @@ def run_corruptions(options: CorruptionOptions, terminal: Terminal) -> None:
     from gradiometer.benchmarks import corruptions
 
     _compare(corruptions.run, corruptions.CorruptionSettings(**given(options)), terminal)
+
+
+def run_mistakes(options: MistakeOptions, terminal: Terminal) -> None:
+    """Tell wrong predictions from right ones, print the tables, write the page."""
+    from gradiometer.benchmarks import mistakes
+
+    _compare(mistakes.run, mistakes.MistakeSettings(**given(options)), terminal)
 
 
 def run_null(options: NullOptions, terminal: Terminal) -> None:
@@ -229,6 +247,28 @@ COMMANDS = (
         """,
         options=CorruptionOptions,
         run=run_corruptions,
+        interrupted=CONTINUES,
+    ),
+    Command(
+        name="mistakes",
+        summary="is the prediction wrong? Right against wrong predictions",
+        purpose="""
+            Which predictions of a trained network about its own test images are wrong, and which detectors notice: of
+            the images as they are, and of corrupted ones. Known are the images that it is right about, the challenge
+            are the others, in their true proportion; matched detectors learn from half of the images which they are.
+            Prints the area under the risk-coverage curve and the accuracy of the predictions that are kept too. The
+            known set needs labels.
+        """,
+        examples="""
+            # can the predictions of the shipped model be trusted?
+            gradiometer benchmark mistakes --data-root data --out tables/mistakes
+
+            # another network, two corruptions at two levels, known-only detectors alone
+            gradiometer benchmark mistakes --data-root data --model runs/mine --known photos \\
+                --types jpeg_compression fog --levels 1 3 --protocols known-only
+        """,
+        options=MistakeOptions,
+        run=run_mistakes,
         interrupted=CONTINUES,
     ),
     Command(
