@@ -50,7 +50,7 @@ class GAIA(Detector):
     normalisation layers (batch norm; in BiT networks group norm), shares and averages channel by channel over all
     layers together, the squares, the quotient and the sign. GAIA-Z takes all layers there. GAIA-A takes all of a
     WideResNet and a VGG, and those of the last two stages of a ResNet (`layers=("layer3.*", "layer4.*")`); all are the
-    default here. The text of the paper was not read. Ours: o comes in closed form and not from a second backward pass.
+    default here. Ours: o comes in closed form and not from a second backward pass.
     In the released code it belongs to the map before the mean over positions, if there is one, which divides it by
     their number: a factor that all images share. A layer that is called several times counts each time, there the last.
 

@@ -40,11 +40,10 @@ class GradPCA(Detector):
     projects onto the fewest principal directions that hold 99 % of the spread of the g_c around m, and the score is
     1 - ||P (g(x) - m)|| / ||g(x) - m||.
 
-    Neither the paper nor its code were read. The construction is what three independent descriptions agree on: a
-    summary of the paper, its reviews, and somebody else's implementation that was compared with the released code. They
-    differ in the number: the largest logit in the paper (`value="max"`), the sum of the logits in the code
-    (`value="sum"`). The parameters are those of the last hidden layer, which is our reading: the layer with a weight
-    that is used last but one, without the normalisation behind it.
+    Confirmed by descriptions of the method and an independent implementation, not against the released code itself: the
+    construction. They differ in the number: the largest logit (`value="max"`, as the paper is quoted) or the sum of the
+    logits (`value="sum"`, as the code is). The parameters are those of the last hidden layer, which is our reading: the
+    layer with a weight that is used last but one, without the normalisation behind it.
 
     With the sum of the logits and the last layer of all (`parameters="fc.*"`) every row of g(x) is the features, so
     that the same construction on the features gives the same scores without a gradient: the control of the tables.
