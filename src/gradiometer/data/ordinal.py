@@ -18,8 +18,7 @@ _SHOWN = 8
 
 _CLASSES = (
     "classes are numbered in alphabetical order, which says nothing about which is more",
-    "name the classes 0, 1, 2, ..., or 0 healthy, 1 mild, ..., in the order of the grades, or give a table with a column "
-    "of numbers",
+    "name the classes 0, 1, 2, ... or 0 healthy, 1 mild, ... in the order of the grades, or give a column of numbers",
 )
 
 
