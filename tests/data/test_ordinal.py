@@ -29,6 +29,10 @@ def test_class_folders_are_grades_only_where_they_are_numbers(tmp_path: Path) ->
     with pytest.raises(InputError, match=r"mild = 0, moderate = 1, none = 2, .*name the classes 0, 1, 2"):
         grades_of(labels, DISEASE, "scans")
     assert grades_of(labels, ("0", "1", "10", "2", "3"), "scans").tolist() == [0, 1, 10, 2, 3]
+    assert grades_of(labels, ("0 no DR", "1_mild", "3-severe", "4: worst", "5. none"), "x").tolist() == [0, 1, 3, 4, 5]
+    for no_grades in (("1", "1 mild", "2", "3", "4"), tuple(f"2024-01-0{day}" for day in range(5))):
+        with pytest.raises(InputError, match="no grades"):
+            grades_of(labels, no_grades, "scans")
     # No names, and names that somebody has put in an order.
     assert grades_of(labels, (), "scans").tolist() == labels.tolist()
     assert grades_of(labels, ("none", "mild", "moderate", "severe", "proliferative"), "scans").tolist() == [

@@ -194,6 +194,13 @@ def test_calibration_on_fitted_images_is_refused(model, digits):
         MSP(model).fit(digits.held_out).calibrate(digits.held_out)
 
 
+def test_a_detector_says_which_images_it_was_fitted_on(model, digits):
+    detector = Purview(model).fit(digits.fit)
+    mixed = torch.cat([digits.held_out[0][:3], digits.fit[0][:2]])
+    assert detector.fitted_on(mixed).tolist() == [False, False, False, True, True]
+    assert not MSP(model).fitted_on(mixed).any()
+
+
 @each
 def test_bad_images_are_refused_at_every_step(kind, model, digits):
     detector = kind(model).fit(digits.fit).calibrate(digits.held_out)

@@ -60,7 +60,7 @@ class Cohort:
     def of(cls, images: Images, patients: Sequence[str] | None = None) -> Cohort:
         """Images with their own labels as the column `class`, grouped by patient when patients are given.
 
-        Classes whose names are whole numbers have those values.
+        Classes whose names are whole numbers, or begin with them, have those values.
 
         Args:
             images: The images.

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from gradiometer.errors import InputError
 
-_WHOLE = re.compile(r"[0-9]{1,9}")
+_WHOLE = re.compile(r"([0-9]{1,9})(?:[ _.:-]+[^0-9].*)?")
+"""A whole number, or one with words behind it, such as `1 mild`; a date is none."""
+
 _SHOWN = 8
 
 _CLASSES = (
     "classes are numbered in alphabetical order, which says nothing about which is more",
-    "name the classes 0, 1, 2, ... in the order of the grades, or give a table with a column of numbers",
+    "name the classes 0, 1, 2, ... or 0 healthy, 1 mild, ... in the order of the grades, or give a column of numbers",
 )
 
 
@@ -48,19 +50,20 @@ def words_of(classes: Sequence[str]) -> Words | None:
     Args:
         classes: Names of the classes, in the order of their labels.
     """
-    if not classes or _whole(classes) or list(classes) != sorted(classes):
+    if not classes or _numbers(classes) is not None or list(classes) != sorted(classes):
         return None
     return Words(tuple(classes), *_CLASSES)
 
 
 def values_of(labels: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.int64]:
-    """Labels (N,) by the names of their classes, where these are whole numbers: a folder `3` is 3.
+    """Labels (N,) by the names of their classes, where these are or begin with whole numbers: a folder `3 severe` is 3.
 
     Example:
         >>> values_of(np.array([0, 1, 2]), ("1", "10", "2")).tolist()
         [1, 10, 2]
     """
-    return np.array([int(name) for name in classes], dtype=np.int64)[labels] if _whole(classes) else labels
+    numbers = _numbers(classes)
+    return labels if numbers is None else np.array(numbers, dtype=np.int64)[labels]
 
 
 def grades_of(labels: NDArray[np.int64], classes: Sequence[str], source: str) -> NDArray[np.int64]:
@@ -86,5 +89,7 @@ def listed(texts: Sequence[str]) -> str:
     return ", ".join(f"{text} = {number}" for number, text in enumerate(texts[:_SHOWN])) + more
 
 
-def _whole(classes: Sequence[str]) -> bool:
-    return bool(classes) and all(_WHOLE.fullmatch(name) for name in classes)
+def _numbers(classes: Sequence[str]) -> list[int] | None:
+    """The numbers that the names of all classes are or begin with, each another one; None when there are none."""
+    found = [int(match[1]) for name in classes if (match := _WHOLE.fullmatch(name)) is not None]
+    return found if found and len(set(found)) == len(classes) else None

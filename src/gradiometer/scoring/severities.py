@@ -66,8 +66,8 @@ def score_severity(
         source: What `gradiometer.data.stream` takes: a folder, an .npz or Parquet file, a name.
         out: The table; `.parquet` or `.csv`. Until it is complete, its rows are beside it in hidden files.
         patient: Regular expression that finds the patient in the name of a scan: its first group, or all of the match.
-        grades: Whether the labels of the source are grades. Names of classes must be whole numbers, or in an order of
-            the source's own: folders are numbered in alphabetical order.
+        grades: Whether the labels of the source are grades. Names of classes must begin with whole numbers, or be in an
+            order of the source's own: folders are numbered in alphabetical order.
         size: As for `stream`.
         channels: As for `stream`.
         split: As for `stream`.
