@@ -23,7 +23,7 @@ def images(count: int = 8, seed: int = 0) -> Tensor:
 
 def a_run(tmp_path: Any, network: str = "cae", **constraint: Any) -> _Run:
     recipe = AnomalyRecipe(network=network, constraint=Constraint(**constraint), batch_size=8)  # type: ignore[arg-type]
-    return _Run(make_network(network, 1, 8, seed=0), recipe, tmp_path / "checkpoint.safetensors", "")
+    return _Run(make_network(network, 1, 8, seed=0), recipe, tmp_path / "checkpoint.safetensors", "", "")
 
 
 def test_the_constrained_parameters_are_the_weights_of_the_decoder() -> None:

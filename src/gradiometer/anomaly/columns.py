@@ -17,7 +17,7 @@ from gradiometer.anomaly.networks import VariationalAutoEncoder
 from gradiometer.anomaly.whitening import ALL, Whitened
 from gradiometer.detectors import Measurement
 from gradiometer.gradients import Gradiometer
-from gradiometer.gradients.factors import wide
+from gradiometer.gradients.factors import exact, wide
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
@@ -81,12 +81,12 @@ def read(meter: Gradiometer, reference: Mapping[str, Tensor], inputs: Tensor, le
     if inputs.ndim == 4:  # as the network is run and returns them: the difference of images in two formats is slow
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     products, squares = meter.alignments(inputs, reference)
-    columns = [reconstruction_loss(wide(inputs), wide(products.outputs)).double().unsqueeze(1)]
+    columns = [exact(reconstruction_loss(wide(inputs), wide(products.outputs))).unsqueeze(1)]
     names = ["reconstruction loss"]
     if isinstance(meter.model, VariationalAutoEncoder):
         with torch.no_grad():
             # The difference of nearly equal numbers: a collapsed code would come out a hair below zero in float32.
-            mean, log_variance = (part.double() for part in meter.model.distribution(inputs))
+            mean, log_variance = (exact(part) for part in meter.model.distribution(inputs))
             columns.append(latent_loss(mean, log_variance).clamp_min(0).unsqueeze(1))
         names.append("latent loss")
     if learner is not None:

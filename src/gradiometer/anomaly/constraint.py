@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients.arguments import chosen_parameters
+from gradiometer.gradients.factors import exact
 
 SMALLEST = 1e-12
 """Length of a gradient below which it has no direction: its cosine is 0 and asks for no change."""
@@ -70,10 +71,7 @@ class Reference:
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], constraint: Constraint) -> None:
-        self.means = {
-            name: torch.zeros_like(value, dtype=torch.float64, requires_grad=False)
-            for name, value in parameters.items()
-        }
+        self.means = {name: exact(torch.zeros_like(value, requires_grad=False)) for name, value in parameters.items()}
         self.steps = 0
         self._constraint = constraint
 
@@ -90,7 +88,7 @@ class Reference:
         # An exponential mean begins as the plain one, so that the first gradient does not stay for long.
         share = max(1 / self.taken, 1 - self._constraint.decay)
         for name, mean in self.means.items():
-            mean.lerp_(gradients[name].detach().double(), share)
+            mean.lerp_(exact(gradients[name].detach()), share)
 
     def directions(self) -> dict[str, Tensor]:
         """The mean as unit vectors, by name; zeros where it has no length."""
@@ -135,7 +133,7 @@ def cosines(gradients: Mapping[str, Tensor], directions: Mapping[str, Tensor]) -
         if square.detach() < SMALLEST**2:
             found.append(torch.zeros_like(square))
         else:
-            found.append((gradient * direction.to(gradient.dtype)).sum() / square.sqrt())
+            found.append((gradient * direction.to(gradient)).sum() / square.sqrt())
     return torch.stack(found)
 
 
@@ -159,7 +157,7 @@ def unit_vectors(reference: Mapping[str, Tensor], parameters: Mapping[str, Tenso
         raise InputError(f"the reference {what}; give the mean gradient of each of {', '.join(parameters)}")
     units = {}
     for name, parameter in parameters.items():
-        vector = torch.as_tensor(reference[name]).detach().double()
+        vector = exact(torch.as_tensor(reference[name]).detach())
         if vector.shape != parameter.shape or not bool(torch.isfinite(vector).all()):
             raise InputError(
                 f"the reference of {name!r} must be finite and of shape {tuple(parameter.shape)}, got "

@@ -15,6 +15,7 @@ from gradiometer.detectors.checks import place_of
 from gradiometer.detectors.inputs import Batch, batches, move
 from gradiometer.errors import InputError
 from gradiometer.gradients import Gradiometer, Reconstruction
+from gradiometer.gradients.factors import exact
 
 MOST = 2000
 """Normal images that directions are learnt from at most: the first of a fixed random order."""
@@ -78,8 +79,8 @@ def outside(gradients: Mapping[str, Tensor], basis: Mapping[str, Tensor]) -> Ten
     columns = []
     for name, directions in basis.items():
         flat = gradients[name].flatten(1)
-        length = flat.double().square().sum(1)
-        inside = (flat @ directions.to(flat).mT).double().square().sum(1)
+        length = exact(flat).square().sum(1)
+        inside = exact(flat @ directions.to(flat).mT).square().sum(1)
         share = inside / length.clamp_min(torch.finfo(torch.float64).tiny)
         columns.append(torch.where(length > SMALLEST**2, 1 - share, 1.0).clamp(0, 1))
     return torch.stack(columns, dim=1)
@@ -172,7 +173,7 @@ def _some(parts: list[Batch]) -> list[Batch]:
 def _basis(name: str, rows: Tensor, count: int) -> Tensor:
     """The leading right singular vectors (count, D) of unit rows (N, D), from the small matrix of their products."""
     # In float64 and portion by portion: small eigenvalues are differences of large products.
-    products = sum(part.double() @ part.double().mT for part in rows.split(_PORTION, dim=1))
+    products = sum(exact(part) @ exact(part).mT for part in rows.split(_PORTION, dim=1))
     values, vectors = torch.linalg.eigh(products)
     values, vectors = values.flip(0)[:count], vectors.flip(1)[:, :count]
     if values[0] <= 0:

@@ -17,6 +17,7 @@ from gradiometer.anomaly.losses import reconstruction_loss
 from gradiometer.detectors.checks import check_model, place_of
 from gradiometer.detectors.inputs import batches, move
 from gradiometer.errors import InputError, ModelError
+from gradiometer.gradients.factors import exact
 
 Floats = npt.NDArray[np.float64]
 Convolution = nn.Conv2d | nn.ConvTranspose2d
@@ -187,18 +188,18 @@ def _maps(detector: GradCon, x: Tensor, typical: dict[str, float]) -> list[Tenso
     outputs, layers = _backward(detector, x)
     gradients = detector.meter.gradients(x)
     height, width = x.shape[-2:]
-    alignment = torch.zeros(len(x), height, width, dtype=torch.float64, device=x.device)
+    alignment = exact(torch.zeros(len(x), height, width, device=x.device))
     energy = torch.zeros_like(alignment)
     for name, (layer, inputs, errors) in layers.items():
         gradient = gradients[name]
-        lengths = gradient.flatten(1).norm(dim=1).double()
-        products = (_apply(layer, inputs, detector.reference[name].to(errors.device)) * errors).sum(1).double()
-        squares = (_each(layer, inputs, gradient) * errors).sum(1).double()
+        lengths = exact(gradient.flatten(1).norm(dim=1))
+        products = exact((_apply(layer, inputs, detector.reference[name].to(errors.device)) * errors).sum(1))
+        squares = exact((_each(layer, inputs, gradient) * errors).sum(1))
         # A gradient without length points nowhere.
         shares = products / torch.where(lengths > 0, lengths, torch.inf).view(-1, 1, 1)
         alignment += _spread(shares, height, width) / len(layers)
         energy += _spread(squares / typical[name], height, width) / len(layers)
-    return [(x - outputs).double().square().mean(1), alignment, energy]
+    return [exact(x - outputs).square().mean(1), alignment, energy]
 
 
 def _backward(detector: GradCon, x: Tensor) -> tuple[Tensor, dict[str, tuple[Convolution, Tensor, Tensor]]]:

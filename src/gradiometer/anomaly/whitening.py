@@ -16,6 +16,7 @@ from gradiometer.detectors.checks import place_of
 from gradiometer.detectors.inputs import Inputs, batches, move
 from gradiometer.errors import InputError
 from gradiometer.gradients import Gradiometer, Reconstruction
+from gradiometer.gradients.factors import exact
 
 SHRINKAGE = 0.05
 """Share of the covariance that is taken from one that is the same in every direction."""
@@ -68,7 +69,7 @@ class WhiteDirection:
         Raises:
             InputError: No vector has a length.
         """
-        units = _units(rows).double()
+        units = exact(_units(rows))
         if not bool(units.any()):
             raise InputError(
                 "no known image has a gradient or an error, to whiten; are they all reconstructed perfectly?"
@@ -99,8 +100,9 @@ class WhiteDirection:
         """
         units = _units(vectors).float()
         white = units @ self.matrix.mT.to(units.device)
-        lengths = white.double().norm(dim=1)
-        found = (white.double() @ self.mean.to(white.device).double()) / lengths.clamp_min(SMALLEST)
+        white = exact(white)
+        lengths = white.norm(dim=1)
+        found = (white @ self.mean.to(white)) / lengths.clamp_min(SMALLEST)
         return torch.where(lengths > SMALLEST, found, 0.0).clamp(-1, 1)
 
 

@@ -119,7 +119,7 @@ def _show(name: str, row: int, profile: Profile, verdict: Verdict | None, top: i
     table.add_column("z", justify="right")
     table.add_column("smaller than known | larger")
     for reading, z in profile.ranked(row, top):
-        bar = "█" * max(1, round(_WIDTH * min(abs(z), _FULL) / _FULL))
+        bar = ("#" if terminal.out.options.ascii_only else "█") * max(1, round(_WIDTH * min(abs(z), _FULL) / _FULL))
         table.add_row(escape(reading), f"{z:+.1f}", f"{bar if z < 0 else '':>{_WIDTH}}|{bar if z > 0 else ''}")
     terminal.show(table)
 

@@ -120,8 +120,8 @@ def _median(work: Callable[[], object], device: str) -> float:
     for _ in range(_REPEATS + 1):
         started = time.perf_counter()
         work()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        if device != "cpu":
+            torch.accelerator.synchronize(device)
         times.append(time.perf_counter() - started)
     return statistics.median(times[1:])
 

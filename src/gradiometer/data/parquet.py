@@ -40,6 +40,8 @@ class ParquetRows:
                 row += table.metadata.row_group(group).num_rows
                 group += 1
             groups = list(range(group, table.num_row_groups))
+            if not groups:  # releases of PyArrow differ in what none of them means
+                return
             for batch in table.iter_batches(batch_size=_ROWS, row_groups=groups, columns=["image"]):
                 for value in batch.column(0):
                     if row >= start:

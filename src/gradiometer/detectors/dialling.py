@@ -298,6 +298,6 @@ def _measured(model: nn.Module, images: Any, detector: Purview) -> Cost:
 def _seconds(work: Callable[[], None], device: torch.device | None) -> float:
     started = time.perf_counter()
     work()
-    if device is not None and device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device is not None and device.type != "cpu":
+        torch.accelerator.synchronize(device)
     return time.perf_counter() - started

@@ -18,6 +18,7 @@ from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement
 from gradiometer.errors import InputError
+from gradiometer.gradients.factors import exact
 
 Floats = npt.NDArray[np.float64]
 
@@ -76,7 +77,7 @@ class DeepEnsemble(Detector):
         self.output = output
 
     def _measure(self, inputs: Inputs) -> Measurement:
-        predictions = stack([forward(m, inputs, self.output).double().softmax(1) for m in self.model.children()])
+        predictions = stack([exact(forward(m, inputs, self.output)).softmax(1) for m in self.model.children()])
         parts = uncertainty.columns(uncertainty.of_classes(predictions.cpu().numpy()))
         # Logs of the mean probabilities are logits of the ensemble.
         outputs = predictions.mean(0).clamp_min(np.finfo(np.float64).tiny).log()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gradiometer.errors import InputError
 from gradiometer.gradients import samples
-from gradiometer.gradients.factors import Dense, Factor
+from gradiometer.gradients.factors import Dense, Factor, exact
 from gradiometer.gradients.objectives import Loss, Objective, logits_of
 from gradiometer.gradients.passes import Subject, attempted, walk
 from gradiometer.gradients.readings import Readings
@@ -136,7 +136,7 @@ def _attempt(subject: Subject, x: Any, batch: int, classes: Sequence[int] | None
                 found = [loop.statistics(one, seed.unsqueeze(0), 1, _explicit) for seed in seeds]
                 for name in loop.parameters:
                     together.values[name][at] = products(1, [Dense(part[name]) for part in found])[0]
-    back = torch.linalg.inv(directions.double()).to(logits.device)
+    back = torch.linalg.inv(exact(directions).cpu()).to(next(iter(together.values.values())))
     values = torch.stack([back @ together.values[name] @ back.mT for name in subject.parameters], 1)
     return ClassGrams(way.outputs, (values + values.mT) / 2, tuple(subject.parameters), chosen)
 

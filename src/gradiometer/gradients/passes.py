@@ -273,6 +273,11 @@ def _alike(stacked: Mapping[str, Tensor], alone: Mapping[str, Tensor], tolerance
     )
 
 
+def _scaled(value: Tensor, scale: Tensor) -> Tensor:
+    """A statistic times a scale in float64, as it was: where the device has no float64, by way of main memory."""
+    return (value.to(scale.device) * scale).to(value)
+
+
 def _joined(
     parameters: Mapping[str, Tensor],
     found: list[dict[str, Tensor]],
@@ -295,12 +300,10 @@ def _joined(
             for name, parameter in parameters.items()
         ]
         if all(value.shape == scale.shape for value in values):
-            labels.append([*(torch.stack(values) * scale).to(values[0].dtype)])
+            labels.append([*_scaled(torch.stack(values), scale)])
             continue
         shapes = [(*scale.shape, *(1,) * (value.ndim - scale.ndim)) for value in values]
-        labels.append(
-            [(value * scale.view(shape)).to(value.dtype) for value, shape in zip(values, shapes, strict=True)]
-        )
+        labels.append([_scaled(value, scale.view(shape)) for value, shape in zip(values, shapes, strict=True)])
     parts = zip(*labels, strict=True) if several else ([value] for value in labels[0])
     return {
         name: torch.stack(tuple(part), 1) if several else part[0] for name, part in zip(parameters, parts, strict=True)

@@ -110,7 +110,7 @@ class Together:
 
     def __init__(self, parameters: Collection[str], batch: int, directions: int, device: torch.device) -> None:
         shape = (batch, directions, directions)
-        self.values = {name: torch.zeros(shape, dtype=torch.float64, device=device) for name in parameters}
+        self.values = {name: exact(torch.zeros(shape, device=device)) for name in parameters}
         self.doubtful: set[str] = set()
         self._batch, self._directions = batch, directions
         self._held: dict[str, dict[range, Factor]] = {}

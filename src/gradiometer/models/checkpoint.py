@@ -92,7 +92,8 @@ def resume(
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-        tensors = safetensors.torch.load_file(path)
+        # Not mapped: a file that is mapped cannot be replaced on Windows, and the next checkpoint replaces it.
+        tensors = safetensors.torch.load(path.read_bytes())
         recorded, history = json.loads(metadata["recipe"]), json.loads(metadata["epochs"])
         notes = json.loads(metadata.get("notes", "{}"))
     except (safetensors.SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:

@@ -65,6 +65,11 @@ def test_a_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernels.missing() == "there is no C compiler 'no-such-compiler'"
 
 
+def test_a_compiler_that_is_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "gcc '")
+    assert kernels.missing() == """CC="gcc '" cannot be read as a command: No closing quotation"""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="the compiler of this test is a shell script")
 def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "broken"

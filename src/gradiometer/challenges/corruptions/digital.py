@@ -47,11 +47,11 @@ def elastic(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
     )
     places = torch.stack([columns, rows]).expand(batch, -1, -1, -1)
     if reach > 0:
-        noise = draws.uniform(2, height, width, low=-1, high=1).double().cpu()
+        noise = draws.uniform(2, height, width, low=-1, high=1).cpu().double()
         places = places + reach * filters.blur(noise, deviation, truncate=3)
     middle, arm = torch.tensor([width // 2, height // 2], dtype=torch.float64), side // 3
     corners = middle + arm * torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]], dtype=torch.float64)
-    moved = corners + draws.uniform(3, 2, low=-jitter, high=jitter).double().cpu()
+    moved = corners + draws.uniform(3, 2, low=-jitter, high=jitter).cpu().double()
     ones = torch.ones(batch, 3, 1, dtype=torch.float64)
     if arm > 0:
         # The map from where a point went back to where it was, one 3 x 2 matrix for each image.

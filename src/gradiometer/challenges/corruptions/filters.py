@@ -107,7 +107,7 @@ def motion_kernels(angles: Tensor, radius: int, deviation: float) -> Tensor:
     # Beyond five deviations the weights vanish in 8 bits; that spares the rest of the kernel.
     steps = torch.arange(min(2 * radius + 1, int(5 * deviation) + 2), dtype=torch.float64)
     weights = torch.softmax(-0.5 * (steps / deviation) ** 2, dim=0)
-    turned = torch.deg2rad(angles.double().cpu())[:, None]
+    turned = torch.deg2rad(angles.cpu().double())[:, None]
     columns = torch.ceil(steps * torch.cos(turned) - 0.5).long()
     rows = torch.ceil(steps * torch.sin(turned) - 0.5).long()
     reach = len(steps)

@@ -24,6 +24,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gradiometer.files import replaced
+
 SWITCH = "GRADIOMETER_KERNELS"
 """Environment variable; `off` means that nothing is compiled and no kernel is used."""
 
@@ -89,6 +91,8 @@ def _attempt(real: str) -> ctypes.CDLL | str:
         return _loaded(real)
     except (Unavailable, OSError) as error:
         return str(error)
+    except ValueError as error:
+        return f"CC={os.environ.get('CC')!r} cannot be read as a command: {error}"
 
 
 def _loaded(real: str) -> ctypes.CDLL:
@@ -125,7 +129,7 @@ def _opened(path: Path) -> ctypes.CDLL:
 
 def _compiler() -> list[str]:
     """The command of the C compiler: that of the variable CC, or the first that there is."""
-    given = shlex.split(os.environ.get("CC", ""))
+    given = shlex.split(os.environ.get("CC", ""), posix=os.name != "nt")
     for command in [given] if given else [["cc"], ["gcc"], ["clang"]]:
         found = shutil.which(command[0])
         if found is not None:
@@ -202,7 +206,9 @@ def _compile(sources: Mapping[str, bytes], compiler: list[str], real: str, path:
                 said = next(filter(None, pool.map(_run, steps)), "")
             said = said or _run([*compiler, "-shared", *objects, "-o", str(linked)])
             if not said:
-                linked.replace(path)
+                # On the disk before it has its name: half of a library would end every process that opens it.
+                with replaced(path) as new:
+                    linked.replace(new)
                 return
     raise Unavailable(f"{compiler[0]} cannot compile the kernels: {said}")
 
