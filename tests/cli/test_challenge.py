@@ -94,7 +94,10 @@ def test_images_without_labels_are_led_away_from_the_prediction(workshop: Worksh
         (["--kind", "pgd", "--level", 2, "--model", "x"], "has no levels"),
         (["--kind", "pgd", "--model", "x", "--settings", "{eps: 1}"], "no setting 'eps'"),
         (["--kind", "saturate", "--level", 1], "the images are grey"),
-        (["--kind", "fgsm", "--model", "resnet20-cifar10", "--batch-size", 0], "batch_size is 0; give a whole number of 1 or more"),
+        (
+            ["--kind", "fgsm", "--model", "resnet20-cifar10", "--batch-size", 0],
+            "batch_size is 0; give a whole number of 1 or more",
+        ),
     ],
 )
 def test_wrong_use(run: Run, tmp_path: Path, words: list[object], message: str) -> None:

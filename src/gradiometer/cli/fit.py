@@ -162,13 +162,12 @@ def _fit_gradcon(options: Options, terminal: Terminal) -> None:
         trained, noted = artefacts.load(str(path), None, options.device)
         if not isinstance(trained, anomaly.GradCon):
             raise InputError(f"{path} holds a {type(trained).__name__}; give a file that train gradcon wrote")
+        detector = trained.again(**settings)
         origin = replace(origin, size=options.size or noted.size, channels=options.channels or noted.channels)
     known = sources.load(
         options.known, replace(options, size=origin.size, channels=origin.channels), limit=options.limit
     )
-    if own:
-        detector = trained.again(**settings)
-    else:
+    if not own:
         model = artefacts.load_model(options.model, options.model_options or {}, options.device)
         layers = "decoder.*.weight" if options.parameters == ("*",) else options.parameters
         reference = anomaly.mean_gradient(model, known, layers, batch_size=options.batch_size)

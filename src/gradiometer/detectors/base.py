@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import pytorch_ood.api
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from gradiometer.detectors.fingerprints import check_unseen, fingerprints
 from gradiometer.detectors.inputs import Batch, Inputs, batches, move
 from gradiometer.detectors.known import Known
 from gradiometer.detectors.opinions import Opinions
+from gradiometer.detectors.peer import PeerDetector
 from gradiometer.detectors.profile import Profile
 from gradiometer.detectors.samples import Measurement, Samples, collect
 from gradiometer.detectors.verdict import Verdict
@@ -34,7 +34,7 @@ Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
 
 
-class Detector(pytorch_ood.api.Detector):
+class Detector(PeerDetector):
     """Turns inputs into outlier scores, higher = less trustworthy, with a false-alarm rate that holds.
 
     The life cycle is fit, calibrate, then predict, judge and explain in any order; save and load keep all of it. A
