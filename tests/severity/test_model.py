@@ -241,3 +241,11 @@ def test_a_file_of_something_else_is_refused(trained: tuple[SeverityModel, Path]
     )
     with pytest.raises(ArtefactError, match="'pool'"):
         SeverityModel.load(tmp_path / "less.safetensors")
+
+
+def test_a_score_that_needs_more_scans_says_so_before_training(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    healthy = Images.of(torch.randint(0, 256, (40, 1, 16, 16), generator=generator, dtype=torch.uint8))
+    with pytest.raises(InputError, match="fused keeps"):
+        train_severity(healthy, tmp_path / "run", settings={"score": "fused"})
+    assert not (tmp_path / "run").exists()

@@ -76,9 +76,10 @@ def train_severity(
     if preparation is None:
         preparation = Preparation(channels=healthy.images.shape[1])
     # A setting that no detector takes is noticed now, and not after hours of training.
-    GradCon(make_network(recipe.network, preparation.channels, SMALLEST, seed=0), **(settings or {}))
+    untrained = GradCon(make_network(recipe.network, preparation.channels, SMALLEST, seed=0), **(settings or {}))
     parts = divide(healthy, validation, held_out, _ANY, recipe.seed)
     known, chosen_by = (prepared(part, preparation) for part in (parts.train, parts.validation))
+    untrained.check_enough(known)
     if held_out is not None:
         # The model asks again when it is calibrated, but that is after hours of training.
         check_none_fitted(_among(prepared(held_out, preparation), known, len(held_out)), *HELD_OUT)
