@@ -21,10 +21,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", *(ROOT / "docs" / "howto" / name for name in ("detectors.md", "encoders.md")))
 WIDEST = 9
 PREDICTIONS = (
-    *("MSP", "Energy", "ODIN", "KNN", "Feature squeezing", "GradNorm", "ExGrad", "GradTrust", "Pseudo-label norm"),
-    *("Purview", "Control", "Guard", "Guard of seven"),
+    *("MSP (known-only)", "Energy (known-only)", "Feature squeezing (known-only)", "GradNorm (known-only)"),
+    *("ExGrad (known-only)", "GradTrust (known-only)", "Pseudo-label norm (known-only)", "Purview (known-only)"),
+    *("Guard (known-only)", "Guard with gradients (known-only)", "Confidence alone (matched)"),
+    *("Control with confidence (matched)", "Control with class (matched)", "Pseudo-label norms (matched)"),
+    *("Pseudo-label with confidence (matched)", "Purview (matched)", "Purview with class (matched)"),
 )
-"""Known-only columns of the table of wrong predictions; of the matched ones all decision networks."""
+"""Columns of the table of wrong predictions that are shown, one in each row."""
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -53,12 +56,10 @@ def _predictions(found: Sequence[records.Record]) -> str:
     """Right against wrong predictions: some columns, one in each row, as they are and under corruptions."""
     rows = list(dict.fromkeys(record.challenge for record in found if record.kind == "detection"))
     cells = {(record.column, record.challenge): record for record in found}
-    matched = [name for name in mistakes.MATCHED if name not in ("Mahalanobis FE", "LID")]
-    columns = [f"{name} (known-only)" for name in PREDICTIONS] + [f"{name} (matched)" for name in matched]
     damaged = [name for name in rows if name != mistakes.PLAIN]
     heads = ["AUROC, %", "AURC, thousandths", "right of 80 % kept, %", *(f"AUROC, {name}" for name in damaged)]
     lines = [f"| detector | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
-    for column in columns:
+    for column in PREDICTIONS:
         plain = cells[column, mistakes.PLAIN]
         assert plain.selective is not None
         figures = [

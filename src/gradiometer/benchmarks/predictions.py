@@ -91,4 +91,4 @@ def _counts(records: Sequence[Record]) -> Table:
             )
     heads = ("images", "wrong", "tested, right / wrong", "accuracy, %", "AURC, perfect order", "AURC, blind order")
     title = "What the model gets wrong, and the AURC, in thousandths, of the best order of its predictions and of none"
-    return Table(title, "images", tuple(Head(name) for name in heads), tuple(rows.items()))
+    return Table(title, "row", tuple(Head(name) for name in heads), tuple(rows.items()))
