@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.metrics import roc_curve
 
 from gradiometer.benchmarks.outcome import Profile, Scores
@@ -12,6 +15,12 @@ from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.selective import risk_coverage
 from gradiometer.errors import InputError
 from gradiometer.reports.figures import CHALLENGE, INK, KNOWN, MUTED, drawing, new_figure, to_svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Floats = npt.NDArray[np.float64]
+Line = tuple[Floats, Floats]
 
 _COLUMNS = 4
 _POINTS = 100
@@ -34,33 +43,19 @@ def roc(scores: Sequence[Scores], *, prefix: str) -> str:
         DependencyError: If matplotlib is missing.
         InputError: If there are no scores, or those of more than three detectors.
     """
-    names = list(dict.fromkeys(entry.challenge for entry in scores))
-    columns = list(dict.fromkeys(entry.column for entry in scores))
-    if not names or len(columns) > len(_STYLES):
-        raise InputError(f"a figure of ROC curves shows one to {len(_STYLES)} detectors, got {len(columns)}")
-    width, height = _grid(len(names))
-    grid = np.linspace(0, 1, _POINTS)
+
+    def curve(entry: Scores) -> Line:
+        target = np.repeat([0, 1], [len(entry.known), len(entry.challenging)])
+        false, true, _ = roc_curve(target, np.concatenate([entry.known, entry.challenging]))
+        return false, true
+
+    panels = _Panels.of(scores, "ROC curves")
     with drawing():
-        figure = new_figure(1.7 * width, 0.4 + 1.7 * height)
-        axes = figure.subplots(height, width, squeeze=False, sharex=True, sharey=True)
-        for ax in axes.flat[len(names) :]:
-            ax.set_visible(False)
-        for ax, name in zip(axes.flat, names, strict=False):
-            for entry in scores:
-                if entry.challenge != name:
-                    continue
-                target = np.repeat([0, 1], [len(entry.known), len(entry.challenging)])
-                false, true, _ = roc_curve(target, np.concatenate([entry.known, entry.challenging]))
-                colour, line = _STYLES[columns.index(entry.column)]
-                ax.plot(grid, np.interp(grid, false, true), color=colour, linestyle=line, linewidth=1.2)
-            ax.set_title(name, fontsize=8, loc="left")
-            ax.tick_params(labelsize=7)
-        lines = [axes.flat[0].plot([], [], color=c, linestyle=s, linewidth=1.2)[0] for c, s in _STYLES[: len(columns)]]
-        figure.legend(lines, columns, loc="outside lower center", ncols=len(columns), frameon=False, fontsize=8)
+        figure, _ = panels.drawn(curve, np.linspace(0, 1, _POINTS), tall=1.7, sharey=True)
     return to_svg(
         figure,
         prefix=prefix,
-        title=f"ROC curves of {', '.join(columns)} on {len(names)} challenges",
+        title=f"ROC curves of {', '.join(panels.columns)} on {len(panels.names)} challenges",
         description="The share of the challenge that is found against the share of known images that are flagged, for "
         "every threshold. A curve along the upper left corner is perfect, the diagonal is guessing.",
     )
@@ -80,42 +75,68 @@ def risk(scores: Sequence[Scores], *, prefix: str) -> str:
         DependencyError: If matplotlib is missing.
         InputError: If there are no scores, or those of more than three detectors.
     """
-    names = list(dict.fromkeys(entry.challenge for entry in scores))
-    columns = list(dict.fromkeys(entry.column for entry in scores))
-    if not names or len(columns) > len(_STYLES):
-        raise InputError(f"a figure of risk and coverage shows one to {len(_STYLES)} detectors, got {len(columns)}")
-    width, height = _grid(len(names))
-    grid = np.linspace(0.02, 1, _POINTS)
     words = []
+
+    def curve(entry: Scores) -> Line:
+        coverage, wrong = risk_coverage(entry.known, entry.challenging)
+        words.append(f"{entry.challenge}, {entry.column}: {100 * float(np.interp(0.8, coverage, wrong)):.1f} at 80 %")
+        return 100 * coverage, 100 * wrong
+
+    panels = _Panels.of(scores, "risk and coverage")
     with drawing():
-        figure = new_figure(max(3.0, 1.7 * width + 0.3), 0.5 + 1.9 * height)
-        axes = figure.subplots(height, width, squeeze=False, sharex=True)
-        for ax in axes.flat[len(names) :]:
-            ax.set_visible(False)
-        for ax, name in zip(axes.flat, names, strict=False):
-            for entry in scores:
-                if entry.challenge != name:
-                    continue
-                coverage, wrong = risk_coverage(entry.known, entry.challenging)
-                colour, line = _STYLES[columns.index(entry.column)]
-                ax.plot(100 * grid, 100 * np.interp(grid, coverage, wrong), color=colour, linestyle=line, linewidth=1.2)
-                words.append(f"{name}, {entry.column}: {100 * float(np.interp(0.8, coverage, wrong)):.1f} at 80 %")
+        figure, axes = panels.drawn(curve, np.linspace(2, 100, _POINTS), tall=1.9, sharey=False)
+        for ax in axes:
             ax.set_ylim(bottom=0)
             ax.set_xlabel("kept, %", fontsize=7)
-            ax.set_title(name, fontsize=8, loc="left")
-            ax.tick_params(labelsize=7)
         figure.supylabel("wrong among them, %", fontsize=8)
-        lines = [axes.flat[0].plot([], [], color=c, linestyle=s, linewidth=1.2)[0] for c, s in _STYLES[: len(columns)]]
-        # Three names are wider than two panels.
-        beside = len(columns) if width > 2 else 1
-        figure.legend(lines, columns, loc="outside lower center", ncols=beside, frameon=False, fontsize=8)
     return to_svg(
         figure,
         prefix=prefix,
-        title=f"Risk against coverage of {', '.join(columns)} on {len(names)} rows of predictions",
+        title=f"Risk against coverage of {', '.join(panels.columns)} on {len(panels.names)} rows of predictions",
         description="The share of wrong predictions, in percent, among those that are kept, for every number of them; "
         f"the lower, the better. {'; '.join(words)}.",
     )
+
+
+@dataclass(frozen=True)
+class _Panels:
+    """A figure with a panel for each challenge, and in it a line for each detector."""
+
+    scores: Sequence[Scores]
+    names: list[str]
+    columns: list[str]
+
+    @classmethod
+    def of(cls, scores: Sequence[Scores], what: str) -> Self:
+        names = list(dict.fromkeys(entry.challenge for entry in scores))
+        columns = list(dict.fromkeys(entry.column for entry in scores))
+        if not names or len(columns) > len(_STYLES):
+            raise InputError(f"a figure of {what} shows one to {len(_STYLES)} detectors, got {len(columns)}")
+        return cls(scores, names, columns)
+
+    def drawn(
+        self, curve: Callable[[Scores], Line], grid: Floats, *, tall: float, sharey: bool
+    ) -> tuple[Figure, list[Any]]:
+        """The figure, and the axes of its panels."""
+        width, height = _grid(len(self.names))
+        figure = new_figure(max(3.0, 1.7 * width + 0.3), 0.5 + tall * height)
+        axes = figure.subplots(height, width, squeeze=False, sharex=True, sharey=sharey)
+        for ax in axes.flat[len(self.names) :]:
+            ax.set_visible(False)
+        for ax, name in zip(axes.flat, self.names, strict=False):
+            for entry in self.scores:
+                if entry.challenge != name:
+                    continue
+                colour, line = _STYLES[self.columns.index(entry.column)]
+                ax.plot(grid, np.interp(grid, *curve(entry)), color=colour, linestyle=line, linewidth=1.2)
+            ax.set_title(name, fontsize=8, loc="left")
+            ax.tick_params(labelsize=7)
+        styles = _STYLES[: len(self.columns)]
+        lines = [axes.flat[0].plot([], [], color=c, linestyle=s, linewidth=1.2)[0] for c, s in styles]
+        # Three names are wider than two panels.
+        beside = len(self.columns) if width > 2 else 1
+        figure.legend(lines, self.columns, loc="outside lower center", ncols=beside, frameon=False, fontsize=8)
+        return figure, [*axes.flat[: len(self.names)]]
 
 
 def layers(readings: Profile, *, prefix: str) -> str:
