@@ -5,20 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+
+from tests.threads import one_thread  # noqa: F401 - a fixture for every test here
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 sys.path.insert(0, str(FOLDER))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Tiny networks are faster with one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

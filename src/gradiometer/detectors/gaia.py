@@ -11,6 +11,7 @@ import torch
 from pytorch_ood.api import DetectorInfo, Paper, Task
 from torch import Tensor, nn
 
+from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output, forward
@@ -110,7 +111,7 @@ class GAIA(Detector):
             raise InputError(f"form is {form!r}; give {ZERO!r} or {AVERAGE!r}")
         self.form = form
         self.layers = layers if isinstance(layers, str) else list(layers)
-        self.gradients = gradients
+        self.gradients = given.switch("gradients", gradients)
         self.output = output
         # The control of GAIA-A looks at no layer but the last.
         remedy = "; take another detector, such as GradNorm or GradPCA"

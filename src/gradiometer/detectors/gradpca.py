@@ -12,6 +12,7 @@ import torch
 from pytorch_ood.api import DetectorInfo, Paper, Task
 from torch import Tensor, nn
 
+from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output, forward
@@ -95,11 +96,9 @@ class GradPCA(Detector):
         super().__init__(model, batch_size=batch_size)
         if value not in _VALUES:
             raise InputError(f"value is {value!r}; give 'max' or 'sum'")
-        if not 0 < share <= 1:
-            raise InputError(f"share is {share}; give one above 0 and at most 1, such as 0.99")
         self.parameters = parameters if parameters is None or isinstance(parameters, str) else list(parameters)
         self.value = value
-        self.share = share
+        self.share = given.number("share", share, "one above 0 and at most 1, such as 0.99", above=0, most=1)
         self.output = output
         self.memory = memory
         self._meter = self._reading("*" if self.parameters is None else self.parameters)
