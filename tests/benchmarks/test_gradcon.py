@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
-from gradiometer.anomaly import AnomalyRecipe, GradCon, pixels_hash
+from gradiometer.anomaly import AnomalyRecipe, GradCon, make_network, pixels_hash
 from gradiometer.benchmarks import gradcon, records
 from gradiometer.benchmarks.gradcon import measures, tables
-from gradiometer.benchmarks.gradcon.cases import Classes, resized, trained
+from gradiometer.benchmarks.gradcon.cases import Classes, resized, trained, untrained
 from gradiometer.benchmarks.gradcon.classes import OTHERS
+from gradiometer.benchmarks.gradcon.controls import PLAIN, WITHOUT, MeanImage
 from gradiometer.benchmarks.gradcon.references import Components, Neighbours
-from gradiometer.benchmarks.gradcon.scoring import WITHOUT, Scorer, scores_of
+from gradiometer.benchmarks.gradcon.scoring import Scorer, scores_of
 from gradiometer.benchmarks.gradcon.settings import GradConBench, GradConSettings
 from gradiometer.benchmarks.metrics import Interval
 from gradiometer.errors import InputError
@@ -234,6 +236,58 @@ def test_a_longer_training_continues_a_shorter_one(root: Path, tmp_path: Path) -
     assert epochs == [2]
     for one, other in zip(whole.reference.values(), parts.reference.values(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_an_untrained_network_is_scored_against_the_mean_gradient(root: Path, tmp_path: Path) -> None:
+    case = Classes(root, "cifar10").case(0)
+    found = untrained(case.train, case.validation, AnomalyRecipe(seed=3))
+    network = make_network("cae", 1, 28, seed=3)
+    weights = {name: weight for name, weight in network.named_parameters() if name in found.reference}
+    images = case.train / 255
+    # The mean of the gradients is the gradient of the mean loss.
+    expected = torch.autograd.grad(F.mse_loss(network(images), images), list(weights.values()))
+    assert [*weights] == [f"decoder.{layer}.weight" for layer in (0, 2, 4, 6)]
+    for (name, weight), gradient in zip(weights.items(), expected, strict=True):
+        assert torch.equal(dict(found.network.named_parameters())[name], weight)
+        torch.testing.assert_close(found.reference[name], gradient, rtol=1e-4, atol=1e-9)
+
+    settings = GradConSettings(
+        root, tmp_path, parts=("cifar10",), models=("cae+untrained",), scores=("gradient", PLAIN), epochs=7, draws=20
+    )
+    page = gradcon.run(settings)
+    made = records.read(settings.records)
+    assert {(r.detector, r.settings["epochs"], r.settings["best_epoch"], r.control) for r in made} == {
+        ("gradient", 0, 0, False), (PLAIN, 0, 0, True)
+    }  # fmt: skip
+    assert "| cae+untrained, gradient, 0 epochs |" in page
+    assert not (tmp_path / "networks").exists()
+
+
+def test_the_control_of_the_cosine_is_that_of_pixels_with_the_mean_image() -> None:
+    generator = np.random.default_rng(0)
+    known, seen = (generator.integers(0, 256, (count, 3, 5, 4)).astype(np.uint8) for count in (6, 3))
+    control = MeanImage().fit(known, 2)
+    grey = torch.full((1, 3, 5, 4), 0.5)
+    scores = control.score(control.measure(torch.cat([torch.from_numpy(seen) / 255, grey])).numpy())
+    mean = (known / 255 - 0.5).mean(0).ravel()
+    images = (seen / 255 - 0.5).reshape(3, -1)
+    expected = -images @ mean / np.linalg.norm(images, axis=1) / np.linalg.norm(mean)
+    np.testing.assert_allclose(scores, [*expected, 0.0], atol=1e-6)
+
+
+def test_rows_are_held_against_the_published_cosine_class_by_class(settings: GradConSettings, page: str) -> None:
+    one = next(r for r in records.read(settings.records) if r.detector == "gradient" and r.challenge == OTHERS)
+    theirs = tables.published().rows["cae+grad", "gradient"]
+    made = [
+        replace(one, known=f"cifar10/{name}", metrics=replace(one.metrics, auroc=Interval(auroc + 0.01, 0.0, 1.0)))
+        for name, auroc in theirs.items()
+    ]
+    assert "how near" not in page  # three classes are not the published ten
+    lines = tables.to_page(made, []).partition("how near")[2].splitlines()
+    row = next(line for line in lines if line.startswith("| cae+grad, gradient, 1 epochs |"))
+    cells = [cell.strip() for cell in row.split("|")[2:-1]]
+    assert cells[:2] == ["1.0", "1.00"]
+    assert float(cells[2]) > 1 > float(cells[3])
 
 
 def test_references_leave_nothing_of_what_they_know() -> None:

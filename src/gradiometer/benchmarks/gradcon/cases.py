@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from gradiometer import data
-from gradiometer.anomaly import AnomalyRecipe, Trained, pixels_hash, train
+from gradiometer.anomaly import AnomalyRecipe, Trained, make_network, mean_gradient, pixels_hash, train
 from gradiometer.anomaly.training import CHECKPOINT
 from gradiometer.data import Images
 from gradiometer.errors import InputError
@@ -129,3 +129,27 @@ def trained(
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(home / str(done) / CHECKPOINT, folder / CHECKPOINT)
     return train(known, validation, recipe, folder, progress=progress)
+
+
+def untrained(known: Tensor, validation: Tensor, recipe: AnomalyRecipe) -> Trained:
+    """An auto-encoder with random weights, and the mean gradient of normal images as its reference.
+
+    Args:
+        known: The images whose gradients are averaged.
+        validation: Not looked at; the record has its hash, like that of a training.
+        recipe: Kind of network, constrained layers and seed.
+
+    Returns:
+        The network as it would be before its first step.
+    """
+    network = make_network(recipe.network, known.shape[1], (known.shape[2], known.shape[3]), seed=recipe.seed).eval()
+    reference = mean_gradient(network, known.numpy(), recipe.constraint.layers)
+    record = {
+        "recipe": asdict(recipe),
+        "images": {"train": len(known), "validation": len(validation)},
+        "sha256": {"train": pixels_hash(known), "validation": pixels_hash(validation)},
+        "best_epoch": 0,
+        "seconds": 0.0,
+        "epochs": [],
+    }
+    return Trained(network, reference, record)

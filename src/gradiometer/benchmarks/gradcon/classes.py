@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradiometer.benchmarks.gradcon.cases import Classes, trained
+from gradiometer.benchmarks.gradcon.cases import Classes
 from gradiometer.benchmarks.gradcon.scoring import Scorer, scores_of
 from gradiometer.benchmarks.gradcon.settings import GradConBench
 
@@ -28,8 +28,7 @@ def run(bench: GradConBench, name: str) -> None:
             if not missing:
                 continue
             case = classes.case(label)
-            recipe = settings.recipe(model, seed, case.train[0].numel())
-            found = trained(case.train, case.validation, recipe, settings.networks)
+            found = bench.network(model, seed, case.train, case.validation)
             scorer = Scorer.of(found, model, case.train, settings.fit_images, missing)
             scorer.write(bench, (known, OTHERS), missing, scorer.scores(case.normal), scorer.scores(case.abnormal))
         bench.say(f"{name}, seed {seed}", total, total)

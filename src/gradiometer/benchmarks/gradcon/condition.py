@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from gradiometer import data
-from gradiometer.benchmarks.gradcon.cases import resized, trained
+from gradiometer.benchmarks.gradcon.cases import resized
 from gradiometer.benchmarks.gradcon.scoring import Scorer, scores_of
 from gradiometer.benchmarks.gradcon.settings import GradConBench
 from gradiometer.challenges import CORRUPTIONS, PURVIEW_EIGHT, Corruption, corrupt
@@ -49,8 +49,7 @@ def run(bench: GradConBench) -> None:
             wanted = sorted({name for names in missing.values() for name in names})
             if not wanted:
                 continue
-            recipe = settings.recipe(model, seed, train[0].numel())
-            found = trained(train, validation, recipe, settings.networks)
+            found = bench.network(model, seed, train, validation)
             scorer = Scorer.of(found, model, _shuffled(train, seed), settings.fit_images, wanted)
             clean = resized(test.images)
             normal = scorer.scores(clean)

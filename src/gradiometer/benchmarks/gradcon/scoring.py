@@ -12,20 +12,14 @@ from torch import Tensor
 
 from gradiometer.anomaly import GradCon, Trained, pixels_hash
 from gradiometer.anomaly.detector import Score
-from gradiometer.anomaly.whitening import Member, Whitened
+from gradiometer.benchmarks.gradcon import controls
+from gradiometer.benchmarks.gradcon.controls import Control, make_control
 from gradiometer.benchmarks.gradcon.settings import GradConBench
 from gradiometer.benchmarks.metrics import Floats
 from gradiometer.data import to_unit
 from gradiometer.models import weights_hash
 
-WITHOUT: dict[str, tuple[Member, ...]] = {
-    "whitened pixels": ("image",),
-    "whitened errors": ("error",),
-    "aligned without gradient": ("image", "error"),
-}
-"""Controls of `whitened` and `aligned`: the same of what can be seen without a backward pass."""
-
-CONTROLS = ("reconstruction", "latent", *WITHOUT)
+CONTROLS = ("reconstruction", "latent", *controls.NAMES)
 """Scores that need no gradient."""
 
 _BATCH = 64
@@ -35,7 +29,7 @@ _LEARNERS: tuple[Score, ...] = ("whitened", "aligned", "subspace")
 def scores_of(model: str) -> tuple[str, ...]:
     """The scores that a network of this name has."""
     latent = ("latent",) if model.startswith("vae") else ()
-    return ("reconstruction", *latent, "gradient", "combined", "fused", *_LEARNERS, *WITHOUT)
+    return ("reconstruction", *latent, "gradient", "combined", "fused", *_LEARNERS, *controls.NAMES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +46,7 @@ class Scorer:
     """
 
     detectors: dict[str, GradCon]
-    controls: dict[str, Whitened]
+    controls: dict[str, Control]
     model: str
     trained: Trained
     data: dict[str, str]
@@ -70,19 +64,16 @@ class Scorer:
             wanted: Names of the scores.
         """
         part = known[:fit_images]
-        families = {_family(name) for name in wanted if name not in WITHOUT}
+        families = {_family(name) for name in wanted if name not in controls.NAMES}
         detectors: dict[str, GradCon] = {
             name: GradCon.of(trained, score=name).fit(part.numpy())
             for name in ("fused", *_LEARNERS)
             if name in families
         }
-        layers = trained.record["recipe"]["constraint"]["layers"]
-        controls = {
-            name: Whitened(trained.network, layers, members).fit(part.numpy(), _BATCH)
-            for name, members in WITHOUT.items()
-            if name in wanted
+        asked = {
+            name: make_control(name, trained).fit(part.numpy(), _BATCH) for name in controls.NAMES if name in wanted
         }
-        return cls(detectors, controls, model, trained, dict(trained.record["sha256"]), len(part))
+        return cls(detectors, asked, model, trained, dict(trained.record["sha256"]), len(part))
 
     @property
     def detector(self) -> GradCon:
@@ -98,7 +89,7 @@ class Scorer:
             statistics = detector.statistics(images.numpy())
             spent = time.perf_counter() - started
             for name in scores_of(self.model):
-                if _family(name) == family and name not in WITHOUT:
+                if _family(name) == family and name not in controls.NAMES:
                     found[name], seconds[name] = detector.score_by(_score(name), statistics), spent
         for name, control in self.controls.items():
             started = time.perf_counter()

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gradiometer.anomaly import AnomalyRecipe, Constraint
+from torch import Tensor
+
+from gradiometer.anomaly import AnomalyRecipe, Constraint, Trained
 from gradiometer.benchmarks import records
 from gradiometer.benchmarks.counts import check_draws
+from gradiometer.benchmarks.gradcon.cases import trained, untrained
 from gradiometer.benchmarks.metrics import Floats, evaluate
 from gradiometer.benchmarks.parts import Bench, Folders, check_names
 from gradiometer.benchmarks.records import Record
@@ -28,6 +31,10 @@ CONSTRAINTS = {
 """How gradients are constrained, by what follows the plus sign: not at all; as published; with an exponential mean of
 some hundred steps for the reference; with a mean that begins after about an epoch."""
 
+UNTRAINED = "untrained"
+"""What follows the plus sign of a network as it is before its first step, whose reference is the mean gradient of the
+training images: what training is worth can be seen beside it."""
+
 
 @dataclass(frozen=True)
 class GradConSettings(Folders):
@@ -39,7 +46,8 @@ class GradConSettings(Folders):
         cache: Folder for the trained networks; `out / networks` when None.
         parts: What to run: the data sets of which each class is normal once, `condition` (traffic signs under
             corruptions), `tiles` (magnetic tiles with defects) and `cost`.
-        models: Networks: `cae` or `vae`, with a constraint of `CONSTRAINTS` behind a plus sign, or without.
+        models: Networks: `cae` or `vae`, with a constraint of `CONSTRAINTS` or `UNTRAINED` behind a plus sign, or
+            without.
         scores: Names of the scores that are made; all that a network has when empty.
         labels: Numbers of the classes that are normal once; all when empty.
         signs: Data set of the part `condition`: signs in splits `train` and `test`.
@@ -72,24 +80,24 @@ class GradConSettings(Folders):
         Raises:
             InputError: A part or a model is unknown, or there are too few resamples.
         """
-        models = [f"{kind}+{name}" if name else kind for kind in ("cae", "vae") for name in CONSTRAINTS]
+        models = [f"{kind}+{name}" if name else kind for kind in ("cae", "vae") for name in (*CONSTRAINTS, UNTRAINED)]
         check_draws(self.draws)
         check_names({"part": self.parts, "model": self.models}, {"part": PARTS, "model": models})
 
     def recipe(self, model: str, seed: int, values: int) -> AnomalyRecipe:
-        """How a network is trained.
+        """How a network is trained, or of what kind it is, untrained.
 
         Args:
-            model: One of `MODELS`.
+            model: Its name.
             seed: Of weights and order.
             values: Values in an image. The latent loss of a VAE is the sum over its latent vector beside the *mean*
                 squared error, as in much published code; of the readings that we tried it is the one whose figures
                 come near the published ones.
         """
-        network, _, constraint = model.partition("+")
+        network, _, name = model.partition("+")
         return AnomalyRecipe(
             network="vae" if network == "vae" else "cae",
-            constraint=CONSTRAINTS[constraint],
+            constraint=CONSTRAINTS["" if name == UNTRAINED else name],
             epochs=self.epochs,
             latent_weight=float(values) if network == "vae" else 1.0,
             seed=seed,
@@ -99,10 +107,24 @@ class GradConSettings(Folders):
 class GradConBench(Bench[GradConSettings, Record]):
     """The settings, and the records that are there."""
 
+    def network(self, model: str, seed: int, known: Tensor, validation: Tensor) -> Trained:
+        """The network of this name, trained or taken from the cache.
+
+        Args:
+            model: Its name.
+            seed: Of weights and order.
+            known: Training images, uint8 (N, K, H, W).
+            validation: Images to choose the weights by.
+        """
+        recipe = self.settings.recipe(model, seed, known[0].numel())
+        if _is_untrained(model):
+            return untrained(known, validation, recipe)
+        return trained(known, validation, recipe, self.settings.networks)
+
     def missing(self, known: str, challenge: str, model: str, detectors: Sequence[str], seed: int) -> list[str]:
         """Detectors that were asked for and have no record yet under these settings."""
         there = records.read(self.settings.records) if self.settings.records.exists() else []
-        wanted = self._notes()
+        wanted = self._notes(model)
         found = {
             record.detector
             for record in there
@@ -164,12 +186,17 @@ class GradConBench(Bench[GradConSettings, Record]):
             versions=records.versions(),
             environment=records.environment(),
             seconds=seconds,
-            settings={**self._notes(), **notes},
+            settings={**self._notes(model), **notes},
         )
         self.keep(found, records.append)
         return found
 
-    def _notes(self) -> dict[str, Any]:
+    def _notes(self, model: str) -> dict[str, Any]:
         settings = self.settings
         names = ("epochs", "fit_images", "limit", "tile_size")
-        return {name: getattr(settings, name) for name in names}
+        notes = {name: getattr(settings, name) for name in names}
+        return notes | ({"epochs": 0} if _is_untrained(model) else {})
+
+
+def _is_untrained(model: str) -> bool:
+    return model.partition("+")[2] == UNTRAINED

@@ -11,8 +11,10 @@ from importlib import resources
 from typing import Any
 
 from gradiometer.benchmarks.gradcon.classes import OTHERS
+from gradiometer.benchmarks.gradcon.controls import PLAIN
 from gradiometer.benchmarks.gradcon.measures import Measure
 from gradiometer.benchmarks.gradcon.tiles import NAME as TILES
+from gradiometer.benchmarks.grades import spearman
 from gradiometer.benchmarks.metrics import Interval
 from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.rendering import Cell, Head, Table, to_markdown
@@ -21,6 +23,7 @@ VALIDATION = ("bird", "cat", "deer", "frog", "horse")
 """Classes of CIFAR-10 that our scores were chosen on: `numpy.random.default_rng(0).permutation(10)[:5]`."""
 
 _DRAWN = ("reconstruction", "gradient")
+_COSINES = ("gradient", PLAIN)
 _PUBLISHED = "published"
 _AVERAGE = "average"
 Value = Interval | float
@@ -68,6 +71,7 @@ def to_page(records: Sequence[Record], measures: Sequence[Measure]) -> str:
         made.append(_class_table(name, chosen))
         if name == "cifar10":
             made += _halves_tables(chosen)
+            made += _nearness_tables(chosen)
     tiles = [record for record in records if record.known == TILES]
     others = [record for record in records if record.challenge != OTHERS and record.known != TILES]
     signs = list(dict.fromkeys(record.known for record in others))
@@ -124,6 +128,33 @@ def _halves_tables(records: Sequence[Record]) -> list[Table]:
     heads = (f"validation classes ({', '.join(halves[0])})", f"the others ({', '.join(halves[1])})", "all")
     title = "cifar10: our own scores were chosen on the validation classes; AUROC in percent, averages over classes"
     return [Table(title, "network, score", tuple(map(Head, heads)), tuple(rows))]
+
+
+def _nearness_tables(records: Sequence[Record]) -> list[Table]:
+    """How near each cosine comes to the published one, class by class, where all published classes were scored."""
+    theirs = {pair: row for pair, row in published().rows.items() if pair[1] == "gradient"}
+    rows = []
+    for (model, detector), epochs in _rows(records):
+        found = _by_class(records, model, detector, epochs)
+        if detector not in _COSINES or any(one not in found for row in theirs.values() for one in row):
+            continue
+        cells: list[Cell] = []
+        for row in theirs.values():
+            ours = [_middle(found[one]) for one in row]
+            apart = statistics.fmean(abs(a - b) for a, b in zip(ours, row.values(), strict=True))
+            order = spearman(ours, list(row.values()))
+            cells += [Cell(f"{100 * apart:.1f}"), Cell(f"{order:.2f}")]
+        rows.append((_title(records, model, detector, epochs), tuple(cells)))
+    heads = [
+        Head(f"{model}, {_PUBLISHED}: {what}")
+        for model, _ in theirs
+        for what in ("mean difference", "rank correlation")
+    ]
+    title = (
+        "cifar10: how near a cosine comes to the published one, class by class: mean absolute difference in points of "
+        "AUROC, and rank correlation over the classes"
+    )
+    return [Table(title, "network, score", tuple(heads), tuple(rows))] if rows else []
 
 
 def _condition_table(known: str, records: Sequence[Record]) -> Table:
@@ -260,13 +291,17 @@ def _over(records: Sequence[Record], model: str, detector: str, epochs: int, cla
     return _average([found.get(one) for one in classes])
 
 
+def _middle(value: Value) -> float:
+    return value.value if isinstance(value, Interval) else value
+
+
 def _average(values: Sequence[Value | None]) -> Value | None:
     """Mean of figures, or nothing when one is missing. The half-widths of independent figures add up in squares."""
     present = [value for value in values if value is not None]
     if len(present) != len(values) or not present:
         return None
     if not all(isinstance(value, Interval) for value in present):
-        return statistics.fmean(value.value if isinstance(value, Interval) else value for value in present)
+        return statistics.fmean(map(_middle, present))
     intervals = [value for value in present if isinstance(value, Interval)]
     mean = statistics.fmean(interval.value for interval in intervals)
     below = sum((interval.value - interval.low) ** 2 for interval in intervals) ** 0.5 / len(intervals)

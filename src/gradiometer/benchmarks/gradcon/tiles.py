@@ -15,11 +15,11 @@ from torch import Tensor
 
 from gradiometer import data
 from gradiometer.anomaly import Maps, Spots, maps_of, pixels_hash
-from gradiometer.benchmarks.gradcon import measures
-from gradiometer.benchmarks.gradcon.cases import resized, trained
+from gradiometer.benchmarks.gradcon import controls, measures
+from gradiometer.benchmarks.gradcon.cases import resized
 from gradiometer.benchmarks.gradcon.measures import Measure
 from gradiometer.benchmarks.gradcon.references import Components, Neighbours, PixelMethod
-from gradiometer.benchmarks.gradcon.scoring import WITHOUT, Scorer, scores_of
+from gradiometer.benchmarks.gradcon.scoring import Scorer, scores_of
 from gradiometer.benchmarks.gradcon.settings import GradConBench
 from gradiometer.benchmarks.metrics import Floats
 from gradiometer.benchmarks.pixels import pixel_metrics
@@ -97,10 +97,9 @@ def run(bench: GradConBench) -> None:
             if not any(missing.values()):
                 continue
             needed = {name for names in missing.values() for name in names} - {SPOT}
-            if needed <= {*WITHOUT}:  # maps need a detector, which these are made without
+            if needed <= {*controls.NAMES}:  # maps need a detector, which these are made without
                 needed.add("fused")
-            recipe = settings.recipe(model, seed, tiles.train[0].numel())
-            found = trained(tiles.train, tiles.validation, recipe, settings.networks)
+            found = bench.network(model, seed, tiles.train, tiles.validation)
             scorer = Scorer.of(found, model, tiles.train, settings.fit_images, sorted(needed))
             normal = scorer.scores(tiles.normal)
             for kind, images in tiles.abnormal.items():

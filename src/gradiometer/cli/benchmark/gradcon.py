@@ -23,7 +23,8 @@ class GradConOptions:
         ("cifar10", "mnist", "fashion_mnist", "condition", "tiles", "cost"),
     )
     models: tuple[str, ...] = option(
-        "networks: cae or vae, alone or with +grad (the published constraint), +recent (an exponential mean), +late",
+        "networks: cae or vae, alone or with +grad (the published constraint), +recent (an exponential mean), +late or "
+        "+untrained (random weights)",
         ("cae", "cae+grad", "vae", "vae+grad"),
     )
     scores: tuple[str, ...] = option("names of the scores to make, such as whitened; all when absent", ())
