@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gradiometer import data
 from gradiometer.benchmarks import probes
@@ -101,6 +102,25 @@ def test_the_page_ranks_scans_and_shows_the_probes(made: Path) -> None:
     assert page.count('class="three"') == 3
     assert "What frozen encoders know" in page
     assert "random weights" in page
+
+
+def test_a_blank_scan_among_those_to_learn_from_is_left_out(scans: Path, run: Run, tmp_path: Path) -> None:
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    rng = np.random.default_rng(1)
+    for number in range(12):
+        scan = miniatures.scan(rng, np.zeros(5))
+        scan.save(pool / f"{number:02}.png")
+    Image.new(scan.mode, scan.size).save(pool / "03-black.png")
+    config = tmp_path / "run.yaml"
+    text = CONFIG.format(healthy=scans / "healthy", olives=scans / "OLIVES", out=tmp_path / "out")
+    config.write_text(text.replace("columns: [CST, Eye_ID]\n", ""), encoding="utf-8")
+    words = ("--images", pool, "--channels", 1, "--baseline", "false", "--allow-shared")
+    said = run("severity", "run", "--config", config, *words)
+    assert said.code == 0, said.err
+    assert "left out, 1 of 13 scans" in said.err.replace("\n", " ")
+    files = SeverityTable.read(tmp_path / "out" / "labels.csv").files
+    assert [Path(file).name for file in files] == [f"{number:02}.png" for number in range(12)]
 
 
 def test_a_second_run_continues_from_what_is_there(made: Path, scans: Path, run: Run) -> None:

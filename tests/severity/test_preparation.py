@@ -80,6 +80,22 @@ def test_a_scan_without_contrast_is_refused_by_name(contrast: str, level: int) -
     assert torch.equal(Preparation().apply(scans), scans.unsqueeze(1))
 
 
+@pytest.mark.parametrize("contrast", ["as-is", "standard", "local"])
+def test_blank_scans_are_those_that_are_refused(contrast: str) -> None:
+    preparation = Preparation(contrast=contrast, size=(6, 6))  # type: ignore[arg-type]
+    scans = noise(300, 3, 8, 8)
+    scans[[2, 299]] = 77
+    scans[5, 1:] = 0  # one channel has a picture
+    expected = [] if contrast == "as-is" else [2, 299]
+    assert np.flatnonzero(preparation.blank(scans)).tolist() == expected
+    for row, said in enumerate(preparation.blank(scans[:6])):
+        if said:
+            with pytest.raises(InputError, match="no contrast"):
+                preparation.apply(scans[row : row + 1])
+        else:
+            preparation.apply(scans[row : row + 1])
+
+
 def test_a_channel_without_contrast_stays_without() -> None:
     scan = noise(1, 3, 8, 8)
     scan[:, 2] = 77

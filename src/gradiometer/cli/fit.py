@@ -73,7 +73,11 @@ class Options(Reading):
     limit: int | None = option(LIMIT, None)
     model_options: Mapping[str, Any] | None = option("more about the model, such as '{weights: DEFAULT}'", None)
     device: str = option(DEVICE, "auto")
-    batch_size: int = option("images that go through the model at once; kept in the file", 128)
+    batch_size: int | None = option(
+        "images that go through the model at once, kept in the file; 128 when absent, or what suits the size of the "
+        "images for gradcon",
+        None,
+    )
     objective: Literal["ConfoundingLabel", "PseudoLabel", "UniformTarget", "ContrastClasses"] | None = option(
         "what is backpropagated; the confounding label on the softmax when absent", None, group=_PURVIEW
     )
@@ -128,8 +132,8 @@ def run(options: Options, terminal: Terminal) -> None:
     terminal.note(f"fitting {kind} to {len(known):,} known images{beside}")
     with terminal.progress() as progress:
         detector.fit(
-            _watched(known, progress, "known images", options.batch_size),
-            challenges=_watched(challenges, progress, "challenges", options.batch_size) if challenges else None,
+            _watched(known, progress, "known images", detector.batch_size),
+            challenges=_watched(challenges, progress, "challenges", detector.batch_size) if challenges else None,
         )
     origin = Origin(
         options.model,
@@ -152,7 +156,7 @@ def _fit_gradcon(options: Options, terminal: Terminal) -> None:
     if options.challenges:
         raise InputError(f"--detector {_GRADCON} learns nothing from challenges; leave --challenges out")
     settings: dict[str, Any] = {"score": options.score, "beta": options.beta, "memory": options.memory}
-    settings |= {"batch_size": options.batch_size, **_neighbours(options)}
+    settings |= _given(options)
     own = not user_file.is_user_file(options.model) and (
         Path(options.model).suffix == ".safetensors" or Path(options.model).is_dir()
     )
@@ -170,12 +174,13 @@ def _fit_gradcon(options: Options, terminal: Terminal) -> None:
     if not own:
         model = artefacts.load_model(options.model, options.model_options or {}, options.device)
         layers = "decoder.*.weight" if options.parameters == ("*",) else options.parameters
-        reference = anomaly.mean_gradient(model, known, layers, batch_size=options.batch_size)
+        at_once = {} if options.batch_size is None else {"batch_size": options.batch_size}
+        reference = anomaly.mean_gradient(model, known, layers, **at_once)
         detector = anomaly.GradCon(model, reference, layers=layers, **settings)
         origin = replace(origin, model=options.model, model_options=options.model_options or {})
     terminal.note(f"fitting {options.detector} to {len(known):,} known images")
     with terminal.progress() as progress:
-        detector.fit(_watched(known, progress, "known images", options.batch_size))
+        detector.fit(_watched(known, progress, "known images", detector.batch_size))
     artefacts.save(detector, options.out, origin)
     terminal.show(f"{options.out}: {options.detector}, fitted to {len(known):,} known images")
     terminal.note(f"next: gradiometer calibrate --detector {options.out} --held-out OTHER_KNOWN_IMAGES")
@@ -202,13 +207,12 @@ def _make(kind: str, options: Options, model: nn.Module) -> Detector:
         return detectors.Guard(
             model,
             options.gradients,
-            **_neighbours(options),
+            **_given(options),
             seed=options.seed,
             step=options.step,
             smoothing=options.smoothing,
             members=options.members,
             memory=options.memory,
-            batch_size=options.batch_size,
         )
     if kind == _PURVIEW:
         parameters: Any = options.parameters[0] if len(options.parameters) == 1 else options.parameters
@@ -217,11 +221,10 @@ def _make(kind: str, options: Options, model: nn.Module) -> Detector:
             None if options.objective is None else getattr(gradients, options.objective)(),
             parameters,
             options.activations,
-            **_neighbours(options),
+            **_given(options),
             seed=options.seed,
             layers=(_LAYERS if options.challenges else 0) if options.layers is None else options.layers,
             memory=options.memory,
-            batch_size=options.batch_size,
         )
     kinds: dict[str, Callable[..., Detector]] = {
         "msp": detectors.MSP,
@@ -239,12 +242,13 @@ def _make(kind: str, options: Options, model: nn.Module) -> Detector:
         "gaia-a": partial(detectors.GAIA, form="channel-average"),
         "gradpca": detectors.GradPCA,
     }
-    return kinds[kind](model, batch_size=options.batch_size, **_neighbours(options))
+    return kinds[kind](model, **_given(options))
 
 
-def _neighbours(options: Options) -> dict[str, Any]:
-    """k, where it was asked for."""
-    return {} if options.neighbours is None else {"neighbours": options.neighbours}
+def _given(options: Options) -> dict[str, Any]:
+    """What has a default of its own in each detector, where it was asked for."""
+    asked = {"batch_size": options.batch_size, "neighbours": options.neighbours}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _check_shape(known: Images, options: Options) -> None:

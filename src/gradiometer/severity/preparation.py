@@ -27,6 +27,9 @@ _MIDDLE, _SPREAD = 0.5, 0.15
 _FLAT = 1e-3
 """Standard deviation below which a scan has no contrast that could be brought to another."""
 
+_AT_ONCE = 256
+"""Scans whose contrast is looked at in one go."""
+
 _LOCAL = 0.1
 """Standard deviation of the filter of `local`, as a share of the shorter side of the scan."""
 
@@ -97,6 +100,21 @@ class Preparation:
             return pixels.unsqueeze(1)
         parts = [pixels[..., y : y + self.tile, x : x + self.tile] for y, x in self.places(*pixels.shape[-2:])]
         return torch.stack(parts, dim=1)
+
+    def blank(self, scans: Any) -> npt.NDArray[np.bool_]:
+        """Which scans `apply` refuses, since they have no contrast that could be normalised.
+
+        Args:
+            scans: As for `apply`.
+
+        Returns:
+            (N,), False everywhere under `as-is`.
+        """
+        pixels = _bytes(scans)
+        if self.contrast == "as-is":
+            return np.zeros(len(pixels), dtype=np.bool_)
+        parts = [_moments(self._formed(part), local=self.contrast == "local") for part in pixels.split(_AT_ONCE)]
+        return np.concatenate([_is_flat(spread) for _, _, spread in parts])
 
     def places(self, height: int, width: int) -> list[tuple[int, int]]:
         """Top left corner of each tile of a scan, in reading order.
@@ -185,12 +203,8 @@ def _starts(side: int, tile: int) -> list[int]:
 
 def _normalised(pixels: Tensor, names: Sequence[str], *, local: bool) -> Tensor:
     """Scans (N, K, H, W) uint8 with the same mean and spread in each channel; clipped to what a byte holds."""
-    values = pixels.numpy().astype(np.float64) / 255
-    if local:
-        blur = _LOCAL * min(values.shape[-2:])
-        values = values - gaussian_filter(values, (0, 0, blur, blur))
-    mean, spread = (part((2, 3), keepdims=True) for part in (values.mean, values.std))
-    flat = np.flatnonzero((spread <= _FLAT).all(axis=(1, 2, 3)))
+    values, mean, spread = _moments(pixels, local=local)
+    flat = np.flatnonzero(_is_flat(spread))
     if len(flat):
         # Made the even grey of all such scans, it would be as near to healthy ones as can be.
         raise InputError(
@@ -200,3 +214,18 @@ def _normalised(pixels: Tensor, names: Sequence[str], *, local: bool) -> Tensor:
     # A channel without contrast stays flat: its noise is not a picture.
     scaled = _MIDDLE + _SPREAD * (values - mean) / np.where(spread > _FLAT, spread, np.inf)
     return to_bytes(torch.from_numpy(np.clip(scaled, 0, 1)))
+
+
+def _moments(pixels: Tensor, *, local: bool) -> tuple[Floats, Floats, Floats]:
+    """Values of scans (N, K, H, W), less their slow changes where asked, with mean and spread (N, K, 1, 1)."""
+    values = pixels.numpy().astype(np.float64) / 255
+    if local:
+        blur = _LOCAL * min(values.shape[-2:])
+        values = values - gaussian_filter(values, (0, 0, blur, blur))
+    return values, values.mean((2, 3), keepdims=True), values.std((2, 3), keepdims=True)
+
+
+def _is_flat(spread: Floats) -> npt.NDArray[np.bool_]:
+    """Which scans have no channel with a contrast."""
+    flat: npt.NDArray[np.bool_] = spread.max(axis=(1, 2, 3)) <= _FLAT
+    return flat

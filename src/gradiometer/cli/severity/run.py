@@ -17,6 +17,9 @@ from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import DependencyError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from gradiometer.benchmarks.probes import ProbeRecord
     from gradiometer.data import Cohort
     from gradiometer.severity import SeverityModel, SeverityTable
@@ -26,6 +29,8 @@ _PRETRAINING = "pre-training"
 _PROBES = "probes"
 LABELS = "labels.csv"
 PAGE = "severity.html"
+_NAMED = 5
+"""Scans that are named when they are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +95,8 @@ def run(options: Options, terminal: Terminal) -> None:
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     pool = cohorts.load(options.images, options, limit=options.limit)
-    model, scans, table = _severities(options, pool, terminal)
+    model, scans, kept, table = _severities(options, pool, terminal)
+    pool = pool.select(kept)
     columns = {"label": table.labels, "score": table.scores}
     labelled = replace(
         pool,
@@ -115,8 +121,12 @@ def run(options: Options, terminal: Terminal) -> None:
     _page(options, model, scans, table, found, terminal)
 
 
-def _severities(options: Options, pool: Cohort, terminal: Terminal) -> tuple[SeverityModel, Cohort, SeverityTable]:
-    """The model of healthy scans, the scans as it sees them, and their table with labels."""
+def _severities(
+    options: Options, pool: Cohort, terminal: Terminal
+) -> tuple[SeverityModel, Cohort, NDArray[np.bool_], SeverityTable]:
+    """The model of healthy scans, the scans that it can score, which of the pool they are, and their labels."""
+    import numpy as np
+
     from gradiometer import severity
 
     channels, height, width = pool.images.images.shape[1:]
@@ -140,6 +150,15 @@ def _severities(options: Options, pool: Cohort, terminal: Terminal) -> tuple[Sev
     if size is not None and (size, size) != (height, width):
         # Read again: what is resized for the encoder and then for the model is not what healthy scans look like.
         pool = cohorts.load(options.images, replace(options, size=size), limit=options.limit)
+    kept = ~model.preparation.blank(pool.images)
+    if blank := np.flatnonzero(~kept).tolist():
+        terminal.note(
+            f"left out, {len(blank):,} of {len(kept):,} scans, since they have no contrast (black, white or of one "
+            "colour): "
+            + ", ".join(pool.images.names[row] for row in blank[:_NAMED])
+            + (", ..." if len(blank) > _NAMED else "")
+        )
+        pool = pool.select(kept)
     scores = model.score(pool.images)
     patients = None if pool.patients is None else tuple(owner or "unknown" for owner in pool.patients)
     table = severity.SeverityTable(pool.images.names, scores, model.percentile(scores), patients)
@@ -147,7 +166,7 @@ def _severities(options: Options, pool: Cohort, terminal: Terminal) -> tuple[Sev
     path = Path(options.out) / LABELS
     table.write(path)
     terminal.show(f"{path}: severities and labels of {len(table):,} scans")
-    return model, pool, table
+    return model, pool, kept, table
 
 
 def _page(
