@@ -58,7 +58,7 @@ image, and before feature squeezing was among the baselines.
 Rendered by `python docs/render_suite.py` from the records of `gradiometer benchmark suite`: as in
 [the suite](../suite), but on networks that were trained for traffic signs, clothes and digits. Grey images have no
 kinds that change colours alone. Nothing about `Guard` was chosen on these but the scale of confidence
-([the text](../../science.md#other-known-images) says how).
+([the text](../../science/detection.md#other-known-images) says how).
 
 {_COUNTED}""",
     "suite-unseen": f"""# The suite with detectors fitted on images that the network has not seen

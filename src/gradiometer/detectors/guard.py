@@ -73,7 +73,7 @@ class Guard(Detector):
         model: Classifier in eval mode that maps inputs to logits (B, C).
         gradients: Whether the norms include those of the gradients of every parameter tensor, for one backward pass.
             Everything else is the same, so that either is the control of the other. They were not found to add anything
-            to the sum (docs/science.md has the figures).
+            to the sum (docs/science/detection.md has the figures).
         objective: What is backpropagated; `ConfoundingLabel(reading="softmax")` when None, as in Purview.
         layers: Of which layers the inputs are looked at: a number of layers, or their names. A number spreads that many
             evenly over the linear and convolution layers in the order in which the network uses them, without the very
@@ -89,12 +89,12 @@ class Guard(Detector):
         smoothing: Whether images, which are floating point tensors (B, C, H, W), go through the model once more after a
             median filter of 3 x 3 pixels, for the member `consistency`: how much of the probability of the predicted
             class is left. Inputs without an image leave it out. With it was found to be better than without
-            (docs/science.md has the figures), most of all under attack.
+            (docs/science/detection.md has the figures), most of all under attack.
         members: `"seven"`, or `"five"` to do without `activity` (which channels of these layers are above zero, and at
             how many positions, such as pixels or tokens) and `confidence` (the odds of the predicted class); `layers`
             divides the means of a layer by their norm then. Networks whose layers have no positions leave `activity`
             out. Seven were found to be better than five on average, and much worse at one attack on digits
-            (docs/science.md has the figures).
+            (docs/science/detection.md has the figures).
         memory: Working memory that the gradients may take, such as `"512MiB"`; None for no limit of ours.
         batch_size: Samples that go through the model at once.
 

@@ -39,7 +39,7 @@ class Purview(Deciding, Detector):
         layers: Of which layers each channel is read by itself too, its mean over all positions and the share of them at
             which it is above zero, and with them the ten largest softmax probabilities: a number of layers, as in
             Guard, or their names; 0 for none of this. A decision network learns far more from these than from norms
-            alone (docs/science.md); a density was not found to.
+            alone (docs/science/method.md); a density was not found to.
         neighbours: k of the density.
         seed: Of the decision network.
         output: Where the logits are in what the model returns: a key, a position or a function; None for the thing
