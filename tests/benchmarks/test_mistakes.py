@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gradiometer import data, models
-from gradiometer.benchmarks import matched, mistakes, protocols, records, tables
+from gradiometer.benchmarks import matched, mistakes, protocols, records, tables, transfer
 from gradiometer.benchmarks.comparison import Comparison
 from gradiometer.benchmarks.evidence import PSEUDO_LABEL, Reader
 from gradiometer.benchmarks.outcome import Outcome
@@ -226,6 +226,9 @@ def test_a_detector_that_learnt_one_row_is_tested_on_the_other(root, tmp_path, m
     moved = {(r.trained_on, r.challenge): r for r in outcome.records if r.column == "Purview (transfer)"}
     assert {(mistakes.PLAIN, NOISE), (NOISE, mistakes.PLAIN)} < set(moved)
     assert all(record.selective is not None for record in moved.values())
+    told = {record.detector for record in outcome.records if record.protocol == "transfer"}
+    assert told == {*mistakes.TAUGHT, transfer.GUARDED}
+    assert "synthetic" not in {record.trained_on for record in outcome.records}
 
 
 def test_what_cannot_be_asked_is_refused(root, tmp_path):

@@ -52,6 +52,16 @@ MATCHED = (
 )
 """Its matched detectors, which learn from one half of the images about which of them the model is wrong."""
 
+TAUGHT = (
+    "Purview",
+    "Purview with class",
+    "Control with confidence",
+    "Control with class",
+    "Pseudo-label norms",
+    "Confidence alone",
+)
+"""Those among them that are tested on other damages than they learnt from, under the protocol `transfer`."""
+
 FEWEST = 60
 """Base images with a right prediction, and with a wrong one, below which there is too little to divide."""
 
@@ -123,6 +133,8 @@ def run(
         challenges=chosen,
         detectors=DETECTORS,
         matched=MATCHED,
+        taught=TAUGHT,
+        synthetic=False,  # nobody can be wrong about what is no class
         pseudo_label=True,
         against=BASELINE,
         said=(*map(_said, chosen), *(f"Left out: {words}." for words in map(_lacking, asked) if words), *idle),

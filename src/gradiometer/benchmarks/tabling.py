@@ -18,7 +18,7 @@ from gradiometer.benchmarks.records import Record, hash_images
 from gradiometer.benchmarks.results import tested_groups
 from gradiometer.benchmarks.settings import Settings
 from gradiometer.benchmarks.sides import FAMILY, Challenge
-from gradiometer.benchmarks.transfer import transfer
+from gradiometer.benchmarks.transfer import DETECTORS, transfer
 from gradiometer.challenges import synthetic
 from gradiometer.detectors import ODIN, Detector, Mahalanobis
 from gradiometer.gradients import Gradiometer, PseudoLabel
@@ -36,6 +36,8 @@ class Contents:
         title: Title of the page, without a question mark about which model.
         challenges: The challenges, one at a time so that those before are finished when one fails.
         transferred: Those among them that detectors are trained on for `transfer`, by name; all when None.
+        taught: Names of the matched detectors that are trained for `transfer`.
+        synthetic: Whether they are trained on synthetic challenges too.
         detectors: Names of the known-only detectors; all when there are none.
         matched: Names of the matched detectors; all when None.
         input_step: Whether distances after an input step are read, at the price of fifteen passes.
@@ -49,6 +51,8 @@ class Contents:
     title: str
     challenges: Sequence[Challenge]
     transferred: tuple[str, ...] | None = None
+    taught: tuple[str, ...] = DETECTORS
+    synthetic: bool = True
     detectors: tuple[str, ...] = ()
     matched: tuple[str, ...] | None = None
     input_step: bool = False
@@ -155,9 +159,12 @@ def fill(
     if "transfer" in settings.protocols:
         chosen = [c for c in table.challenges if table.transferred is None or c.name in table.transferred]
         if len(chosen) > 1:
-            made = Challenge("synthetic", synthetic(kit.held_out.select(comparison.split.seen), settings.seed), True)
             sides = [comparison.sides(challenge) for challenge in chosen]
-            for results in transfer(comparison, sides, comparison.sides(made)):
+            made = None
+            if table.synthetic:
+                images = synthetic(kit.held_out.select(comparison.split.seen), settings.seed)
+                made = comparison.sides(Challenge("synthetic", images, True))
+            for results in transfer(comparison, sides, made, table.taught):
                 keep([record for record, _ in results], [entry for _, entry in results])
     families = {challenge.name: str(dict(challenge.facts).get(FAMILY, "")) for challenge in table.challenges}
     families = {name: family for name, family in families.items() if family}

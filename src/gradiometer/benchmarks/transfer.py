@@ -27,7 +27,8 @@ _PURVIEW = "Purview"
 GUARDED = f"{_PURVIEW} + Guard"
 """Purview with the density of known images as a guard: the sum of both surprises."""
 
-_DETECTORS = (_PURVIEW, "Purview with channels", "Control", "Control with channels")
+DETECTORS = (_PURVIEW, "Purview with channels", "Control", "Control with channels")
+"""The matched detectors that are trained again for transfer, where a table says nothing else."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,23 @@ class _Taught:
     scores: tuple[Score, ...]
 
 
-def transfer(comparison: Comparison, challenges: Sequence[Sides], synthetic: Sides | None) -> Iterator[Results]:
+def transfer(
+    comparison: Comparison,
+    challenges: Sequence[Sides],
+    synthetic: Sides | None,
+    detectors: Sequence[str] = DETECTORS,
+) -> Iterator[Results]:
     """Test every detector on every challenge, whatever it was trained on.
 
-    Purview and its control, with channels and without, are trained on each challenge, on all but the tested one at once
-    (with as many rows in total as there are known ones), and on synthetic challenges. Beside them stands Purview with
-    Guard beside it. Known images are those of the challenge that is tested.
+    The detectors are trained on each challenge, on all but the tested one at once (with as many rows in total as there
+    are known ones), and on synthetic challenges. Beside them stands Purview with Guard beside it. Known images are
+    those of the challenge that is tested.
 
     Args:
         comparison: A comparison.
         challenges: The challenges, at least two.
         synthetic: Challenges made of known images, or None.
+        detectors: Names of the matched detectors.
 
     Yields:
         The results of each tested challenge; with its own training, which is what `matched` shows, among them.
@@ -57,26 +64,23 @@ def transfer(comparison: Comparison, challenges: Sequence[Sides], synthetic: Sid
     keys = [sides.challenge.digest for sides in challenges]
     if synthetic is not None:
         keys.append(synthetic.challenge.digest)
+    chosen = [learner for learner in comparison.learners if learner.name in detectors]
     for target in challenges:
 
         def make(target: Sides = target) -> Results:
             taught = [
                 _Taught(source.name, learner, _learn(comparison, learner, source))
-                for learner in _chosen(comparison)
+                for learner in chosen
                 for source in [*challenges, *([] if synthetic is None else [synthetic])]
             ]
             others = [sides for sides in challenges if sides.name != target.name]
             taught += [
-                _Taught(OTHERS, learner, _learn_several(comparison, learner, others, target.name))
-                for learner in _chosen(comparison)
+                _Taught(OTHERS, learner, _learn_several(comparison, learner, others, target.name)) for learner in chosen
             ]
             return [result for entry in taught for result in _results(comparison, entry, target)]
 
-        yield comparison.cached((f"transfer to {target.name}", *keys, target.known.digest), make)
-
-
-def _chosen(comparison: Comparison) -> list[Learner]:
-    return [learner for learner in comparison.learners if learner.name in _DETECTORS]
+        names = [learner.name for learner in chosen]
+        yield comparison.cached((f"transfer to {target.name}", *names, *keys, target.known.digest), make)
 
 
 def _learn(comparison: Comparison, learner: Learner, source: Sides) -> tuple[Score, ...]:
