@@ -55,6 +55,19 @@ def test_the_tables_of_gradcon_are_rendered_from_records(name: str) -> None:
     assert (folder / "tables.md").read_text(encoding="utf-8") == page
 
 
+def test_the_figure_of_gradcon_says_what_is_in_the_records() -> None:
+    profiles = tables.profiles(records.read(RESULTS / "gradcon" / "records.jsonl"))
+    assert [*profiles] == [
+        "published (cae+grad, 1000 epochs)",
+        "cae+grad, 40 epochs",
+        "cae+untrained, 0 epochs",
+        "plain pixels",
+    ]
+    drawn = (RESULTS / "gradcon" / "classes.svg").read_text(encoding="utf-8")
+    for name, values in profiles.items():
+        assert f"{name}: {', '.join(f'{one} {value:.3f}' for one, value in values.items())}" in drawn
+
+
 def test_the_tables_of_severity_are_rendered_from_records() -> None:
     folder = ROOT / "docs" / "results" / "severity"
     assert (folder / "tables.md").read_text(encoding="utf-8") == severity.render(folder)

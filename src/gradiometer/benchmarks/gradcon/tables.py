@@ -24,6 +24,7 @@ VALIDATION = ("bird", "cat", "deer", "frog", "horse")
 
 _DRAWN = ("reconstruction", "gradient")
 _COSINES = ("gradient", PLAIN)
+_PROFILES = (("cae+grad", "gradient"), ("cae+untrained", "gradient"), ("cae+untrained", PLAIN))
 _PUBLISHED = "published"
 _AVERAGE = "average"
 Value = Interval | float
@@ -194,6 +195,29 @@ def curves(records: Sequence[Record], model: str = "cae+grad") -> dict[str, dict
         kind: {name: [statistics.fmean(levels[one]) for one in sorted(levels)] for name, levels in lines.items()}
         for kind, lines in found.items()
     }
+
+
+def profiles(records: Sequence[Record]) -> dict[str, dict[str, float]]:
+    """AUROC of each class of CIFAR-10, for the figure: the published cosine, and ours as far as all classes are there.
+
+    Ours are the cosine of the constrained network after the longest training, that of the untrained one, and that of
+    plain pixels; of several seeds the mean.
+
+    Args:
+        records: Result records.
+    """
+    theirs = published().rows["cae+grad", "gradient"]
+    chosen = [
+        record for record in _latest(records) if record.known.startswith("cifar10/") and record.challenge == OTHERS
+    ]
+    found = {f"{_PUBLISHED} (cae+grad, {published().epochs} epochs)": theirs}
+    for model, detector in _PROFILES:
+        for (_, _), epochs in [row for row in _rows(chosen) if row[0] == (model, detector)][-1:]:
+            values = _by_class(chosen, model, detector, epochs)
+            if all(one in values for one in theirs):
+                name = PLAIN if detector == PLAIN else f"{model}, {epochs} epochs"
+                found[name] = {one: _middle(values[one]) for one in theirs}
+    return found
 
 
 def _kinds_table(records: Sequence[Record]) -> Table:

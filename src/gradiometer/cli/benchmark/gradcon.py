@@ -56,25 +56,29 @@ def run_gradcon(options: GradConOptions, terminal: Terminal) -> None:
         )
     terminal.show(page)
     terminal.show(f"records: {settings.records}")
-    _draw_condition(settings.records, out / "condition.svg", terminal)
+    if settings.records.exists():
+        _draw(settings.records, out, terminal)
 
 
-def _draw_condition(found: Path, path: Path, terminal: Terminal) -> None:
-    """Draw the curves of the corrupted signs, if there are any."""
+def _draw(found: Path, out: Path, terminal: Terminal) -> None:
+    """Draw the curves of the corrupted signs, and CIFAR-10 class by class, if they are there."""
     from gradiometer.benchmarks import records
     from gradiometer.benchmarks.gradcon import tables
     from gradiometer.errors import DependencyError
-    from gradiometer.reports import figures
+    from gradiometer.reports import classes, figures
 
-    curves = tables.curves(records.read(found)) if found.exists() else {}
-    if not curves:
-        return
+    read = records.read(found)
+    curves, profiles = tables.curves(read), tables.profiles(read)
     try:
-        path.write_text(figures.standalone(figures.levels(curves, prefix="condition")), encoding="utf-8")
+        drawn = {"condition.svg": figures.levels(curves, prefix="condition")} if curves else {}
+        if len(profiles) > 1:
+            drawn["classes.svg"] = classes.by_class(profiles, prefix="classes")
     except DependencyError as error:
         terminal.note(f"no figure was drawn: {error}")
-    else:
-        terminal.show(f"figure: {path}")
+        return
+    for name, figure in drawn.items():
+        (out / name).write_text(figures.standalone(figure), encoding="utf-8")
+        terminal.show(f"figure: {out / name}")
 
 
 COMMAND = Command(
