@@ -10,13 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy.stats import rankdata, spearmanr
 
 from gradiometer.anomaly import AnomalyRecipe, GradCon, make_network, pixels_hash
 from gradiometer.benchmarks import gradcon, records
 from gradiometer.benchmarks.gradcon import measures, tables
 from gradiometer.benchmarks.gradcon.cases import Classes, resized, trained, untrained
 from gradiometer.benchmarks.gradcon.classes import OTHERS
-from gradiometer.benchmarks.gradcon.controls import PLAIN, WITHOUT, MeanImage
+from gradiometer.benchmarks.gradcon.controls import BEYOND, COLOUR, PLAIN, WITHOUT, MeanImage, beyond
 from gradiometer.benchmarks.gradcon.references import Components, Neighbours
 from gradiometer.benchmarks.gradcon.scoring import Scorer, scores_of
 from gradiometer.benchmarks.gradcon.settings import GradConBench, GradConSettings
@@ -24,7 +25,7 @@ from gradiometer.benchmarks.metrics import Interval
 from gradiometer.errors import InputError
 from gradiometer.reports import figures
 
-SCORES = ("reconstruction", "gradient", "combined", "fused", "whitened", "aligned without gradient", "spot")
+SCORES = ("reconstruction", "gradient", "combined", "fused", "whitened", "aligned without gradient", COLOUR, "spot")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def test_every_cell_has_a_record_with_seed_hashes_and_interval(settings: GradCon
         assert record.metrics.auroc.low <= record.metrics.auroc.value <= record.metrics.auroc.high
         assert record.data_sha256["normal"]
         assert record.settings["epochs"] == 1
-        assert record.control == (record.detector in ("reconstruction", "aligned without gradient", "spot"))
+        assert record.control == (record.detector in ("reconstruction", "aligned without gradient", COLOUR, "spot"))
 
 
 def test_a_network_has_every_score_from_few_passes(root: Path, tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_network_has_every_score_from_few_passes(root: Path, tmp_path: Path) -
     scorer = Scorer.of(found, "vae+grad", case.train, 60, scores_of("vae+grad"))
     assert {*scorer.detectors} == {"fused", "aligned", "whitened", "subspace"}
     scores = scorer.scores(case.normal)
-    assert {*scores.values} == {*scores.seconds} == {*scores_of("vae+grad")}
+    assert {*scores.values} == {*scores.seconds} == {*scores_of("vae+grad")} - {BEYOND}
     images = case.normal.numpy()
     for name in ("latent", "combined", "whitened", "aligned", "subspace"):
         alone = GradCon.of(found, score=name).fit(case.train[:60].numpy())
@@ -252,14 +253,21 @@ def test_an_untrained_network_is_scored_against_the_mean_gradient(root: Path, tm
         torch.testing.assert_close(found.reference[name], gradient, rtol=1e-4, atol=1e-9)
 
     settings = GradConSettings(
-        root, tmp_path, parts=("cifar10",), models=("cae+untrained",), scores=("gradient", PLAIN), epochs=7, draws=20
+        root,
+        tmp_path,
+        parts=("cifar10",),
+        models=("cae+untrained",),
+        scores=("gradient", PLAIN, BEYOND),
+        epochs=7,
+        draws=20,
     )
     page = gradcon.run(settings)
     made = records.read(settings.records)
     assert {(r.detector, r.settings["epochs"], r.settings["best_epoch"], r.control) for r in made} == {
-        ("gradient", 0, 0, False), (PLAIN, 0, 0, True)
+        ("gradient", 0, 0, False), (PLAIN, 0, 0, True), (BEYOND, 0, 0, False)
     }  # fmt: skip
     assert "| cae+untrained, gradient, 0 epochs |" in page
+    assert all(-1 <= r.settings["rank_correlation"] <= 1 for r in made if r.detector == BEYOND)
     assert not (tmp_path / "networks").exists()
 
 
@@ -274,6 +282,21 @@ def test_the_control_of_the_cosine_is_that_of_pixels_with_the_mean_image() -> No
     expected = -images @ mean / np.linalg.norm(images, axis=1) / np.linalg.norm(mean)
     np.testing.assert_allclose(scores, [*expected, 0.0], atol=1e-6)
 
+    colours = MeanImage(colour=True).fit(known, 2)
+    first, one = ((pixels / 255 - 0.5).mean((-2, -1)) for pixels in (known.mean(0), seen[0]))
+    found = colours.score(colours.measure(torch.from_numpy(seen) / 255).numpy())[0]
+    np.testing.assert_allclose(found, -one @ first / np.linalg.norm(one) / np.linalg.norm(first), atol=1e-6)
+
+
+def test_what_is_left_of_a_score_owes_nothing_to_its_control() -> None:
+    control, other = np.random.default_rng(0).normal(size=(2, 500))
+    scores = 3 * control + other
+    left = beyond(scores, control)
+    assert abs(spearmanr(left, control).statistic) < 0.05 < 0.2 < spearmanr(left, other).statistic
+    np.testing.assert_allclose(beyond(np.exp(control), control), 0, atol=1e-9)
+    # A control that says nothing takes nothing away.
+    np.testing.assert_array_equal(beyond(scores, np.ones(500)), rankdata(scores) - 250.5)
+
 
 def test_rows_are_held_against_the_published_cosine_class_by_class(settings: GradConSettings, page: str) -> None:
     one = next(r for r in records.read(settings.records) if r.detector == "gradient" and r.challenge == OTHERS)
@@ -287,6 +310,9 @@ def test_rows_are_held_against_the_published_cosine_class_by_class(settings: Gra
     row = next(line for line in lines if line.startswith("| cae+grad, gradient, 1 epochs |"))
     cells = [cell.strip() for cell in row.split("|")[2:-1]]
     assert cells[:2] == ["1.0", "1.00"]
+    assert cells[4] == "-"
+    left = [replace(r, detector=BEYOND, settings={**r.settings, "rank_correlation": 0.25}) for r in made]
+    assert "| 0.25 |" in tables.to_page([*made, *left], []).partition("how near")[2]
     assert float(cells[2]) > 1 > float(cells[3])
 
 

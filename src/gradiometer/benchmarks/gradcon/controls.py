@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol, Self
 
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from gradiometer.anomaly import Trained
@@ -14,7 +15,13 @@ from gradiometer.benchmarks.metrics import Floats
 from gradiometer.gradients.factors import exact
 
 PLAIN = "plain pixels"
-"""The control of `gradient`, the cosine with the reference."""
+"""The control of `gradient`, the cosine with the reference: the cosine of the image with the mean image."""
+
+COLOUR = "mean colour"
+"""The same of nothing but the mean of each channel."""
+
+BEYOND = "gradient beyond plain pixels"
+"""What is left of `gradient` when what plain pixels say of the same images is taken away."""
 
 WITHOUT: dict[str, tuple[Member, ...]] = {
     "whitened pixels": ("image",),
@@ -23,7 +30,8 @@ WITHOUT: dict[str, tuple[Member, ...]] = {
 }
 """Controls of `whitened` and `aligned`, and what their whitened cosines are of."""
 
-NAMES = (PLAIN, *WITHOUT)
+NAMES = (PLAIN, COLOUR, *WITHOUT)
+"""All that learn from normal images."""
 
 
 class Control(Protocol):
@@ -47,19 +55,23 @@ class MeanImage:
 
     An auto-encoder that gives a grey image for everything, as one does before it has learnt anything, has a gradient
     at its last layer that is a linear map of this difference. No network is asked here.
+
+    Args:
+        colour: Look at the mean of each channel alone, and not at where it is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, colour: bool = False) -> None:
+        self._colour = colour
         self._mean = torch.zeros(0, dtype=torch.float64)
 
     def fit(self, known: Any, batch_size: int) -> Self:
         """Learn the mean image; all images are taken at once, whatever the batch size."""
-        self._mean = _centred(torch.from_numpy(known) / 255).mean(0)
+        self._mean = self._seen(torch.from_numpy(known) / 255).mean(0)
         return self
 
     def measure(self, inputs: Tensor) -> Tensor:
         """Cosines (B, 1), 0 where the image or the mean is grey all over."""
-        images = _centred(inputs)
+        images = self._seen(inputs)
         lengths = (images.norm(dim=1) * self._mean.norm()).clamp_min(SMALLEST)
         cosines: Tensor = images @ self._mean / lengths
         return cosines.unsqueeze(1)
@@ -69,6 +81,10 @@ class MeanImage:
         scores: Floats = -measured[:, 0]
         return scores
 
+    def _seen(self, images: Tensor) -> Tensor:
+        """Images, or their colours, as vectors (B, D) around grey."""
+        return exact((images.mean((2, 3)) if self._colour else images).flatten(1)) - GREY
+
 
 def make_control(name: str, trained: Trained) -> Control:
     """The control of this name, to be fitted.
@@ -77,12 +93,24 @@ def make_control(name: str, trained: Trained) -> Control:
         name: One of `NAMES`.
         trained: The network whose errors may be looked at.
     """
-    if name == PLAIN:
-        return MeanImage()
+    if name in (PLAIN, COLOUR):
+        return MeanImage(colour=name == COLOUR)
     layers = trained.record["recipe"]["constraint"]["layers"]
     return Whitened(trained.network, layers, WITHOUT[name])
 
 
-def _centred(images: Tensor) -> Tensor:
-    """Images as vectors (B, D) around grey."""
-    return exact(images.flatten(1)) - GREY
+def beyond(scores: Floats, control: Floats) -> Floats:
+    """What is left of scores (N,) when what a control (N,) says of the same images is taken away.
+
+    The residual of the ranks of the scores after a linear regression on those of the control, over all images at once
+    and without their labels.
+
+    Example:
+        >>> import numpy as np
+        >>> beyond(np.array([1.0, 2.0, 4.0, 9.0]), np.array([0.1, 0.2, 0.3, 0.4])).round(9).tolist()
+        [0.0, 0.0, 0.0, 0.0]
+    """
+    ours, theirs = (rankdata(values) - (len(values) + 1) / 2 for values in (scores, control))
+    spread = theirs @ theirs
+    left: Floats = ours - (ours @ theirs / spread if spread else 0.0) * theirs
+    return left

@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gradiometer.anomaly import GradCon, Trained, pixels_hash
 from gradiometer.anomaly.detector import Score
 from gradiometer.benchmarks.gradcon import controls
-from gradiometer.benchmarks.gradcon.controls import Control, make_control
+from gradiometer.benchmarks.gradcon.controls import BEYOND, PLAIN, Control, beyond, make_control
 from gradiometer.benchmarks.gradcon.settings import GradConBench
+from gradiometer.benchmarks.grades import spearman
 from gradiometer.benchmarks.metrics import Floats
 from gradiometer.data import to_unit
 from gradiometer.models import weights_hash
@@ -23,13 +25,14 @@ CONTROLS = ("reconstruction", "latent", *controls.NAMES)
 """Scores that need no gradient."""
 
 _BATCH = 64
+_COSINE: Score = "gradient"
 _LEARNERS: tuple[Score, ...] = ("whitened", "aligned", "subspace")
 
 
 def scores_of(model: str) -> tuple[str, ...]:
     """The scores that a network of this name has."""
     latent = ("latent",) if model.startswith("vae") else ()
-    return ("reconstruction", *latent, "gradient", "combined", "fused", *_LEARNERS, *controls.NAMES)
+    return ("reconstruction", *latent, "gradient", "combined", "fused", *_LEARNERS, *controls.NAMES, BEYOND)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +67,9 @@ class Scorer:
             wanted: Names of the scores.
         """
         part = known[:fit_images]
-        families = {_family(name) for name in wanted if name not in controls.NAMES}
+        if BEYOND in wanted:
+            wanted = [*wanted, _COSINE, PLAIN]
+        families = {_family(name) for name in wanted if name not in (*controls.NAMES, BEYOND)}
         detectors: dict[str, GradCon] = {
             name: GradCon.of(trained, score=name).fit(part.numpy())
             for name in ("fused", *_LEARNERS)
@@ -89,7 +94,7 @@ class Scorer:
             statistics = detector.statistics(images.numpy())
             spent = time.perf_counter() - started
             for name in scores_of(self.model):
-                if _family(name) == family and name not in controls.NAMES:
+                if _family(name) == family and name not in (*controls.NAMES, BEYOND):
                     found[name], seconds[name] = detector.score_by(_score(name), statistics), spent
         for name, control in self.controls.items():
             started = time.perf_counter()
@@ -114,18 +119,25 @@ class Scorer:
         for name in scores_of(self.model):
             if name not in wanted:
                 continue
+            notes: dict[str, Any] = {}
+            if name == BEYOND:
+                values, notes = _left(normal, abnormal)
+                seconds = 0.0
+            else:
+                values = normal.values[name], abnormal.values[name]
+                seconds = normal.seconds[name] + abnormal.seconds[name]
             bench.record(
                 known=names[0],
                 challenge=names[1],
                 model=self.model,
                 detector=name,
                 seed=record["recipe"]["seed"],
-                scores=(normal.values[name], abnormal.values[name]),
+                scores=values,
                 control=name in CONTROLS,
                 counts={**record["images"], "fit": self.fitted},
                 weights=weights_hash(self.trained.network),
                 data={**self.data, "normal": normal.images, "abnormal": abnormal.images},
-                seconds=normal.seconds[name] + abnormal.seconds[name],
+                seconds=seconds,
                 notes={
                     "beta": self.detector.beta,
                     "alpha": record["recipe"]["constraint"]["alpha"],
@@ -133,6 +145,7 @@ class Scorer:
                     "best_epoch": record["best_epoch"],
                     "training_seconds": record["seconds"],
                     "size": normal.size,
+                    **notes,
                 },
             )
 
@@ -152,6 +165,14 @@ class Scores:
     seconds: dict[str, float]
     images: str
     size: list[int]
+
+
+def _left(normal: Scores, abnormal: Scores) -> tuple[tuple[Floats, Floats], dict[str, Any]]:
+    """What of the cosine plain pixels do not say, and how alike both order the images."""
+    cosine, plain = (np.concatenate([side.values[name] for side in (normal, abnormal)]) for name in (_COSINE, PLAIN))
+    left = beyond(cosine, plain)
+    count = len(normal.values[PLAIN])
+    return (left[:count], left[count:]), {"rank_correlation": spearman(cosine, plain)}
 
 
 def _family(name: str) -> str:

@@ -11,7 +11,7 @@ from importlib import resources
 from typing import Any
 
 from gradiometer.benchmarks.gradcon.classes import OTHERS
-from gradiometer.benchmarks.gradcon.controls import PLAIN
+from gradiometer.benchmarks.gradcon.controls import BEYOND, PLAIN
 from gradiometer.benchmarks.gradcon.measures import Measure
 from gradiometer.benchmarks.gradcon.tiles import NAME as TILES
 from gradiometer.benchmarks.grades import spearman
@@ -145,12 +145,15 @@ def _nearness_tables(records: Sequence[Record]) -> list[Table]:
             apart = statistics.fmean(abs(a - b) for a, b in zip(ours, row.values(), strict=True))
             order = spearman(ours, list(row.values()))
             cells += [Cell(f"{100 * apart:.1f}"), Cell(f"{order:.2f}")]
+        alike = [r.settings["rank_correlation"] for r in records if _is(r, model, BEYOND, epochs)]
+        cells.append(Cell(f"{statistics.fmean(alike):.2f}" if detector == _DRAWN[1] and alike else "-"))
         rows.append((_title(records, model, detector, epochs), tuple(cells)))
     heads = [
         Head(f"{model}, {_PUBLISHED}: {what}")
         for model, _ in theirs
         for what in ("mean difference", "rank correlation")
     ]
+    heads.append(Head("rank correlation with plain pixels, image by image, mean over classes and seeds"))
     title = (
         "cifar10: how near a cosine comes to the published one, class by class: mean absolute difference in points of "
         "AUROC, and rank correlation over the classes"
