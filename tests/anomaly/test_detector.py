@@ -119,6 +119,30 @@ print(json.dumps([again.predict(x).tolist(), again.judge(x).p_values.tolist(), a
     assert storage.read(tmp_path / "again.safetensors").header == header
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_network_of_another_precision_is_kept_in_the_file(dtype: torch.dtype, tmp_path: Path) -> None:
+    network = make_network("cae", 1, 12, seed=0).eval().to(dtype)
+    detector = GradCon(network, a_reference(network)).fit(images(8)).calibrate(images(30, seed=1), 0.1)
+    detector.save(tmp_path / "gradcon.safetensors")
+    again = detectors.load(tmp_path / "gradcon.safetensors")
+    assert next(again.model.parameters()).dtype == dtype
+    assert torch.equal(again.predict(images(5, seed=2)), detector.predict(images(5, seed=2)))
+
+
+def test_scores_that_a_detector_does_not_have_are_refused() -> None:
+    detector = a_detector().fit(images(30))
+    statistics = detector.statistics(images(3))
+    for name, said in (("banana", "score must be one of"), ("latent", "only a variational auto-encoder")):
+        with pytest.raises(InputError, match=said):
+            detector.score_by(name, statistics)  # type: ignore[arg-type]
+    for name in ("fused", "density", "subspace"):
+        with pytest.raises(NotFittedError, match=f"is learnt by a detector with score='{name}'"):
+            detector.score_by(name, statistics)  # type: ignore[arg-type]
+    fused = a_detector(score="fused", neighbours=4).fit(images(60))
+    for name in ("fused", "density", "combined", "gradient", "reconstruction"):
+        assert np.isfinite(fused.score_by(name, fused.statistics(images(3)))).all()  # type: ignore[arg-type]
+
+
 def test_a_verdict_without_a_class() -> None:
     detector = a_detector().fit(images(30)).calibrate(images(30, seed=1), 0.1)
     verdict = detector.judge(torch.ones(2, 1, 12, 12))

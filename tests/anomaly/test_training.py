@@ -187,6 +187,12 @@ def test_images_and_settings_that_cannot_train_are_refused(
         train(known, validation, a_recipe(**settings), tmp_path)
 
 
+@pytest.mark.parametrize("network", ["cae", "vae"])
+def test_a_large_seed_is_one_too(tmp_path: Path, network: str) -> None:
+    recipe = a_recipe(epochs=1, network=network, seed=2**62 + 1)
+    assert train(KNOWN, VALIDATION, recipe, tmp_path).record["recipe"]["seed"] == 2**62 + 1
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -197,6 +203,9 @@ def test_images_and_settings_that_cannot_train_are_refused(
         {"latent_weight": -1.0},
         {"seed": -1},
         {"network": "gan"},
+        {"epochs": 1.5},
+        {"batch_size": True},
+        {"seed": "3"},
     ],
 )
 def test_recipes_out_of_range_are_refused(settings: dict[str, Any]) -> None:

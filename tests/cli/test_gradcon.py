@@ -214,6 +214,24 @@ def test_a_classifier_is_asked_for_where_a_detector_needs_one(trained: Path, run
         assert "gradiometer fit --detector gradcon" in said.err
 
 
+def test_what_a_file_says_of_itself_is_not_given_again(trained: Path, run: Run, tmp_path: Path) -> None:
+    words = (
+        "fit",
+        "--detector",
+        "gradcon",
+        "--model",
+        trained,
+        "--known",
+        "digits@0-50",
+        "--out",
+        tmp_path / "x.safetensors",
+    )
+    for flag, value in (("--parameters", "decoder.6.weight"), ("--model-options", "{channels: 1}")):
+        said = run(*words, flag, value)
+        assert said.code == 1
+        assert "is for an auto-encoder of yours" in said.err.replace("\n", " ")
+
+
 def test_an_auto_encoder_of_code_and_weights_is_fitted(run: Run, tmp_path: Path) -> None:
     source = (
         "from torch import nn\n\n\ndef make():\n    net = nn.Sequential()\n"

@@ -159,6 +159,16 @@ def test_class_folders_are_grades_only_where_they_are_numbers(
     assert [Path(file).parent.name for file in table.files] == [str(grade) for grade in table.grades]
 
 
+def test_a_name_with_another_end_of_line_is_a_name(home: Path, run: Run, tmp_path: Path) -> None:
+    new = tmp_path / "scans"
+    new.mkdir()
+    name = "left\u2028eye\x85.png"
+    (new / name).write_bytes(next((home / "new").glob("*.png")).read_bytes())
+    said = run("severity", "score", "--model", home / "run", "--images", new, "--out", tmp_path / "t.parquet")
+    assert said.code == 0, said.err
+    assert [Path(file).name for file in SeverityTable.read(tmp_path / "t.parquet").files] == [name]
+
+
 def test_a_blank_scan_is_a_failure_with_its_reason(home: Path, run: Run, tmp_path: Path) -> None:
     save(tmp_path / "scans", 5, 0, 6)
     for name, level in (("black.png", 0), ("white.png", 255)):

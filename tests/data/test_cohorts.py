@@ -118,6 +118,21 @@ class TestHub:
         assert len(everything) == 20
         assert math.isnan(everything.column("BCVA")[0])
 
+    def test_a_missing_scan_is_a_row_with_the_reason_and_a_damaged_shard_an_error(self, tmp_path: Path) -> None:
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        root = miniatures.hub(tmp_path)
+        shard = next((root / "OLIVES_Dataset").rglob("*.parquet"))
+        table = pq.read_table(shard)
+        scans = [None, *table.column("Image").to_pylist()[1:]]
+        column = pa.array(scans, type=table.schema.field("Image").type)
+        pq.write_table(table.set_column(table.schema.get_field_index("Image"), "Image", column), shard)
+        with pytest.warns(UserWarning, match="1 of 20 images"):
+            found = olives_hub.load_hub(root / "OLIVES_Dataset", labelled=False)
+        assert f"{shard.name}#0" not in found.images.names
+        shard.write_bytes(shard.read_bytes()[:200])
+        with pytest.raises(InputError, match="cannot be read as Parquet"):
+            olives_hub.load_hub(root / "OLIVES_Dataset", labelled=False)
+
     def test_a_mirror_that_is_not_there_is_not_fetched_unasked(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="download=True"):
             data.load_cohort(olives_hub.HUB, root=tmp_path)
@@ -228,6 +243,18 @@ class TestTable:
         table = read_table(write(tmp_path / "t.csv", "file,x\na,1\n"))
         with pytest.raises(InputError, match="names none of the 2 images"):
             blank(2).with_table(table)
+
+
+def test_a_word_for_a_missing_value_is_no_class(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "t.csv", "file,answer,code\na,yes,1_2\nb,NA,12\nc,no,infinity\n"))
+    np.testing.assert_array_equal(table.numbers("answer"), [1, np.nan, 0])
+    words = table.words("answer")
+    assert words is not None
+    assert words.texts == ("no", "yes")
+    # What only Python would call a number is text.
+    codes = table.words("code")
+    assert codes is not None
+    assert codes.texts == ("12", "1_2", "infinity")
 
 
 def test_columns_and_patients_must_fit_the_images() -> None:

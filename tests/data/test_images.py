@@ -17,6 +17,12 @@ def some(count: int = 6) -> Images:
     return Images.of(pixels, [row % 3 for row in range(count)], name="some", classes=("a", "b", "c"))
 
 
+def test_pixels_of_floating_point_stay_as_they_are() -> None:
+    pixels = torch.full((2, 1, 2, 2), 255.0)
+    assert to_unit(pixels).eq(1).all()
+    assert pixels.eq(255).all()
+
+
 def test_every_level_survives_the_way_to_unit_and_back() -> None:
     levels = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(to_bytes(to_unit(levels)), levels)

@@ -292,6 +292,16 @@ def test_an_archive_that_is_broken_inside(archive: Archive) -> None:
         load(path, split="train")
 
 
+def test_an_archive_packed_in_another_way(archive: Archive) -> None:
+    path, _ = archive
+    content = bytearray(path.read_bytes())
+    for start in [at for at in range(len(content) - 4) if content[at : at + 4] == b"PK\x01\x02"]:
+        content[start + 10 : start + 12] = (9).to_bytes(2, "little")  # Deflate64, which Python cannot unpack
+    path.write_bytes(bytes(content))
+    with pytest.raises(InputError, match="cannot be read"):
+        load(path, split="train")
+
+
 @pytest.mark.parametrize("key", ["train_images", "train_labels", "class_names"])
 @pytest.mark.parametrize("change", [(b"'descr'", b"(descr'"), (b"{", b" "), (b"NUMPY", b"LUMPY")])
 def test_a_damaged_header_of_an_array(tmp_path: Path, key: str, change: tuple[bytes, bytes]) -> None:
@@ -440,7 +450,9 @@ def test_an_unknown_name_suggests(archive: Archive) -> None:
     [
         ({"split": "train"}, "digits have no split 'train'"),
         ({"channels": 2}, "channels must be 1 .* got 2"),
-        ({"size": 0}, "size must be at least 1 pixel .* got 0"),
+        ({"size": 0}, "size is 0; give a whole number of 1 or more"),
+        ({"size": (1, 2, 3)}, "size is .1, 2, 3.; give a height and a width"),
+        ({"size": 8.0}, "size is 8.0; give a whole number"),
         ({"limit": 0}, "limit is 0; give a whole number of 1 or more"),
     ],
 )

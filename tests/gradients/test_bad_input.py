@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -238,6 +238,47 @@ def test_running_statistics_that_are_not_finite() -> None:
     model[1].running_var[2] = math.nan
     with pytest.raises(ModelError, match=r"(?i)nan|inf|finite"):
         Gradiometer(model).squared_norms(torch.randn(3, 5))
+
+
+def test_outputs_that_overflow_are_not_called_a_mixture() -> None:
+    with pytest.raises(ModelError, match="NaN or infinite outputs for 3 of 3 samples"):
+        Gradiometer(nn.Linear(4, 5)).squared_norms(torch.full((3, 4), 3e38))
+
+
+class Pair(NamedTuple):
+    """Two inputs that a model calls by name."""
+
+    first: Tensor
+    second: Tensor
+
+
+class Named(nn.Module):
+    """Takes a named tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, pair: Pair) -> Tensor:
+        return self.layer(pair.first) + pair.second.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("width", [0, 2])
+def test_named_tuples_and_rows_without_numbers_are_inputs(width: int) -> None:
+    model = Named()
+    pair = Pair(torch.rand(3, 4), torch.rand(3, width))
+    found = Gradiometer(model).squared_norms((pair,))
+    bias = [
+        torch.autograd.grad(_all_ones(model(Pair(*(x[i : i + 1] for x in pair)))), model.layer.bias)[0]
+        for i in range(3)
+    ]
+    torch.testing.assert_close(
+        found["layer.bias"], torch.stack([g.double().square().sum() for g in bias]), rtol=1e-5, atol=0
+    )
+
+
+def _all_ones(logits: Tensor) -> Tensor:
+    return nn.functional.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
 
 
 @pytest.mark.parametrize("statistic", [*STATISTICS, "activation_norms", "plan"])

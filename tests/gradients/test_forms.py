@@ -305,3 +305,30 @@ def test_a_derived_parameter_is_not_left_to_the_loop() -> None:
     meter = Gradiometer(model)
     torch.testing.assert_close(meter.squared_norms(inputs)["table"], norms_by_loop(model, inputs)["table"])
     assert "loop" not in {line.path for line in meter.plan().lines}
+
+
+class Functional(nn.Module):
+    """Norms as torch itself has them, whose arguments stand in another order than those of functional."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.conv, self.head = kind, nn.Conv2d(3, 4, 3, bias=False), nn.Linear(4, 5)
+        self.scale, self.shift = nn.Parameter(torch.rand(4) + 0.5), nn.Parameter(torch.randn(4))
+        self.register_buffer("mean", torch.randn(4))
+        self.register_buffer("variance", torch.rand(4) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = torch.batch_norm if self.kind == "batch" else torch.instance_norm
+        found = norm(self.conv(x), self.scale, self.shift, self.mean, self.variance, False, 0.1, 1e-5, False)
+        return self.head(found.relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", ["batch", "instance"])
+def test_norms_of_torch_itself_are_not_left_to_the_loop(kind: str) -> None:
+    torch.manual_seed(0)
+    model, inputs = Functional(kind).double().eval(), torch.randn(3, 3, 6, 6, dtype=torch.float64)
+    meter, reference = Gradiometer(model), norms_by_loop(model, inputs)
+    found = meter.squared_norms(inputs)
+    for name, _ in model.named_parameters():
+        torch.testing.assert_close(found[name], reference[name])
+    assert "loop" not in {line.path for line in meter.plan().lines}

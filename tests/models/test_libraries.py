@@ -78,6 +78,7 @@ def test_torchvision_downloads_when_asked_and_only_then(monkeypatch: pytest.Monk
         ("torchvision:resnet19", {}, r"no classifier 'resnet19'; did you mean resnet1"),
         ("torchvision:fcn_resnet50", {}, "no classifier 'fcn_resnet50'"),
         ("torchvision:resnet18", {"weights": "IMAGENET1K_V9"}, r"no weights 'IMAGENET1K_V9' .*IMAGENET1K_V1"),
+        ("torchvision:resnet18", {"weights": "imagenet1k_v1"}, r"did you mean IMAGENET1K_V1"),
         ("torchvision:resnet18", {"colour": "red"}, r"cannot be built .*TypeError"),
         ("torchvision:resnet18@a.pt", {"weights": "DEFAULT"}, "two sets of weights for resnet18"),
         ("timm:resnet10x", {}, r"no model 'resnet10x'; did you mean resnet10t"),

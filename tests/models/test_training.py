@@ -89,7 +89,7 @@ def test_one_cycle_rises_linearly_for_a_quarter_and_falls_along_a_cosine_to_zero
     ],
 )
 def test_recipes_that_cannot_train_are_refused(setting: str, value: object) -> None:
-    with pytest.raises(InputError, match=f"{setting} = {value!r}"):
+    with pytest.raises(InputError, match=f"{setting} is {value!r}; give"):
         replace(Recipe(), **{setting: value})
 
 

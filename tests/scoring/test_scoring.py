@@ -77,6 +77,7 @@ def test_text_that_is_awkward_survives_every_format(tmp_path: Path) -> None:
     rows = [
         scoring.Row('a "quoted", path\nwith é and 漢.png', error="line\nbreak, comma"),
         scoring.Row("b", 1, 0.1 + 0.2),
+        scoring.Row("a bare\rreturn", 1, 0.5),
     ]
     for suffix in (".csv", ".jsonl", ".parquet"):
         form = formats.format_of(Path(suffix[1:]).with_suffix(suffix))

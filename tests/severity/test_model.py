@@ -248,4 +248,9 @@ def test_a_score_that_needs_more_scans_says_so_before_training(tmp_path: Path) -
     healthy = Images.of(torch.randint(0, 256, (40, 1, 16, 16), generator=generator, dtype=torch.uint8))
     with pytest.raises(InputError, match="fused keeps"):
         train_severity(healthy, tmp_path / "run", settings={"score": "fused"})
+    with pytest.raises(InputError, match="pool must be one of mean, max"):
+        train_severity(healthy, tmp_path / "run", pool="median")  # type: ignore[arg-type]
+    for rate in (2.0, -1.0):
+        with pytest.raises(InputError, match=f"false_alarm_rate is {rate}"):
+            train_severity(healthy, tmp_path / "run", false_alarm_rate=rate)
     assert not (tmp_path / "run").exists()

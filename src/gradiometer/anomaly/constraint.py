@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from gradiometer import given
 from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients.arguments import chosen_parameters
 from gradiometer.gradients.factors import exact
@@ -47,13 +47,9 @@ class Constraint:
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
-        for name, value, right in (
-            ("alpha", self.alpha, 0 <= self.alpha < math.inf),
-            ("decay", self.decay, 0 < self.decay <= 1),
-            ("start", self.start, self.start >= 0),
-        ):
-            if not right:
-                raise InputError(f"the constraint cannot have {name} = {value!r}; see the Constraint class")
+        given.number("alpha", self.alpha, "a number of 0 or more", least=0)
+        given.number("decay", self.decay, "a number above 0 and not above 1", above=0, most=1)
+        given.whole("start", self.start, 0)
 
 
 class Reference:

@@ -140,10 +140,7 @@ class GradCon(Detector):
         batch_size: int | None = None,
     ) -> None:
         super().__init__(model, batch_size=_at_once(model) if batch_size is None else batch_size)
-        if score not in get_args(Score):
-            raise InputError(f"score must be one of {', '.join(get_args(Score))}, got {score!r}")
-        if score == "latent" and not isinstance(model, VariationalAutoEncoder):
-            raise InputError("only a variational auto-encoder has a latent loss; choose another score")
+        _check_score(score, model)
         self.score: Score = score
         self.beta = given.number("beta", beta, "a finite number")
         self.layers = layers if isinstance(layers, str) else list(layers)
@@ -274,7 +271,14 @@ class GradCon(Detector):
             score: `density` and `fused` need a detector that was fitted for `fused`; `subspace`, `whitened` and
                 `aligned` need one that was fitted for them.
             statistics: As `statistics` gives them.
+
+        Raises:
+            InputError: There is no such score, or the auto-encoder has none such.
+            NotFittedError: The detector has not learnt what the score needs.
         """
+        _check_score(score, self.model)
+        if score in _LEARNT and self.score != "fused" and not (score == self.score and self._known is not None):
+            raise NotFittedError(f"what {score} needs is learnt by a detector with score={score!r}; fit that one")
         scores: Floats
         if score == "fused":
             # Independent p-values are put together by the sum of their logs (Fisher, 1925).
@@ -334,9 +338,9 @@ class GradCon(Detector):
         return super()._parameters() | {name: encode(getattr(self, name)) for name in names}
 
     def _state(self) -> dict[str, Array]:
-        state: dict[str, Array] = {f"{_REFERENCE}{name}": v.cpu().numpy() for name, v in self.reference.items()}
+        state: dict[str, Array] = {f"{_REFERENCE}{name}": _array(value) for name, value in self.reference.items()}
         if self._holds_model():
-            state |= {f"{_NETWORK}{name}": v.detach().cpu().numpy() for name, v in self.model.state_dict().items()}
+            state |= {f"{_NETWORK}{name}": _array(value) for name, value in self.model.state_dict().items()}
         if self.score in _LEARNT:
             state |= {f"{_DENSITY}{name}": value for name, value in self._density.state().items()}
         if self._learnt is not None:
@@ -379,6 +383,21 @@ class GradCon(Detector):
         if self.score not in columns.LEARNERS:
             return None
         return columns.make_learner(self.score, self.model, self.layers, self.directions, self.memory)
+
+
+def _array(value: Tensor) -> Array:
+    """A tensor as an array; NumPy has no bfloat16, whose numbers float32 holds exactly."""
+    value = value.detach().cpu()
+    array: Array = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    return array
+
+
+def _check_score(score: str, model: nn.Module) -> None:
+    """Refuse scores that do not exist, or not of this auto-encoder."""
+    if score not in get_args(Score):
+        raise InputError(f"score must be one of {', '.join(get_args(Score))}, got {score!r}")
+    if score == "latent" and not isinstance(model, VariationalAutoEncoder):
+        raise InputError("only a variational auto-encoder has a latent loss; choose another score")
 
 
 def _at_once(model: nn.Module) -> int:

@@ -19,6 +19,9 @@ from gradiometer.detectors.inputs import batches, move
 from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients.factors import exact
 
+_NONE = 1e-300
+"""Squared length of a gradient that is none."""
+
 Floats = npt.NDArray[np.float64]
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 
@@ -270,7 +273,8 @@ def _each(layer: Convolution, inputs: Tensor, weights: Tensor) -> Tensor:
 def _typical(detector: GradCon) -> dict[str, float]:
     """Median squared length of the gradient of each constrained parameter among the known images, by name."""
     medians = detector.typical()
-    return {name: value if value > 0 else 1.0 for name, value in zip(detector.reference, medians, strict=True)}
+    # What is typical is the exponential of a logarithm with a floor, so that no gradient at all is not quite 0.
+    return {name: value if value > _NONE else 1.0 for name, value in zip(detector.reference, medians, strict=True)}
 
 
 def _spread(values: Tensor, height: int, width: int) -> Tensor:

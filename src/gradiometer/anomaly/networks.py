@@ -22,6 +22,7 @@ SMALLEST = 4
 _WIDTHS = (32, 32, 64, 64)
 _DECODED = (64, 32, 32)
 _KERNEL, _STRIDE, _PADDING = 4, 2, 2
+_DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class AutoEncoder(nn.Module):
@@ -170,7 +171,9 @@ def describe_network(network: nn.Module) -> dict[str, Any]:
     """What an auto-encoder of this package is built from, as JSON values."""
     assert isinstance(network, AutoEncoder)
     kind = next(kind for kind, one in NETWORKS.items() if type(network) is one)
-    return {"kind": kind, "channels": network.channels, "size": list(network.extent)}
+    described: dict[str, Any] = {"kind": kind, "channels": network.channels, "size": list(network.extent)}
+    dtype = next(network.parameters()).dtype
+    return described if dtype == torch.float32 else {**described, "dtype": str(dtype).removeprefix("torch.")}
 
 
 def rebuild_network(described: Mapping[str, Any], weights: Mapping[str, Tensor]) -> AutoEncoder:
@@ -180,6 +183,7 @@ def rebuild_network(described: Mapping[str, Any], weights: Mapping[str, Tensor])
         ArtefactError: The weights are not those of such a network.
     """
     network = make_network(described["kind"], described["channels"], tuple(described["size"]), seed=0)
+    network.to(_DTYPES[described.get("dtype", "float32")])
     load_weights(network, dict(weights), "the file of the detector")
     return network.eval()
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args
 
+from gradiometer import given
 from gradiometer.anomaly.constraint import Constraint
 from gradiometer.anomaly.networks import Kind
 from gradiometer.errors import InputError
@@ -41,17 +41,14 @@ class AnomalyRecipe:
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""
-        for name, value, right in (
-            ("network", self.network, self.network in ("cae", "vae")),
-            ("epochs", self.epochs, self.epochs >= 1),
-            ("patience", self.patience, self.patience >= 0),
-            ("batch_size", self.batch_size, self.batch_size >= 1),
-            ("learning_rate", self.learning_rate, 0 < self.learning_rate < math.inf),
-            ("latent_weight", self.latent_weight, 0 <= self.latent_weight < math.inf),
-            ("seed", self.seed, self.seed >= 0),
-        ):
-            if not right:
-                raise InputError(f"cannot train with {name} = {value!r}; see the AnomalyRecipe class for its range")
+        if self.network not in get_args(Kind):
+            raise InputError(f"network is {self.network!r}; give one of {', '.join(get_args(Kind))}")
+        given.whole("epochs", self.epochs)
+        given.whole("patience", self.patience, 0)
+        given.whole("batch_size", self.batch_size)
+        given.number("learning_rate", self.learning_rate, "a number above 0", above=0)
+        given.number("latent_weight", self.latent_weight, "a number of 0 or more", least=0)
+        given.whole("seed", self.seed, 0)
 
     def fixed(self) -> dict[str, Any]:
         """The settings that a training that continues has to share, as JSON values."""

@@ -24,6 +24,7 @@ from gradiometer.anomaly.networks import AutoEncoder, make_network
 from gradiometer.anomaly.recipe import AnomalyRecipe
 from gradiometer.errors import ArtefactError, InputError
 from gradiometer.models import checkpoint
+from gradiometer.models.seeds import derived_seed
 from gradiometer.models.training import Progress, Steps, as_input, environment
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -266,7 +267,7 @@ class _Run:
 
     def _noise(self) -> Generator:
         """The generator of this step's latent noise."""
-        seed = (self.recipe.seed * 100_003 + len(self.history)) * 1_000_003 + self.step + 1
+        seed = derived_seed(self.recipe.seed, len(self.history), self.step)
         return Generator(next(self.network.parameters()).device).manual_seed(seed)
 
 
@@ -279,7 +280,7 @@ def pixels_hash(images: Tensor) -> str:
 
 def _order(count: int, recipe: AnomalyRecipe, epoch: int) -> tuple[Tensor, ...]:
     """The images of each batch of an epoch."""
-    generator = Generator().manual_seed(recipe.seed * 100_003 + epoch)
+    generator = Generator().manual_seed(derived_seed(recipe.seed, epoch))
     shuffled: tuple[Tensor, ...] = torch.randperm(count, generator=generator).split(recipe.batch_size)
     return shuffled
 

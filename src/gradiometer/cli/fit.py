@@ -161,6 +161,11 @@ def _fit_gradcon(options: Options, terminal: Terminal) -> None:
         Path(options.model).suffix == ".safetensors" or Path(options.model).is_dir()
     )
     origin = Origin("", {}, options.size, options.channels, options.known)
+    if own and (options.parameters != ("*",) or options.model_options):
+        what = "parameters" if options.parameters != ("*",) else "model-options"
+        raise InputError(
+            f"--{what} is for an auto-encoder of yours, and {options.model} says of itself what it is; leave it out"
+        )
     if own:
         path = Path(options.model) / anomaly.ARTEFACT if Path(options.model).is_dir() else Path(options.model)
         trained, noted = artefacts.load(str(path), None, options.device)

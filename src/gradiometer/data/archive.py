@@ -209,7 +209,7 @@ def _reading(path: Path, key: str = "") -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (zipfile.BadZipFile, zlib.error, KeyError, *DAMAGED) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, RuntimeError, OSError, *DAMAGED) as error:
         what = f"the array {key!r} of {path}" if key else f"{path}"
         raise InputError(
             f"{what} cannot be read as {'a plain array' if key else 'an .npz archive of plain arrays'} ({error}); it "

@@ -195,6 +195,6 @@ def _eight_bit(image: Image.Image, deep: Callable[[int], None] | None) -> Image.
         return Image.fromarray(_eighth(values).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise InputError(f"pixels of mode {image.mode!r} (32 bits) have no agreed range; store 8 or 16 bits")
-    if image.mode in ("L", "LA", "La", "1"):
+    if image.mode in ("L", "LA", "1"):
         return image.convert("L")
     return image.convert("RGB")

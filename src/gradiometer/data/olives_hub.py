@@ -12,6 +12,7 @@ import numpy as np
 from gradiometer.data.cohort import Cohort
 from gradiometer.data.images import Images
 from gradiometer.data.olives import named
+from gradiometer.data.parquet import bytes_of, opened
 from gradiometer.data.rows import Annotations, Row
 from gradiometer.data.sources import Size, check_form, collect
 from gradiometer.errors import DependencyError, InputError
@@ -40,18 +41,22 @@ class ShardRows:
 
     def count(self) -> int:
         """The number of rows."""
-        return sum(int(_parquet().ParquetFile(path).metadata.num_rows) for path in self.paths)
+        return sum(_length(path) for path in self.paths)
 
     def read(self, start: int = 0) -> Iterator[Row]:
         """The rows from number `start` on, named by file and row."""
         number = 0
         for path in self.paths:
             row = 0
-            for batch in _parquet().ParquetFile(path).iter_batches(batch_size=_ROWS, columns=["Image"]):
-                for value in batch.column(0):
-                    if number >= start:
-                        yield Row(f"{path.name}#{row}", value.as_py()["bytes"])
-                    number, row = number + 1, row + 1
+            if number + (length := _length(path)) <= start:
+                number += length
+                continue
+            with opened(path) as table:
+                for batch in table.iter_batches(batch_size=_ROWS, columns=["Image"]):
+                    for value in batch.column(0):
+                        if number >= start:
+                            yield Row(f"{path.name}#{row}", bytes_of(value.as_py()))
+                        number, row = number + 1, row + 1
 
     def annotations(self) -> Annotations:
         """None of their own; the columns say more."""
@@ -61,9 +66,10 @@ class ShardRows:
         """All columns but the scans."""
         found: dict[str, list[Any]] = {}
         for path in self.paths:
-            names = [name for name in _parquet().read_schema(path).names if name != "Image"]
-            for name, values in _parquet().read_table(path, columns=names).to_pydict().items():
-                found.setdefault(name, []).extend(values)
+            with opened(path) as table:
+                names = [name for name in table.schema_arrow.names if name != "Image"]
+                for name, values in table.read(columns=names).to_pydict().items():
+                    found.setdefault(name, []).extend(values)
         return found
 
 
@@ -162,7 +168,7 @@ def _joined(images: Images, rows: ShardRows, columns: dict[str, list[Any]]) -> C
 def _names(rows: ShardRows) -> Iterator[Row]:
     """Names of all rows, without their scans."""
     for path in rows.paths:
-        for row in range(int(_parquet().ParquetFile(path).metadata.num_rows)):
+        for row in range(_length(path)):
             yield Row(f"{path.name}#{row}", None)
 
 
@@ -170,11 +176,6 @@ def _identifier(value: Any) -> str:
     return "" if value is None or value != value else str(int(value))
 
 
-def _parquet() -> Any:
-    try:
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise DependencyError(
-            f"reading {HUB} needs pyarrow: install it with the extra `olives`, pip install 'gradiometer[olives]'"
-        ) from error
-    return pq
+def _length(path: Path) -> int:
+    with opened(path) as table:
+        return int(table.metadata.num_rows)

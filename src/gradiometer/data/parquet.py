@@ -45,7 +45,7 @@ class ParquetRows:
             for batch in table.iter_batches(batch_size=_ROWS, row_groups=groups, columns=["image"]):
                 for value in batch.column(0):
                     if row >= start:
-                        yield Row(f"{self.path.name}#{row}", _bytes(value.as_py()))
+                        yield Row(f"{self.path.name}#{row}", bytes_of(value.as_py()))
                     row += 1
 
     def annotations(self) -> Annotations:
@@ -117,6 +117,7 @@ def opened(path: Path) -> Iterator[Any]:
         raise InputError(f"{path} cannot be read as Parquet ({error}); it may be truncated, write it again") from error
 
 
-def _bytes(value: Any) -> bytes | None:
+def bytes_of(value: Any) -> bytes | None:
+    """The encoded image of a cell, plain or in a struct {bytes, path}; None where there is none."""
     content = value.get("bytes") if isinstance(value, dict) else value
     return content if isinstance(content, bytes) else None

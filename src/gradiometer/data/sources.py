@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -194,9 +195,10 @@ def check_form(size: Size | None, channels: int | None) -> tuple[int, int] | Non
         raise InputError(f"channels must be 1 (grey) or 3 (colour), got {channels}")
     if size is None:
         return None
-    height, width = (size, size) if isinstance(size, int) else size
-    if height < 1 or width < 1:
-        raise InputError(f"size must be at least 1 pixel in height and width, got {size}")
+    sides = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(sides) != 2:
+        raise InputError(f"size is {size!r}; give a height and a width, or one number for a square")
+    height, width = (given.whole("size", side) for side in sides)
     return height, width
 
 

@@ -78,7 +78,7 @@ class Table:
         there = sum(text.lower() not in _MISSING for text in cells)
         first = others[0]
         return Words(
-            tuple(sorted({text for text in cells if text})),
+            tuple(sorted({text for text in cells if text.lower() not in _MISSING})),
             f"{cells[first]!r} in the row of {self.names[first]!r} of {self.path} is no number",
             "correct it, or leave it empty where the value is not known",
             mostly_numbers=2 * len(others) < there,
@@ -234,7 +234,12 @@ def _text(value: Any) -> str:
 
 
 def _number(text: str) -> float:
-    return math.nan if text.lower() in _MISSING else float(text)
+    if text.lower() in _MISSING:
+        return math.nan
+    number = float(text)
+    if not math.isfinite(number) or "_" in text:  # as Python writes numbers, and nobody else
+        raise ValueError(f"{text!r} is no number of a table")
+    return number
 
 
 def _is_number(text: str) -> bool:

@@ -20,6 +20,9 @@ from gradiometer.errors import InputError
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
+_LEAST = 1e-12
+"""Lowest rate: nobody has more images than its inverse."""
+
 
 def images_needed(false_alarm_rate: float) -> int:
     """Fewest calibration images with which any image can be flagged: 1 / rate - 1, rounded up.
@@ -37,7 +40,7 @@ def images_needed(false_alarm_rate: float) -> int:
         >>> images_needed(0.05), images_needed(0.001)
         (19, 999)
     """
-    if not isinstance(false_alarm_rate, Real) or not 0 < false_alarm_rate < 1:
+    if not isinstance(false_alarm_rate, Real) or not _LEAST <= false_alarm_rate < 1:
         raise InputError(f"false_alarm_rate is {false_alarm_rate!r}; give a share between 0 and 1, such as 0.05")
     # 1 / rate may round to either side of a whole number; the p-value itself decides.
     count = max(1, int(1 / false_alarm_rate) - 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -21,6 +22,7 @@ Integers = npt.NDArray[np.int64]
 _FEWEST = 10
 """Images of each side below which there is nothing to learn from."""
 
+_ALONE = threading.Lock()
 _WEIGHTS = ("hidden.weight", "hidden.bias", "out.weight", "out.bias")
 
 
@@ -197,12 +199,14 @@ def _one_thread() -> Iterator[None]:
     The steps are so small that several threads would only wait for each other, for minutes on a busy machine; and so
     the result does not depend on their number.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    # The number is that of the whole process: of two fits at once each would put back what the other had set.
+    with _ALONE:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _logits(x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:

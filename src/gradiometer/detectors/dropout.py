@@ -90,7 +90,7 @@ class MCDropout(Detector):
     @contextmanager
     def _thinned(self, number: int) -> Iterator[None]:
         """The model with one mask for each call of a dropout layer."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
         handles = [layer.register_forward_hook(_mask(generator)) for layer in self._layers]
         try:
             yield

@@ -18,6 +18,7 @@ from gradiometer.gradients.failures import ProgramMismatch, RuleFailure, as_fail
 from gradiometer.gradients.loop import Loop
 from gradiometer.gradients.planning import SAMPLES, Program, probe
 from gradiometer.gradients.reader import Reader
+from gradiometer.gradients.seeds import check_outputs
 from gradiometer.gradients.state import doubled
 from gradiometer.gradients.together import kept_size
 
@@ -41,7 +42,8 @@ class Line:
         parameter: Its name.
         shape: Its shape.
         path: The form: `outer`, `gram`, `offsets`, `groups`, `kernel`, `winograd`, `sum`, `rows`, `vmap`, `explicit`,
-            `loop`, `unused`.
+            `through its use`, `loop`, `unused`; with `pixels, ` before it for a convolution of single pixels, and with
+            `, folded` behind it where a batch norm was folded into the layer before. Several uses are joined by ` + `.
         uses: How often the parameter is used in a forward pass.
     """
 
@@ -245,6 +247,8 @@ def _check_separate(together: Tensor, alone: Tensor) -> None:
             f"a batch of {SAMPLES} gives outputs {tuple(together.shape)}, but its samples one by one give "
             f"{tuple(alone.shape)}: the first dimension of the outputs must be the samples"
         )
+    for outputs in (together, alone):
+        check_outputs(outputs)
     difference = (exact(together) - exact(alone)).abs().max().item() if together.numel() else 0.0
     scale = exact(alone).abs().max().item() if alone.numel() else 0.0
     if not difference <= _OUTPUT_TOLERANCE.get(together.dtype, _LOW_PRECISION) * scale:

@@ -56,7 +56,7 @@ def join(first: Inputs, second: Inputs) -> Inputs:
     if isinstance(first, dict) and isinstance(second, dict):
         return {key: join(first[key], second[key]) if _holds(first[key]) else first[key] for key in first}
     if isinstance(first, tuple | list) and isinstance(second, tuple | list):
-        return tuple(join(a, b) if _holds(a) else a for a, b in zip(first, second, strict=True))
+        return _like(first, [join(a, b) if _holds(a) else a for a, b in zip(first, second, strict=True)])
     raise InputError("two batches of different structure")
 
 
@@ -134,6 +134,8 @@ def signature(inputs: Inputs) -> tuple[Any, ...]:
 
 def _disturbed(row: Tensor, generator: torch.Generator) -> Tensor:
     """Another sample of the same kind: moved by noise, or shuffled along its first dimension where it is no numbers."""
+    if not row.numel():
+        return row
     if row.is_floating_point():
         noise = torch.rand(row.shape, generator=generator).to(row)
         spread = row.max() - row.min()
@@ -150,8 +152,15 @@ def _mapped(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
     if isinstance(inputs, dict):
         return {key: _mapped(value, change) for key, value in inputs.items()}
     if isinstance(inputs, tuple | list):
-        return tuple(_mapped(value, change) for value in inputs)
+        return _like(inputs, [_mapped(value, change) for value in inputs])
     return inputs
+
+
+def _like(sequence: tuple[Any, ...] | list[Any], values: list[Any]) -> Inputs:
+    """Values in a tuple, with the names of the sequence when it has names."""
+    if isinstance(sequence, tuple) and hasattr(sequence, "_fields"):
+        return type(sequence)(*values)
+    return tuple(values)
 
 
 def _tensors(inputs: Any) -> list[Tensor]:

@@ -54,7 +54,7 @@ def torchvision_model(
     chosen = None
     if weights is not None and file is None:
         if weights not in (members := [*choices.__members__, PUBLISHED]):
-            raise ModelError(f"torchvision has no weights {weights!r} for {name}; {suggest(weights.upper(), members)}")
+            raise ModelError(f"torchvision has no weights {weights!r} for {name}; {suggest(weights, members)}")
         chosen = choices[weights]
     if classes is not None:
         options = {"num_classes": classes, **options}

@@ -20,7 +20,8 @@ def suggest(word: str, choices: Iterable[str], *, limit: int = 3, listed: int = 
         'did you mean resnet20?'
     """
     known = sorted(set(choices))
-    matches = difflib.get_close_matches(word.lower(), known, n=limit)
+    spelt = {name.lower(): name for name in reversed(known)}
+    matches = [spelt[name] for name in difflib.get_close_matches(word.lower(), spelt, n=limit)]
     if matches:
         return f"did you mean {' or '.join(matches)}?"
     if known and len(known) <= listed:

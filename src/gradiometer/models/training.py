@@ -11,7 +11,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +19,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gradiometer import given
 from gradiometer.errors import ArtefactError, InputError
 from gradiometer.models import checkpoint
 from gradiometer.models.average import Average
+from gradiometer.models.seeds import derived_seed
 
 Progress = Callable[[dict[str, float]], None]
 Steps = Callable[[int, int], None]
@@ -68,21 +70,21 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""
-        for name, value, right in (
-            ("epochs", self.epochs, self.epochs >= 1),
-            ("batch_size", self.batch_size, self.batch_size >= 1),
-            ("learning_rate", self.learning_rate, 0 < self.learning_rate < math.inf),
-            ("momentum", self.momentum, 0 < self.momentum < 1),
-            ("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf),
-            ("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1),
-            ("schedule", self.schedule, self.schedule in ("one-cycle", "cosine", "constant")),
-            ("average", self.average, 0 <= self.average < 1),
-            ("augment", self.augment, self.augment in ("crop-flip", "crop", "none")),
-            ("precision", self.precision, self.precision in ("float32", "bfloat16")),
-            ("seed", self.seed, self.seed >= 0),
+        given.whole("epochs", self.epochs)
+        given.whole("batch_size", self.batch_size)
+        given.number("learning_rate", self.learning_rate, "a number above 0", above=0)
+        given.number("momentum", self.momentum, "a number between 0 and 1", above=0, below=1)
+        given.number("weight_decay", self.weight_decay, "a number of 0 or more", least=0)
+        given.number("label_smoothing", self.label_smoothing, "a number from 0 to below 1", least=0, below=1)
+        given.number("average", self.average, "a number from 0 to below 1", least=0, below=1)
+        given.whole("seed", self.seed, 0)
+        for name, value, choices in (
+            ("schedule", self.schedule, ("one-cycle", "cosine", "constant")),
+            ("augment", self.augment, ("crop-flip", "crop", "none")),
+            ("precision", self.precision, ("float32", "bfloat16")),
         ):
-            if not right:
-                raise InputError(f"the recipe cannot train with {name} = {value!r}; see the Recipe class for its range")
+            if value not in choices:
+                raise InputError(f"{name} is {value!r}; give one of {', '.join(choices)}")
 
     def rate(self, progress: float) -> float:
         """The learning rate at a point of the training, from 0 (start) to 1 (end).
@@ -222,20 +224,30 @@ def environment(model: nn.Module) -> dict[str, Any]:
 @torch.no_grad()
 def accuracy(model: nn.Module, data: Labelled, batch_size: int = 500) -> float:
     """Share of images whose largest logit is that of their class, in evaluation mode."""
-    was_training = model.training
-    model.eval()
     device = next(model.parameters()).device
     right = 0
-    for start in range(0, len(data.images), batch_size):
-        images = as_input(data.images[start : start + batch_size], device)
-        right += int((model(images).argmax(1).cpu() == data.labels[start : start + batch_size]).sum())
-    model.train(was_training)
+    with evaluating(model):
+        for start in range(0, len(data.images), batch_size):
+            images = as_input(data.images[start : start + batch_size], device)
+            right += int((model(images).argmax(1).cpu() == data.labels[start : start + batch_size]).sum())
     return right / len(data.images)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; afterwards each of its modules is in the mode in which it was."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
 
 
 def as_input(images: Tensor, device: torch.device) -> Tensor:
     """Float images in [0, 1] on the device of the model, from uint8 ones."""
-    return images.to(device, non_blocking=True).float().div_(255)
+    return images.to(device, non_blocking=True).float().div(255)
 
 
 def _epoch(
@@ -280,7 +292,7 @@ def _epoch(
 
 def _batches(known: Labelled, recipe: Recipe, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Augmented batches of one epoch, the same for the same seed and epoch."""
-    generator = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
+    generator = torch.Generator().manual_seed(derived_seed(recipe.seed, epoch))
     for index in torch.randperm(len(known.images), generator=generator).split(recipe.batch_size):
         images = known.images[index]
         if recipe.augment != "none":

@@ -68,7 +68,12 @@ class Csv:
     @staticmethod
     def _lines(rows: Sequence[Sequence[Any]]) -> bytes:
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        writer = csv.writer(text, lineterminator="\n")
+        quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        for row in rows:
+            # A bare carriage return is not put in quotes by itself, and is read as the end of a line.
+            bare = any(isinstance(value, str) and "\r" in value for value in row)
+            (quoted if bare else writer).writerow(row)
         return text.getvalue().encode()
 
 

@@ -100,7 +100,8 @@ def score_severity(
     rows_file = out.with_name(f".{out.name}.rows.jsonl")
     settings: dict[str, Any] = {"size": size, "channels": channels, "split": split, "root": root, "download": download}
     summary = score(model, source, rows_file, restart=restart, overwrite=True, progress=progress, **settings)
-    rows = [json.loads(line) for line in rows_file.read_text(encoding="utf-8").splitlines()]
+    # Only a line feed ends a row: names may hold other signs that Unicode calls ends of lines.
+    rows = [json.loads(line) for line in rows_file.read_text(encoding="utf-8").split("\n") if line]
     scored = [number for number, row in enumerate(rows) if row["error"] is None]
     failures = tuple(Failure(row["name"], row["error"]) for row in rows if row["error"] is not None)
     if not scored:

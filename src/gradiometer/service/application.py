@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from torch import Tensor
 
-from gradiometer import __version__
+from gradiometer import __version__, given
 from gradiometer.data.decode import Form
 from gradiometer.errors import InputError, ModelError, NotFittedError
 from gradiometer.scoring import Row, judged
@@ -79,12 +79,11 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        for name, least in (("batch_size", 1), ("waiting", 1), ("patience", 0)):
-            if not getattr(self, name) >= least:
-                raise InputError(f"{name} is {getattr(self, name)}; give {least} or more")
+        for name in ("batch_size", "waiting"):
+            given.whole(name, getattr(self, name))
+        given.number("patience", self.patience, "seconds, 0 or more", least=0)
         for name in ("megabytes", "megapixels"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}; give a number above 0")
+            given.number(name, getattr(self, name), "a number above 0", above=0)
 
 
 def make_app(detector: Detector, *, resize: bool = False, limits: Limits | None = None) -> FastAPI:
@@ -151,7 +150,7 @@ def make_app(detector: Detector, *, resize: bool = False, limits: Limits | None 
         try:
             with desk.places(len(images)):
                 async with decoders:
-                    found = await run_in_threadpool(_decoded, uploads, [each.file.read() for each in images])
+                    found = await run_in_threadpool(_decoded, uploads, images)
                 names = [_name(each.filename or f"image {number}") for number, each in enumerate(images)]
                 rows = await _while_there(request, _rows(desk, names, found))
         except FullError as error:
@@ -212,8 +211,9 @@ def _about(detector: Detector, form: Form) -> dict[str, Any]:
     }
 
 
-def _decoded(uploads: Uploads, contents: Sequence[bytes]) -> list[Tensor | str]:
-    return [uploads.decode(content) for content in contents]
+def _decoded(uploads: Uploads, files: Sequence[UploadFile]) -> list[Tensor | str]:
+    """What is in the files, which are read here too: reading from disk would hold up whoever else asks."""
+    return [uploads.decode(each.file.read()) for each in files]
 
 
 def _name(given: str) -> str:

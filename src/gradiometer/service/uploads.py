@@ -39,7 +39,7 @@ class Uploads:
         height, width = _size(content)
         if width * height > self.megapixels * 1e6:
             return (
-                f"the image has {width} x {height} pixels, more than {self.megapixels:g} megapixels; send a smaller one"
+                f"the image has {height} x {width} pixels, more than {self.megapixels:g} megapixels; send a smaller one"
             )
         if width and not form.resize and (height, width) != (form.height, form.width):
             return (

@@ -15,6 +15,7 @@ from gradiometer.anomaly import AnomalyRecipe, GradCon, make_network, train
 from gradiometer.anomaly.export import divide
 from gradiometer.anomaly.networks import SMALLEST
 from gradiometer.data import Images
+from gradiometer.detectors import images_needed
 from gradiometer.detectors.fingerprints import check_none_fitted, fingerprints
 from gradiometer.models.checkpoint import write_text
 from gradiometer.models.training import Progress, Steps
@@ -75,8 +76,10 @@ def train_severity(
     recipe = AnomalyRecipe() if recipe is None else recipe
     if preparation is None:
         preparation = Preparation(channels=healthy.images.shape[1])
-    # A setting that no detector takes is noticed now, and not after hours of training.
+    # A setting that cannot be is noticed now, and not after hours of training.
     untrained = GradCon(make_network(recipe.network, preparation.channels, SMALLEST, seed=0), **(settings or {}))
+    SeverityModel(untrained, preparation, pool)
+    images_needed(false_alarm_rate)
     parts = divide(healthy, validation, held_out, _ANY, recipe.seed)
     known, chosen_by = (prepared(part, preparation) for part in (parts.train, parts.validation))
     untrained.check_enough(known)

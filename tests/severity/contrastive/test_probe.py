@@ -59,10 +59,11 @@ def test_a_head_is_the_logistic_regression_of_its_features() -> None:
 
 
 def test_the_encoder_is_left_as_found() -> None:
-    encoder = nn.Sequential(Pixels(), nn.BatchNorm1d(5)).train()
+    encoder = nn.Sequential(Pixels(), nn.BatchNorm1d(5), nn.Dropout()).train()
+    encoder[1].eval()  # frozen by whoever trains the rest
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     features_of(encoder, cohort().images.images)
-    assert encoder.training
+    assert [module.training for module in encoder] == [True, False, True]
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
 
 
@@ -110,6 +111,11 @@ def test_patients_are_the_unit_of_the_intervals() -> None:
     assert record.patientwise
     assert record.split == "patient-wise"
     assert record.counts["test patients"] == 30
+
+
+def test_heads_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(InputError, match="heads is 'Joint'; give one of separate, joint"):
+        probe(Pixels(), cohort(), cohort(seed=1, first=100), ["grade"], heads="Joint")  # type: ignore[arg-type]
 
 
 def test_targets_that_say_nothing_are_refused() -> None:

@@ -20,10 +20,10 @@ _CACHED = 2**18
 
 
 @layer_rule(
-    functional.batch_norm,
     torch.batch_norm,
-    arguments="input running_mean running_var weight bias training momentum eps",
+    arguments="input weight bias running_mean running_var training momentum eps cudnn_enabled",
 )
+@layer_rule(functional.batch_norm, arguments="input running_mean running_var weight bias training momentum eps")
 def batch_norm(call: Call, errors: Tensor) -> dict[str, Factor] | None:
     """Batch norm with running statistics."""
     mean, variance = call.get("running_mean"), call.get("running_var")
@@ -124,9 +124,11 @@ def group_norm(call: Call, errors: Tensor) -> dict[str, Factor] | None:
 
 
 @layer_rule(
-    functional.instance_norm,
     torch.instance_norm,
-    arguments="input running_mean running_var weight bias use_input_stats momentum eps",
+    arguments="input weight bias running_mean running_var use_input_stats momentum eps cudnn_enabled",
+)
+@layer_rule(
+    functional.instance_norm, arguments="input running_mean running_var weight bias use_input_stats momentum eps"
 )
 def instance_norm(call: Call, errors: Tensor) -> dict[str, Factor] | None:
     """Instance norm, over its own or the running statistics."""

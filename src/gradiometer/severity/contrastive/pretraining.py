@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 from gradiometer import given
 from gradiometer.errors import InputError
 from gradiometer.models import checkpoint
+from gradiometer.models.seeds import derived_seed
 from gradiometer.models.training import Progress, Steps, environment
 from gradiometer.severity.contrastive.encoders import Encoder, EncoderSettings, make_encoder, make_projection
 from gradiometer.severity.contrastive.loss import UNLABELLED, contrastive_loss
@@ -57,19 +58,17 @@ class ContrastiveRecipe:
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""
-        for name, value, right in (
-            ("temperature", self.temperature, 0 < self.temperature < math.inf),
-            ("weights", self.weights, all(0 <= weight < math.inf for weight in self.weights)),
-            ("epochs", self.epochs, self.epochs >= 1),
-            ("batch_size", self.batch_size, self.batch_size >= 2),
-            ("learning_rate", self.learning_rate, 0 < self.learning_rate < math.inf),
-            ("schedule", self.schedule, self.schedule in ("constant", "cosine")),
-            ("momentum", self.momentum, 0 <= self.momentum < 1),
-            ("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf),
-            ("seed", self.seed, self.seed >= 0),
-        ):
-            if not right:
-                raise InputError(f"cannot train with {name} = {value!r}; see the ContrastiveRecipe class for its range")
+        given.number("temperature", self.temperature, "a number above 0", above=0)
+        for weight in self.weights:
+            given.number("a weight", weight, "a number of 0 or more", least=0)
+        given.whole("epochs", self.epochs)
+        given.whole("batch_size", self.batch_size, 2)
+        given.number("learning_rate", self.learning_rate, "a number above 0", above=0)
+        if self.schedule not in ("constant", "cosine"):
+            raise InputError(f"schedule is {self.schedule!r}; give constant or cosine")
+        given.number("momentum", self.momentum, "a number from 0 to below 1", least=0, below=1)
+        given.number("weight_decay", self.weight_decay, "a number of 0 or more", least=0)
+        given.whole("seed", self.seed, 0)
 
     def rate(self, progress: float) -> float:
         """The learning rate at a point of the training, from 0 (start) to 1 (end).
@@ -189,7 +188,7 @@ class _Run:
 
     def batches(self) -> list[tuple[int, Tensor]]:
         """The steps of this epoch that are still to be taken, with the rows of each."""
-        generator = Generator().manual_seed(self.recipe.seed * 100_003 + len(self.history))
+        generator = Generator().manual_seed(derived_seed(self.recipe.seed, len(self.history)))
         order = torch.randperm(len(self.images), generator=generator)
         size = self.recipe.batch_size
         return [(step, order[step * size : (step + 1) * size]) for step in range(self.step, self.count)]
@@ -200,7 +199,7 @@ class _Run:
         epoch = len(self.history)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate((epoch + self.step / self.count) / self.recipe.epochs)
-        seed = (self.recipe.seed * 100_003 + epoch) * 1_000_003 + self.step + 1
+        seed = derived_seed(self.recipe.seed, epoch, self.step)
         views = self.views.pair(self.images[rows], seed).to(self.device)
         inputs = views.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         projections = self.model["projection"](self.encoder(inputs)).unflatten(0, (len(rows), 2))

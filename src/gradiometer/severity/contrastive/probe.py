@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from gradiometer.data import Cohort, shared_patients, to_unit
 from gradiometer.data.cohort import shared_images
 from gradiometer.detectors.fingerprints import TOLERATED
 from gradiometer.errors import InputError
+from gradiometer.models.training import evaluating
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -84,13 +85,9 @@ class ProbeResult:
 @torch.no_grad()
 def features_of(encoder: nn.Module, images: Tensor, batch_size: int = 128) -> Floats:
     """Features (N, D) of images, uint8 (N, K, H, W), by a frozen encoder in evaluation mode, which is left as found."""
-    was_training = encoder.training
-    encoder.eval()
     device = next(encoder.parameters()).device
-    try:
+    with evaluating(encoder):
         parts = [encoder(to_unit(part).to(device)).double().cpu().numpy() for part in images.split(batch_size)]
-    finally:
-        encoder.train(was_training)
     return np.concatenate(parts)
 
 
@@ -166,6 +163,8 @@ def probe(
         InputError: A patient or an image is on both sides, a target has fewer than two values among the training
             images, or none among the test images.
     """
+    if heads not in get_args(Heads):
+        raise InputError(f"heads is {heads!r}; give one of {', '.join(get_args(Heads))}")
     shared = check_split(train, test, allow_shared=allow_shared)
     if not targets:
         raise InputError("there is no target to probe for; name at least one column")
