@@ -118,6 +118,10 @@ def test_the_installed_version_is_the_one_the_package_states() -> None:
     assert importlib.metadata.version("gradiometer") == gradiometer.__version__
 
 
+def test_the_citation_is_of_this_version() -> None:
+    assert f"version: {gradiometer.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
 def test_the_changelog_has_a_heading_for_this_version() -> None:
     assert f"## [{gradiometer.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
