@@ -6,7 +6,6 @@ place in the epoch, so an interrupted run continues as if it had never stopped, 
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from gradiometer.anomaly.constraint import Reference, constrained, cosines
 from gradiometer.anomaly.losses import reconstruction_loss
 from gradiometer.anomaly.networks import AutoEncoder, make_network
 from gradiometer.anomaly.recipe import AnomalyRecipe
+from gradiometer.data.hashing import pixels_hash
 from gradiometer.errors import ArtefactError, InputError
 from gradiometer.models import checkpoint
 from gradiometer.models.training import Progress, Steps, as_input, environment
@@ -268,13 +268,6 @@ class _Run:
         """The generator of this step's latent noise."""
         seed = (self.recipe.seed * 100_003 + len(self.history)) * 1_000_003 + self.step + 1
         return Generator(next(self.network.parameters()).device).manual_seed(seed)
-
-
-def pixels_hash(images: Tensor) -> str:
-    """SHA-256 of the pixels of images, and of their shape."""
-    digest = hashlib.sha256(str(tuple(images.shape)).encode())
-    digest.update(images.contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _order(count: int, recipe: AnomalyRecipe, epoch: int) -> tuple[Tensor, ...]:

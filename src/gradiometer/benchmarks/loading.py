@@ -144,19 +144,21 @@ class Loader:
             raise InputError(f"all test images of {name} are held out, and none is left to fit on; lower the limit")
         return some(every.select(rest), fit_images)
 
-    def reencoded(self, images: Images) -> Images:
-        """Images, stored like a challenge and loaded like one."""
-        with tempfile.TemporaryDirectory() as folder:
-            pixels = np.ascontiguousarray(images.images.permute(0, 2, 3, 1).squeeze(-1).numpy())
-            np.savez(Path(folder) / "again.npz", test_images=pixels)
-            return data.load("again", root=folder, split="test", size=self.size, channels=self.channels)
-
     def _splits(self, name: str) -> set[str]:
         path = self.root / f"{name}.npz"
         if not path.is_file():
             return {"train", "test"}
         with np.load(path, allow_pickle=False) as arrays:
             return {key.removesuffix("_images") for key in arrays.files if key.endswith("_images")}
+
+
+def reencoded(images: Images) -> Images:
+    """Images, stored like a challenge and loaded like one."""
+    with tempfile.TemporaryDirectory() as folder:
+        pixels = np.ascontiguousarray(images.images.permute(0, 2, 3, 1).squeeze(-1).numpy())
+        np.savez(Path(folder) / "again.npz", test_images=pixels)
+        channels, *size = images.images.shape[1:]
+        return data.load("again", root=folder, split="test", size=(size[0], size[1]), channels=channels)
 
 
 @dataclass(frozen=True, eq=False)
