@@ -21,9 +21,9 @@ from gradiometer.data.hashing import pixels_hash
 from gradiometer.detectors import ODIN, Detector, Guard, Purview
 from gradiometer.detectors.checks import forward
 from gradiometer.detectors.guard import STEP
+from gradiometer.detectors.lastlayer import LastLayer
 from gradiometer.detectors.layers import spread
 from gradiometer.detectors.norms import channel_statistics, largest_probabilities
-from gradiometer.detectors.reading import LastLayer
 from gradiometer.detectors.smoothing import smoothed
 from gradiometer.detectors.stability import changes, shaken
 from gradiometer.errors import ModelError
