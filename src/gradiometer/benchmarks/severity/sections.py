@@ -13,6 +13,7 @@ import numpy as np
 
 from gradiometer import data
 from gradiometer.anomaly import GradCon
+from gradiometer.anomaly.detector import Score
 from gradiometer.benchmarks.gradcon.cases import trained
 from gradiometer.benchmarks.gradcon.references import Components
 from gradiometer.benchmarks.grades import Agreement
@@ -32,7 +33,7 @@ PREPARATION = Preparation(channels=1, size=(128, 128), tile=32, contrast="standa
 """Tiles, because fluid is small beside a section; fixed before the first run."""
 
 POOLS = ("mean", "max")
-_SCORES = ("reconstruction", "gradient", "subspace")
+_SCORES: tuple[Score, ...] = ("reconstruction", "gradient", "subspace")
 
 
 @dataclass(frozen=True, eq=False)
