@@ -145,16 +145,3 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
             safetensors.torch.save_file(tensors, new, metadata=metadata)
     except (safetensors.SafetensorError, OSError) as error:
         raise ArtefactError(f"{path} cannot be written ({error}); free space or choose another folder") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step.
-
-    Raises:
-        ArtefactError: If the file cannot be written.
-    """
-    try:
-        with replaced(path) as new:
-            new.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ArtefactError(f"{path} cannot be written ({error}); free space or choose another folder") from error

@@ -11,7 +11,7 @@ from gradiometer.benchmarks.metrics import FIGURES
 from gradiometer.benchmarks.outcome import Examples, Outcome, Scores
 from gradiometer.benchmarks.records import Record
 from gradiometer.errors import ArtefactError, DependencyError, InputError
-from gradiometer.models.checkpoint import write_text
+from gradiometer.files import write_text
 from gradiometer.reports import curves, figures
 
 if TYPE_CHECKING:

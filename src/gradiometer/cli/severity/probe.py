@@ -15,6 +15,7 @@ from gradiometer.cli.severity.cohorts import FORMS, Described
 from gradiometer.cli.sources import LIMIT
 from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import InputError
+from gradiometer.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,6 @@ def measure(options: Options, terminal: Terminal) -> list[ProbeRecord]:
     from gradiometer.benchmarks import probes, rendering
     from gradiometer.data.hashing import pixels_hash
     from gradiometer.models import weights_hash
-    from gradiometer.models.checkpoint import write_text
     from gradiometer.severity import contrastive
     from gradiometer.severity.contrastive.probe import check_split
 
