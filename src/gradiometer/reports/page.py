@@ -134,7 +134,8 @@ def findings(outcome: Outcome) -> list[str]:
         outcome: What a benchmark hands over.
 
     Returns:
-        Two or three sentences.
+        Up to two: how well the detector whose verdicts are shown does beside others, and how its rate of false alarms
+        came out. What the records do not say is left out.
     """
     detections = [record for record in outcome.records if record.kind == "detection"]
     challenges = len({record.challenge for record in detections})

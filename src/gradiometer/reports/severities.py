@@ -54,7 +54,7 @@ def write(
     top: int = 24,
     tables: Sequence[Table] = (),
 ) -> Path:
-    """Write the page of the most severe scans, or, of more than twice as many, of some from every part of the ranking.
+    """Write the page of the most severe scans.
 
     Args:
         model: Calibrated.
