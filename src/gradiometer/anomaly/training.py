@@ -203,7 +203,7 @@ class _Run:
             "reference_steps": self.reference.steps,
             "validation": self.validation,
         }
-        done = checkpoint.Progress(self.history, tensors, notes)
+        done = checkpoint.Reached(self.history, tensors, notes)
         checkpoint.save(self.path, self.network, self.optimizer, self._settings(), self.images, done)
 
     def resume(self) -> None:
