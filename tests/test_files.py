@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from gradiometer.files import locked, replaced
+from gradiometer.errors import ArtefactError, InputError
+from gradiometer.files import locked, replaced, write_bytes, write_text
 from gradiometer.severity import SeverityTable
 
 
@@ -126,3 +127,27 @@ def test_a_file_is_as_readable_as_one_that_python_opens(tmp_path: Path, umask: i
     finally:
         os.umask(before)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["opened", "replaced"]
+
+
+def test_what_cannot_be_written_is_told_with_what_became_of_the_old_file(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"nowhere/note.txt \(No such file or directory\); nothing was written"):
+        write_text(tmp_path / "nowhere" / "note.txt", "text")
+    with pytest.raises(InputError, match=r"could not write 1,200 bytes to .*nowhere/pixels \(No such file"):
+        write_bytes(tmp_path / "nowhere" / "pixels", bytes(1200), InputError)
+    with pytest.raises(ArtefactError, match=r"name too long\); nothing was written"):
+        write_text(tmp_path / ("n" * 300), "text")
+
+
+def test_a_full_disk_leaves_the_old_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "page.html"
+    write_text(path, "Größe")
+    assert path.read_text(encoding="utf-8") == "Größe"
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ArtefactError, match=r"page.html \(No space left on device\); the file that was there is unt"):
+        write_text(path, "new")
+    assert path.read_text(encoding="utf-8") == "Größe"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["page.html"]

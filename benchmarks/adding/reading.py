@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradiometer import Gradiometer
-from gradiometer.benchmarks.records import hash_images
 from gradiometer.challenges.attacks import predict
 from gradiometer.data import Images
+from gradiometer.data.hashing import pixels_hash
 from gradiometer.detectors import Guard
 from gradiometer.detectors.layers import spread
 from gradiometer.gradients import ConfoundingLabel, PseudoLabel
@@ -141,7 +141,7 @@ class Readings:
         return {name: F.normalize(g.flatten(1).double()).float() for name, g in self.pseudo.gradients(batch).items()}
 
     def _path(self, part: str, images: Images) -> Path:
-        what = f"{_SCHEMA} {self.weights_sha256} {hash_images(images.images.numpy())} {part}"
+        what = f"{_SCHEMA} {self.weights_sha256} {pixels_hash(images.images)} {part}"
         return self.cache / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.safetensors"
 
 

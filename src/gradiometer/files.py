@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from gradiometer.errors import ArtefactError, GradiometerError
+
 try:
     import fcntl
 except ImportError:  # Windows has no such locks
@@ -56,6 +58,49 @@ def replaced(path: Path) -> Iterator[Path]:
             new.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step, as UTF-8.
+
+    Args:
+        path: The file to replace, or to make; its folder must exist.
+        text: What will be in it.
+
+    Raises:
+        ArtefactError: The file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_text(Path(folder) / "note.txt", "complete")
+        ...     (Path(folder) / "note.txt").read_text()
+        'complete'
+    """
+    with _told(path, str(path), ArtefactError) as new:
+        new.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, data: bytes | memoryview, kind: type[GradiometerError] = ArtefactError) -> None:
+    """Write a file in one step.
+
+    Args:
+        path: The file to replace, or to make; its folder must exist.
+        data: What will be in it.
+        kind: The error that is raised.
+
+    Raises:
+        ArtefactError: The file cannot be written, unless the error is of another kind.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_bytes(Path(folder) / "pixels", bytes(3))
+        ...     (Path(folder) / "pixels").stat().st_size
+        3
+    """
+    with _told(path, f"{len(data):,} bytes to {path}", kind) as new:
+        new.write_bytes(data)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock that only one process or thread holds at a time.
@@ -96,6 +141,21 @@ def locked(path: Path) -> Iterator[None]:
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
             return
+
+
+@contextmanager
+def _told(path: Path, what: str, kind: type[GradiometerError]) -> Iterator[Path]:
+    """A new file as `replaced` has it, and an error of ours when it cannot be."""
+    try:
+        with replaced(path) as new:
+            yield new
+    except OSError as error:
+        kept = "nothing was written"
+        with suppress(OSError):  # of a name that is too long, nobody can say whether there is such a file
+            kept = "the file that was there is untouched" if path.is_file() else kept
+        raise kind(
+            f"could not write {what} ({error.strerror or error}); {kept}. Make room, or choose another folder"
+        ) from error
 
 
 def _is_open_at(path: Path, descriptor: int) -> bool:

@@ -124,16 +124,16 @@ def test_the_same_seed_gives_the_same_interval_and_another_one_does_not(two_side
     assert first.auroc.value in first.auroc
 
 
-def test_a_paired_difference_knows_that_the_images_are_the_same(two_sides):
+def test_two_detectors_with_one_seed_see_the_same_resamples(two_sides):
     known, challenge = two_sides
-    same = metrics.difference((known, challenge), (2 * known, 2 * challenge), draws=50)
-    assert same == metrics.Interval(0.0, 0.0, 0.0)
-    shifted = metrics.difference((known, challenge + 0.5), (known, challenge), draws=200)
+    value, drawn = metrics.resampled_auroc([two_sides], draws=200)
+    assert value == metrics.evaluate(known, challenge, draws=0).auroc.value
+    assert np.array_equal(drawn, metrics.resampled_auroc([(2 * known, 2 * challenge)], draws=200)[1])
+    better, resampled = metrics.resampled_auroc([(known, challenge + 0.5)], draws=200)
+    paired = metrics.percentile_interval(better - value, resampled - drawn)
     separate = metrics.evaluate(known, challenge, draws=200).auroc
-    assert 0 < shifted.low < shifted.value
-    assert shifted.high - shifted.low < separate.high - separate.low
-    with pytest.raises(InputError, match="same images"):
-        metrics.difference((known, challenge), (known[1:], challenge))
+    assert 0 < paired.low < paired.value
+    assert paired.high - paired.low < separate.high - separate.low
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -168,17 +168,3 @@ def test_several_trainings_are_averaged_before_the_interval_is_taken(two_sides):
     assert metrics.evaluate_all(runs[:1], draws=50) == metrics.evaluate(known, challenge, draws=50)
     with pytest.raises(InputError, match="the same images"):
         metrics.evaluate_all([(known, challenge), (known[1:], challenge)])
-
-
-def test_a_mean_difference_is_that_of_the_means_and_paired(two_sides):
-    known, challenge = two_sides
-    better = (known, challenge + 0.5)
-    cells = [([(known, challenge)], [better]), ([better, better], [(known, challenge)])]
-    found = metrics.mean_difference(cells, draws=200)
-    assert found.value == pytest.approx(0)
-    one = metrics.difference(better, (known, challenge), draws=200)
-    apart = metrics.evaluate(*better, draws=200).auroc
-    assert 0 < one.low < one.value < one.high
-    assert one.high - one.low < apart.high - apart.low
-    with pytest.raises(InputError, match="at least one challenge"):
-        metrics.mean_difference([])

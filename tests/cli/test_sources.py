@@ -89,7 +89,6 @@ def test_join_keeps_base_images_of_different_sources_apart() -> None:
     assert both.groups.tolist() == [0, 1, 2, 3, 4]
     assert both.names == ("a#0", "a#1", "a#2", "b#0", "b#1")
     assert both.labels is None
-    assert join([first, first], same_source=True).groups.tolist() == [0, 1, 2, 0, 1, 2]
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

@@ -20,7 +20,7 @@ def test_a_checkpoint_that_was_read_can_be_replaced_on_every_system(tmp_path: Pa
     optimizer = torch.optim.Adam(model.parameters())
     model(torch.ones(1, 400)).sum().backward()
     optimizer.step()
-    progress = checkpoint.Progress([{"epoch": 1}], {"best.weight": torch.ones(300, 400)}, {})
+    progress = checkpoint.Reached([{"epoch": 1}], {"best.weight": torch.ones(300, 400)}, {})
     checkpoint.save(path, model, optimizer, {}, "images", progress)
     other = nn.Linear(400, 300)
     second = torch.optim.Adam(other.parameters())

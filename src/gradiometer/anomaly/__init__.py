@@ -10,7 +10,8 @@ from gradiometer.anomaly.export import ARTEFACT, train_gradcon
 from gradiometer.anomaly.maps import Maps, Scale, Spots, maps_of
 from gradiometer.anomaly.networks import AutoEncoder, VariationalAutoEncoder, make_network
 from gradiometer.anomaly.recipe import AnomalyRecipe
-from gradiometer.anomaly.training import Trained, pixels_hash, train
+from gradiometer.anomaly.training import Trained, train
+from gradiometer.data.hashing import pixels_hash
 
 __all__ = [
     "ARTEFACT",

@@ -22,7 +22,7 @@ from gradiometer.data import Images
 from gradiometer.detectors import images_needed
 from gradiometer.detectors.fingerprints import check_unseen, fingerprints
 from gradiometer.errors import InputError
-from gradiometer.models.checkpoint import write_text
+from gradiometer.files import write_text
 from gradiometer.models.training import Progress, Steps
 
 ARTEFACT, RECORD = "gradcon.safetensors", "record.json"

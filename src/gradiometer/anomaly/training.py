@@ -6,7 +6,6 @@ place in the epoch, so an interrupted run continues as if it had never stopped, 
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from gradiometer.anomaly.constraint import Reference, constrained, cosines
 from gradiometer.anomaly.losses import reconstruction_loss
 from gradiometer.anomaly.networks import AutoEncoder, make_network
 from gradiometer.anomaly.recipe import AnomalyRecipe
+from gradiometer.data.hashing import pixels_hash
 from gradiometer.errors import ArtefactError, InputError
 from gradiometer.models import checkpoint
 from gradiometer.models.seeds import derived_seed
@@ -204,7 +204,7 @@ class _Run:
             "reference_steps": self.reference.steps,
             "validation": self.validation,
         }
-        done = checkpoint.Progress(self.history, tensors, notes)
+        done = checkpoint.Reached(self.history, tensors, notes)
         checkpoint.save(self.path, self.network, self.optimizer, self._settings(), self.images, done)
 
     def resume(self) -> None:
@@ -269,13 +269,6 @@ class _Run:
         """The generator of this step's latent noise."""
         seed = derived_seed(self.recipe.seed, len(self.history), self.step)
         return Generator(next(self.network.parameters()).device).manual_seed(seed)
-
-
-def pixels_hash(images: Tensor) -> str:
-    """SHA-256 of the pixels of images, and of their shape."""
-    digest = hashlib.sha256(str(tuple(images.shape)).encode())
-    digest.update(images.contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _order(count: int, recipe: AnomalyRecipe, epoch: int) -> tuple[Tensor, ...]:

@@ -12,7 +12,7 @@ from gradiometer.benchmarks import records
 from gradiometer.benchmarks.loading import TableSettings
 from gradiometer.benchmarks.parts import RECORDS
 from gradiometer.errors import ArtefactError, InputError
-from gradiometer.files import replaced
+from gradiometer.files import write_text
 
 SETTINGS = "settings.json"
 """The settings of the run whose records are in the folder."""
@@ -56,11 +56,13 @@ def begin(settings: TableSettings) -> Path:
 
     Returns:
         The file of records.
+
+    Raises:
+        ArtefactError: If the settings cannot be written.
     """
     path = settings.out / RECORDS
     records.write(path, [])
-    with replaced(settings.out / SETTINGS) as new:
-        new.write_text(json.dumps(_noted(settings), indent=1) + "\n", encoding="utf-8")
+    write_text(settings.out / SETTINGS, json.dumps(_noted(settings), indent=1) + "\n")
     return path
 
 

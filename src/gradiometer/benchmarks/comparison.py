@@ -18,11 +18,12 @@ from gradiometer.benchmarks.metrics import Floats
 from gradiometer.benchmarks.outcome import Scores
 from gradiometer.benchmarks.protocols import Indices, Split
 from gradiometer.benchmarks.rates import realised
-from gradiometer.benchmarks.records import RealisedRate, Record, hash_images, versions
+from gradiometer.benchmarks.records import RealisedRate, Record, versions
 from gradiometer.benchmarks.results import make_record
 from gradiometer.benchmarks.settings import Settings
 from gradiometer.benchmarks.sides import Challenge, Side, Sides
 from gradiometer.data import Images
+from gradiometer.data.hashing import pixels_hash
 from gradiometer.detectors import Calibration
 
 REENCODED = "re-encoded known"
@@ -221,7 +222,7 @@ class Comparison:
             images = challenge.images.select(rows)
             groups: Indices = images.groups.numpy()
             parts = protocols.follow(self.split, self.groups, groups)
-            digest = hash_images(images.images.numpy())
+            digest = pixels_hash(images.images)
             sides.append(Side(replace(evidence.select(rows), images_sha256=digest), groups, parts))
         right, challenging = sides
         return Sides(challenge.name, right, challenging, held_out=False, facts=challenge.facts, mistakes=True)

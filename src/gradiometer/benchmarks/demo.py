@@ -7,14 +7,12 @@ with scikit-learn and scikit-image.
 from __future__ import annotations
 
 import importlib.util
-import io
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -24,6 +22,7 @@ from gradiometer.benchmarks.comparison import Comparison
 from gradiometer.benchmarks.counts import check_draws
 from gradiometer.benchmarks.differences import JUDGE
 from gradiometer.benchmarks.evidence import Progress, Reader
+from gradiometer.benchmarks.loading import reencoded
 from gradiometer.benchmarks.outcome import Outcome, Scores
 from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.settings import Settings
@@ -131,7 +130,7 @@ def run(
     )
     all_challenges = [*pictures, *_changed(model, held_out, settings.seed)]
     path = None if settings.out is None else settings.out.with_suffix(".jsonl")
-    done, scores = comparison.null(_reencoded), list[Scores]()
+    done, scores = comparison.null(reencoded), list[Scores]()
     if path is not None:
         records.write(path, done)
     for challenge in all_challenges:
@@ -197,16 +196,6 @@ def _train(fit: Images, held_out: Images, settings: DemoSettings, progress: Prog
             steps=steps,
         )
     return model.eval(), float(trained["epochs"][-1]["test_accuracy"])
-
-
-def _reencoded(images: Images) -> Images:
-    """Digits, stored and loaded again as images from elsewhere are."""
-    buffer = io.BytesIO()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "again.npz"
-        np.savez(buffer, test_images=images.images[:, 0].numpy())
-        path.write_bytes(buffer.getvalue())
-        return data.load(path, split="test", size=_SIZE, channels=1)
 
 
 def _steps(

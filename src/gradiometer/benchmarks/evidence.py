@@ -16,14 +16,14 @@ import safetensors
 import safetensors.numpy
 from torch import Tensor, nn
 
-from gradiometer.benchmarks.records import hash_images
 from gradiometer.data import Images
+from gradiometer.data.hashing import pixels_hash
 from gradiometer.detectors import ODIN, Detector, Guard, Purview
 from gradiometer.detectors.checks import forward
 from gradiometer.detectors.guard import STEP
+from gradiometer.detectors.lastlayer import LastLayer
 from gradiometer.detectors.layers import spread
 from gradiometer.detectors.norms import channel_statistics, largest_probabilities
-from gradiometer.detectors.reading import LastLayer
 from gradiometer.detectors.smoothing import smoothed
 from gradiometer.detectors.stability import changes, shaken
 from gradiometer.errors import ModelError
@@ -214,7 +214,7 @@ class Reader:
         Raises:
             ModelError: If the logits are not those of the last linear layer.
         """
-        digest = hash_images(images.images.numpy())
+        digest = pixels_hash(images.images)
         self._find_layers(images)
         path = self._path(name, digest)
         if path is not None and path.is_file():

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from gradiometer import data, models
 from gradiometer.benchmarks.counts import check_draws
 from gradiometer.data import Images
+from gradiometer.data.shares import share, some
 from gradiometer.data.sources import check_form
 from gradiometer.errors import InputError, ModelError
 
@@ -22,10 +21,8 @@ PROTOCOLS = ("known-only", "matched", "transfer")
 
 _JUDGE = "Guard"
 
-_FIT_SHARE = 0.6
-"""Share of a known set without splits that detectors are fitted on (`NAME@0-60` on the command line)."""
-
-_PARTS = 10
+_FIT_SHARE = 60
+"""Percent of a known set without splits that detectors are fitted on (`NAME@0-60` on the command line)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +127,8 @@ class Loader:
         """Images to fit on, and held-out ones that the model was not trained on."""
         if self._splits(name) != {"test"}:
             return self(name, "train", fit_images), self(name, "test", limit)
-        tenths = data.split(self(name, "test", None), {str(part): 1 / _PARTS for part in range(_PARTS)})
-        first = round(_FIT_SHARE * _PARTS)
-        parts = [tenths[str(part)] for part in range(_PARTS)]
-        return _some(_joined(parts[:first]), fit_images), _some(_joined(parts[first:]), limit)
+        every = self(name, "test", None)
+        return some(share(every, 0, _FIT_SHARE), fit_images), some(share(every, _FIT_SHARE, 100), limit)
 
     def unseen(self, name: str, fit_images: int, held_out: Images) -> Images:
         """Images to fit on that the model was not trained on either: test images of other base images.
@@ -147,14 +142,7 @@ class Loader:
         rest = np.flatnonzero(~np.isin(every.groups.numpy(), held_out.groups.numpy()))
         if not len(rest):
             raise InputError(f"all test images of {name} are held out, and none is left to fit on; lower the limit")
-        return _some(every.select(rest), fit_images)
-
-    def reencoded(self, images: Images) -> Images:
-        """Images, stored like a challenge and loaded like one."""
-        with tempfile.TemporaryDirectory() as folder:
-            pixels = np.ascontiguousarray(images.images.permute(0, 2, 3, 1).squeeze(-1).numpy())
-            np.savez(Path(folder) / "again.npz", test_images=pixels)
-            return data.load("again", root=folder, split="test", size=self.size, channels=self.channels)
+        return some(every.select(rest), fit_images)
 
     def _splits(self, name: str) -> set[str]:
         path = self.root / f"{name}.npz"
@@ -162,6 +150,15 @@ class Loader:
             return {"train", "test"}
         with np.load(path, allow_pickle=False) as arrays:
             return {key.removesuffix("_images") for key in arrays.files if key.endswith("_images")}
+
+
+def reencoded(images: Images) -> Images:
+    """Images, stored like a challenge and loaded like one."""
+    with tempfile.TemporaryDirectory() as folder:
+        pixels = np.ascontiguousarray(images.images.permute(0, 2, 3, 1).squeeze(-1).numpy())
+        np.savez(Path(folder) / "again.npz", test_images=pixels)
+        channels, *size = images.images.shape[1:]
+        return data.load("again", root=folder, split="test", size=(size[0], size[1]), channels=channels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,22 +204,3 @@ def _form(settings: TableSettings) -> tuple[int, int]:
     except ModelError as error:
         raise InputError(f"give size and channels: {settings.model!r} does not say what images it takes") from error
     return settings.size or header.size, settings.channels or header.channels
-
-
-def _joined(parts: Sequence[Images]) -> Images:
-    """Parts of one set as one set."""
-    labels = [part.labels for part in parts if part.labels is not None]
-    return Images(
-        torch.cat([part.images for part in parts]),
-        torch.cat(labels) if len(labels) == len(parts) else None,
-        tuple(name for part in parts for name in part.names),
-        torch.cat([part.groups for part in parts]),
-        parts[0].classes,
-    )
-
-
-def _some(images: Images, limit: int | None) -> Images:
-    """A fixed random choice of rows, in their order."""
-    if limit is None or limit >= len(images):
-        return images
-    return images.select(np.sort(np.random.default_rng(0).choice(len(images), limit, replace=False)))

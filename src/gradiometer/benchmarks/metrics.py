@@ -148,68 +148,6 @@ def evaluate_all(runs: Sequence[Pair], *, seed: int = 0, draws: int = 1000, conf
     return Metrics(**intervals, known=len(known), challenge=len(challenge))
 
 
-def difference(
-    first: Pair,
-    second: Pair,
-    *,
-    seed: int = 0,
-    draws: int = 1000,
-    confidence: float = 0.95,
-) -> Interval:
-    """AUROC of one detector minus that of another on the same images, with a paired bootstrap interval.
-
-    Args:
-        first: Scores of known inputs and of the challenge under one detector.
-        second: Scores of the same images, in the same order, under the other.
-        seed: Seeds the resampling.
-        draws: Number of resamples.
-        confidence: Share of the resamples inside the interval.
-
-    Returns:
-        The difference; it is in favour of `first` when it is positive.
-
-    Raises:
-        InputError: If the two pairs differ in their numbers of images, or scores are not finite.
-    """
-    return mean_difference([([first], [second])], seed=seed, draws=draws, confidence=confidence)
-
-
-def mean_difference(
-    cells: Sequence[tuple[Sequence[Pair], Sequence[Pair]]],
-    *,
-    seed: int = 0,
-    draws: int = 1000,
-    confidence: float = 0.95,
-) -> Interval:
-    """The same on average over several challenges, and over the trainings of either detector.
-
-    A resample draws the same known images for every challenge that has as many of them.
-
-    Args:
-        cells: For each challenge the runs of one detector and those of the other, as for `evaluate_all`.
-        seed: As for `difference`.
-        draws: As for `difference`.
-        confidence: As for `difference`.
-
-    Returns:
-        The difference; it is in favour of the first detector when it is positive.
-
-    Raises:
-        InputError: If there is no challenge, or the two detectors have not scored the same numbers of images.
-    """
-    if not cells:
-        raise InputError("a mean difference needs at least one challenge")
-    values, resampled = [], []
-    for first, second in cells:
-        sizes = [(len(np.asarray(runs[0][0])), len(np.asarray(runs[0][1]))) for runs in (first, second)]
-        if sizes[0] != sizes[1]:
-            raise InputError(f"a paired difference needs the same images, got {sizes[0]} and {sizes[1]} scores")
-        areas = [resampled_auroc(runs, seed=seed, draws=draws) for runs in (first, second)]
-        values.append(areas[0][0] - areas[1][0])
-        resampled.append(areas[0][1] - areas[1][1])
-    return percentile_interval(float(np.mean(values)), np.mean(resampled, axis=0), confidence=confidence)
-
-
 def resampled_auroc(runs: Sequence[Pair], *, seed: int = 0, draws: int = 1000) -> tuple[float, Floats]:
     """The mean AUROC of several trainings, on all images and on every resample (draws,).
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gradiometer.benchmarks import begun, ood, records
 from gradiometer.benchmarks.evidence import Progress
-from gradiometer.benchmarks.loading import Kit, TableSettings
+from gradiometer.benchmarks.loading import Kit, TableSettings, reencoded
 from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.tabling import Contents, compare
 
@@ -59,7 +59,7 @@ def run(
         if finished is not None:
             finished(found)
 
-    keep(comparison.null(kit.load.reencoded))
+    keep(comparison.null(reencoded))
     for name, images in sets:
-        keep(comparison.null(kit.load.reencoded, images, f"{name}, re-encoded"))
+        keep(comparison.null(reencoded, images, f"{name}, re-encoded"))
     return tuple(done)

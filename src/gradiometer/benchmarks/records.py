@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import os
 import platform
@@ -13,8 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from gradiometer.benchmarks import lines
@@ -217,13 +214,6 @@ def read_text(path: Path) -> str:
     if path.suffix == ".gz":
         return gzip.decompress(path.read_bytes()).decode("utf-8")
     return path.read_text(encoding="utf-8")
-
-
-def hash_images(images: npt.NDArray[np.uint8]) -> str:
-    """SHA-256 over shape and pixels of uint8 images."""
-    digest = hashlib.sha256(str(images.shape).encode())
-    digest.update(np.ascontiguousarray(images).tobytes())
-    return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -12,14 +12,15 @@ from gradiometer.benchmarks.columns import readers
 from gradiometer.benchmarks.comparison import Comparison
 from gradiometer.benchmarks.differences import JUDGE, Difference
 from gradiometer.benchmarks.evidence import INPUT_STEP, PSEUDO_LABEL, Direct, Progress, Reader
-from gradiometer.benchmarks.loading import Kit, TableSettings
+from gradiometer.benchmarks.loading import Kit, TableSettings, reencoded
 from gradiometer.benchmarks.outcome import Outcome, Scores
-from gradiometer.benchmarks.records import Record, hash_images
+from gradiometer.benchmarks.records import Record
 from gradiometer.benchmarks.results import tested_groups
 from gradiometer.benchmarks.settings import Settings
 from gradiometer.benchmarks.sides import FAMILY, Challenge
 from gradiometer.benchmarks.transfer import DETECTORS, transfer
 from gradiometer.challenges import synthetic
+from gradiometer.data.hashing import pixels_hash
 from gradiometer.detectors import ODIN, Detector, Mahalanobis
 from gradiometer.gradients import Gradiometer, PseudoLabel
 
@@ -86,7 +87,7 @@ def compare(settings: TableSettings, kit: Kit, table: Contents, progress: Progre
         memory=settings.memory,
         cache=settings.out / "readings" if settings.keep_readings else None,
         direct=direct,
-        basis=f" {hash_images(kit.fit.images.numpy())} {_EPSILON}" if fitted else "",
+        basis=f" {pixels_hash(kit.fit.images)} {_EPSILON}" if fitted else "",
     )
     notes = {"size": kit.load.size, "channels": kit.load.channels, "fit_images": len(kit.fit), "limit": settings.limit}
     if settings.fit_unseen:
@@ -141,7 +142,7 @@ def fill(
     """
     comparison = compare(settings, kit, table, progress)
     path = begun.begin(settings)
-    done, scores = comparison.null(kit.load.reencoded), list[Scores]()
+    done, scores = comparison.null(reencoded), list[Scores]()
     for record in done:
         records.append(path, record)
 

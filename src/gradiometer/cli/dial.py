@@ -14,6 +14,7 @@ from gradiometer.cli.artefacts import DEVICE, MODEL
 from gradiometer.cli.command import Command, option
 from gradiometer.cli.sources import FORMS, LIMIT, Reading
 from gradiometer.cli.terminal import Terminal
+from gradiometer.files import write_text
 
 if TYPE_CHECKING:
     from gradiometer.detectors import Dial
@@ -56,7 +57,7 @@ def run(options: Options, terminal: Terminal) -> None:
         batch_size=options.batch_size,
     )
     if options.out is not None:
-        Path(options.out).write_text(json.dumps(found.to_dict(), indent=1) + "\n", encoding="utf-8")
+        write_text(Path(options.out), json.dumps(found.to_dict(), indent=1) + "\n")
     _show(found, terminal)
     words = shlex.join(("--parameters", *found.chosen.parameters, "--model", options.model))  # a shell expands *
     terminal.note(f"next: gradiometer fit --detector purview {words} ...")

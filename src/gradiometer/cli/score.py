@@ -40,9 +40,7 @@ def run(options: Options, terminal: Terminal) -> None:
     """Score and say what was found."""
     from gradiometer import scoring
 
-    shard, named = _shard(options.shard), sources.parse(options.images)
-    if named.share is not None:
-        raise InputError(f"score reads whole sources, not the share in {options.images}; leave @ out")
+    shard, named = _shard(options.shard), sources.parse_whole(options.images, "score reads")
     detector, origin = artefacts.load_calibrated(options.detector, options.model, options.device, options.out)
     with terminal.progress() as progress:
         summary = scoring.score(

@@ -15,7 +15,9 @@ from gradiometer.errors import InputError
 if TYPE_CHECKING:
     from gradiometer.data import Images
 
-_PARTS = 10
+_STEP = 10
+"""That of `data.shares`, whose import takes seconds."""
+
 _PATTERN = re.compile(r"(?P<source>.+?)(?::(?P<split>[A-Za-z_]\w*))?(?:@(?P<low>\d+)-(?P<high>\d+))?")
 _GROUP = "how images are read"
 
@@ -92,12 +94,28 @@ def parse(text: str) -> Named:
     share = None
     if match["low"] is not None:
         share = int(match["low"]), int(match["high"])
-        if not 0 <= share[0] < share[1] <= 100 or share[0] % _PARTS or share[1] % _PARTS:
+        if not 0 <= share[0] < share[1] <= 100 or share[0] % _STEP or share[1] % _STEP:
             raise InputError(
                 f"the share @{share[0]}-{share[1]} of {text} is not possible; give tens of percent from 0 to 100, such "
                 "as @0-60"
             )
     return Named(match["source"], match["split"], share)
+
+
+def parse_whole(text: str, reader: str) -> Named:
+    """Take a name apart, for what cannot read a share.
+
+    Args:
+        text: `SOURCE` or `SOURCE:SPLIT`.
+        reader: What reads it, and how much, such as `score reads`.
+
+    Raises:
+        InputError: As for `parse`, or if there is a share.
+    """
+    named = parse(text)
+    if named.share is not None:
+        raise InputError(f"{reader} whole sources, not the share in {text}; leave @ out")
+    return named
 
 
 def load(text: str, reading: Reading, *, limit: int | None = None, shape: Sequence[int] | None = None) -> Images:
@@ -117,6 +135,7 @@ def load(text: str, reading: Reading, *, limit: int | None = None, shape: Sequen
     """
     from gradiometer import data
     from gradiometer.data.folder import SUFFIXES
+    from gradiometer.data.shares import share, some
 
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}; give 1 or more")
@@ -136,14 +155,7 @@ def load(text: str, reading: Reading, *, limit: int | None = None, shape: Sequen
     )
     if named.share is None:
         return images
-    parts = data.split(images, {str(part): 1 / _PARTS for part in range(_PARTS)})
-    low, high = (percent * _PARTS // 100 for percent in named.share)
-    images = join([parts[str(part)] for part in range(low, high)], same_source=True)
-    if limit is not None and limit < len(images):
-        import numpy as np
-
-        images = images.select(np.sort(np.random.default_rng(0).choice(len(images), limit, replace=False)))
-    return images
+    return some(share(images, *named.share), limit)
 
 
 def count(text: str, reading: Reading) -> int:
@@ -181,12 +193,11 @@ def _picture(path: Path, size: tuple[int, int] | None, channels: int | None) -> 
     return replace(Images.of(torch.tensor(pixels)[None]), names=(str(path),))
 
 
-def join(parts: Sequence[Images], *, same_source: bool = False) -> Images:
-    """Several sets of images of one shape as one.
+def join(parts: Sequence[Images]) -> Images:
+    """Several sets of images of one shape as one, without labels, which mean something else in each.
 
     Args:
-        parts: The sets. Labels are kept when all come from the same source.
-        same_source: Whether base images with the same number are the same.
+        parts: The sets. Base images of two sets are not the same, whatever their numbers.
     """
     import torch
 
@@ -194,14 +205,13 @@ def join(parts: Sequence[Images], *, same_source: bool = False) -> Images:
     groups = []
     for part in parts:
         groups.append(part.groups + offset)
-        offset += 0 if same_source else int(part.groups.max()) + 1
-    labels = [part.labels for part in parts if part.labels is not None]
+        offset += int(part.groups.max()) + 1
     return replace(
         parts[0],
         images=torch.cat([part.images for part in parts]),
-        labels=torch.cat(labels) if same_source and len(labels) == len(parts) else None,
+        labels=None,
         names=tuple(name for part in parts for name in part.names),
         groups=torch.cat(groups),
-        classes=parts[0].classes if same_source else (),
+        classes=(),
         failures=tuple(failure for part in parts for failure in part.failures),
     )

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from gradiometer.data.cohort import Cohort
 from gradiometer.data.listed import ListedRows
 from gradiometer.data.sources import Size, check_form, collect
@@ -179,8 +177,3 @@ def table_of(folder: Path, part: str) -> Path:
                 return base / place
     source = "the archive of the labels" if part == "labelled" else "the repository olivesgatech/OLIVES_Dataset"
     raise InputError(f"{folder} has no {places[0]}, which names the scans of {part}; put it there, it is in {source}")
-
-
-def known_biomarkers(cohort: Cohort) -> tuple[str, ...]:
-    """The published biomarkers for which a cohort has at least one value."""
-    return tuple(name for name in BIOMARKERS if name in cohort.columns and not np.isnan(cohort.columns[name]).all())

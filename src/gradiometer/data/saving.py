@@ -10,7 +10,7 @@ import numpy as np
 
 from gradiometer.data.images import Images
 from gradiometer.errors import InputError
-from gradiometer.files import replaced
+from gradiometer.files import write_bytes
 
 
 def save(images: Images, path: str | PathLike[str]) -> None:
@@ -47,10 +47,4 @@ def save(images: Images, path: str | PathLike[str]) -> None:
     np.savez_compressed(
         buffer, allow_pickle=False, **{key: np.ascontiguousarray(value) for key, value in arrays.items()}
     )
-    try:
-        with replaced(target) as new:
-            new.write_bytes(buffer.getbuffer())
-    except OSError as error:
-        raise InputError(
-            f"could not write {target} ({error.strerror or error}); make room, or choose another folder"
-        ) from error
+    write_bytes(target, buffer.getbuffer(), kind=InputError)

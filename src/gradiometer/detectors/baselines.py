@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output, forward
-from gradiometer.detectors.features import Features
+from gradiometer.detectors.features import OnFeatures
 from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement, Samples
@@ -85,7 +86,7 @@ class Energy(_OnLogits):
 
 
 @register
-class NormalizedMahalanobis(Detector):
+class NormalizedMahalanobis(OnFeatures, Detector):
     """Mahalanobis distance of the penultimate features, divided by their L2 norm, to the nearest class mean.
 
     Half the squared distance, with the means of the true classes and one covariance for all (K. Lee et al., NeurIPS
@@ -121,15 +122,12 @@ class NormalizedMahalanobis(Detector):
         batch_size: int = 128,
     ) -> None:
         super().__init__(model, batch_size=batch_size)
-        self.encoder = encoder
-        self.output = output
-        self._features = Features(model, encoder, output)
+        self._read_features_with(model, encoder, output)
         self._peer = pytorch_ood.detector.Mahalanobis(encoder=None)
 
     def _measure(self, inputs: Inputs) -> Measurement:
-        outputs, features, layer = self._features(inputs)
-        unit = nn.functional.normalize(features.cpu().double(), dim=1)
-        return Measurement(outputs, unit.numpy(), (f"features into {layer}",))
+        found = super()._measure(inputs)
+        return replace(found, statistics=nn.functional.normalize(torch.from_numpy(found.statistics), dim=1).numpy())
 
     def _learn(self, known: Samples, _: Samples | None, /) -> None:
         labels = known.labelled()
@@ -152,9 +150,6 @@ class NormalizedMahalanobis(Detector):
             torch.from_numpy(np.array(state[name], dtype=np.float64)) for name in ("means", "covariance", "precision")
         )
         self._peer.mu, self._peer.cov, self._peer.precision = means, covariance, precision
-
-    def _parameters(self) -> dict[str, Any]:
-        return super()._parameters() | {"encoder": encode(self.encoder), "output": encode(self.output)}
 
 
 def _logits(model: nn.Module, inputs: Inputs, output: Output) -> Measurement:

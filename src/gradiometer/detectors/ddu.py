@@ -16,8 +16,8 @@ from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output
+from gradiometer.detectors.features import OnFeatures
 from gradiometer.detectors.inputs import Inputs
-from gradiometer.detectors.reading import OnFeatures
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Samples
 from gradiometer.errors import InputError, NotFittedError

@@ -49,8 +49,6 @@ class DecisionNetwork:
         validation_auroc: The AUROC on the validation part, in [0, 1], after fit.
     """
 
-    kind = "network"
-
     def __init__(
         self,
         hidden: int = 128,

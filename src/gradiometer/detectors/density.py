@@ -36,8 +36,6 @@ class NeighbourDensity:
         True
     """
 
-    kind = "density"
-
     def __init__(self, neighbours: int = 10) -> None:
         self.neighbours = given.whole("neighbours", neighbours)
         self.scale: LogScale | None = None

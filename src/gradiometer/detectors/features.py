@@ -1,4 +1,4 @@
-"""Penultimate features of a classifier, caught on the way to its logits."""
+"""Penultimate features of a classifier, caught on the way to its logits, and what detectors on them share."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.checks import Output, check_outputs, forward, run
 from gradiometer.detectors.inputs import Inputs, rows
 from gradiometer.detectors.layers import layer_of
+from gradiometer.detectors.samples import Measurement
 from gradiometer.errors import ModelError
 from gradiometer.gradients.state import scripted
 
@@ -105,6 +107,29 @@ class Features:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+class OnFeatures:
+    """The part of a detector that scores penultimate features. Goes before Detector among the bases.
+
+    Args:
+        encoder: Function from inputs to features (B, D). None: the input of the last linear layer that the model
+            calls, caught in the pass that also gives the logits.
+        output: Where the logits are in what the model returns.
+    """
+
+    def _read_features_with(self, model: nn.Module, encoder: Callable[[Inputs], Tensor] | None, output: Output) -> None:
+        self.encoder = encoder
+        self.output = output
+        self._features = Features(model, encoder, output)
+
+    def _measure(self, inputs: Inputs) -> Measurement:
+        outputs, features, layer = self._features(inputs)
+        return Measurement(outputs, features.cpu().double().numpy(), (f"features into {layer}",))
+
+    def _parameters(self) -> dict[str, Any]:
+        inherited: dict[str, Any] = super()._parameters()  # type: ignore[misc]
+        return inherited | {"encoder": encode(self.encoder), "output": encode(self.output)}
 
 
 class _LastLinear(TorchFunctionMode):

@@ -17,8 +17,8 @@ from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output, forward
 from gradiometer.detectors.features import attached
 from gradiometer.detectors.inputs import Inputs, mapped, rows
+from gradiometer.detectors.lastlayer import LastLayer
 from gradiometer.detectors.normalized import Named, NormalizedMaps, gradients, mean_of_positions
-from gradiometer.detectors.reading import LastLayer
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement, Samples
 from gradiometer.errors import InputError, ModelError

@@ -261,9 +261,10 @@ def _join(parts: list[Batch], role: str) -> Batch:
     else:
         named = {n: torch.cat([dict(leaves(part.inputs))[n] for part in parts]) for n, _ in leaves(first)}
         inputs = named if isinstance(first, dict) else tuple(named.values())
-    return Batch(inputs, _concatenate([p.labels for p in parts]), _concatenate([p.groups for p in parts]))
+    return Batch(inputs, all_or_none([p.labels for p in parts]), all_or_none([p.groups for p in parts]))
 
 
-def _concatenate(parts: list[Integers | None]) -> Integers | None:
+def all_or_none(parts: list[Integers | None]) -> Integers | None:
+    """The labels or groups of several batches as one, or None when one of them has none."""
     present = [part for part in parts if part is not None]
     return np.concatenate(present) if len(present) == len(parts) else None

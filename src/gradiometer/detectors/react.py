@@ -18,7 +18,7 @@ from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
 from gradiometer.detectors.checks import Output
 from gradiometer.detectors.inputs import Inputs
-from gradiometer.detectors.reading import LastLayer
+from gradiometer.detectors.lastlayer import LastLayer
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement, Samples
 from gradiometer.errors import NotFittedError

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gradiometer.detectors.checks import signature
 from gradiometer.detectors.fingerprints import Fingerprints, fingerprints
-from gradiometer.detectors.inputs import Batch
+from gradiometer.detectors.inputs import Batch, all_or_none
 from gradiometer.errors import InputError
 
 Floats = npt.NDArray[np.float64]
@@ -115,16 +115,11 @@ def collect(parts: Iterable[tuple[Batch, Measurement]], role: str) -> Samples:
     return Samples(
         statistics=np.concatenate(statistics),
         predictions=np.concatenate(predictions) if predictions else np.empty(0, dtype=np.int64),
-        labels=_all_or_none(labels),
-        groups=_all_or_none(groups),
+        labels=all_or_none(labels),
+        groups=all_or_none(groups),
         classes=0 if last[1].outputs is None else last[1].outputs.shape[1],
         names=last[1].names,
         widths=last[1].widths,
         inputs=signature(last[0].inputs),
         fingerprints=np.concatenate(digests),
     )
-
-
-def _all_or_none(parts: list[Integers | None]) -> Integers | None:
-    present = [part for part in parts if part is not None]
-    return np.concatenate(present) if len(present) == len(parts) else None

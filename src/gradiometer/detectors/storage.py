@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from gradiometer.errors import ArtefactError
-from gradiometer.files import replaced
+from gradiometer.files import write_bytes
 
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 
@@ -81,19 +81,10 @@ def write(path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Tens
     Raises:
         ArtefactError: The file cannot be written (no such folder, no permission, disk full).
     """
-    target = Path(path)
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     complete = {"schema": SCHEMA, **header, "tensors": sorted(arrays)}
     data = save(arrays, {_KEY: json.dumps(complete | {"digest": _digest(complete, arrays)})})
-    try:
-        with replaced(target) as new:
-            new.write_bytes(data)
-    except OSError as error:
-        kept = "the file that was there is untouched" if target.is_file() else "nothing was written"
-        raise ArtefactError(
-            f"could not write {len(data):,} bytes to {target}: {error.strerror or error}; {kept}. Make room or choose "
-            "another folder"
-        ) from error
+    write_bytes(Path(path), data)
 
 
 def read(path: str | os.PathLike[str]) -> Artefact:

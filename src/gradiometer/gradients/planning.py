@@ -1,8 +1,8 @@
-"""Find out, once for each shape of input, how every statistic is to be computed; and check it against the loop.
+"""Find out, once for each shape of input, how every statistic is to be computed.
 
 Three samples are run through the model a few times. From what changes when a sample changes, and when there is one
-more sample, follows where the batch lies in every activation. Then the statistics of the three are computed both ways,
-by the plan and one sample at a time. A parameter on which they differ is left to the loop: slow, and right.
+more sample, follows where the batch lies in every activation. Nothing here is believed before `plan` has compared the
+statistics of the three with those of the loop.
 """
 
 from __future__ import annotations

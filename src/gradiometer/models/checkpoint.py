@@ -24,7 +24,7 @@ _MORE = "average."
 
 
 @dataclass(frozen=True, eq=False)
-class Progress:
+class Reached:
     """How far a training is, besides model and optimiser.
 
     Attributes:
@@ -44,7 +44,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     recipe: Mapping[str, object],
     images: str,
-    progress: Progress,
+    reached: Reached,
 ) -> None:
     """Write a checkpoint; an interruption or a full disk leaves the one before it as it was.
 
@@ -54,26 +54,26 @@ def save(
         optimizer: Its state is kept, by name of the parameter.
         recipe: The settings; a training continues only under the same.
         images: SHA-256 of the training images; a training continues only on the same.
-        progress: How far the training is.
+        reached: How far the training is.
 
     Raises:
         ArtefactError: If the file cannot be written.
     """
     tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
-    tensors |= {f"{_MORE}{name}": value.contiguous() for name, value in progress.tensors.items()}
+    tensors |= {f"{_MORE}{name}": value.contiguous() for name, value in reached.tensors.items()}
     for name, parameter in model.named_parameters():
         # Asking for the state of a parameter that has none would make one.
         entries = optimizer.state.get(parameter, {})
         for entry, value in entries.items():
             if isinstance(value, Tensor):
                 tensors[f"{_title(entry)}.{name}"] = value.contiguous()
-    texts = {"recipe": recipe, "epochs": progress.history, "notes": progress.notes}
+    texts = {"recipe": recipe, "epochs": reached.history, "notes": reached.notes}
     write_tensors(path, tensors, {"images": images, **{key: json.dumps(value) for key, value in texts.items()}})
 
 
 def resume(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Mapping[str, object], images: str
-) -> Progress:
+) -> Reached:
     """Load a checkpoint into model and optimiser.
 
     Args:
@@ -115,7 +115,7 @@ def resume(
                 # Adam counts its steps on the CPU; what has the shape of the weights is where they are.
                 placed = value if value.ndim == 0 else value.to(parameter.device)
                 optimizer.state[parameter][entry] = placed
-    return Progress(list(history), _below(_MORE, tensors), notes)
+    return Reached(list(history), _below(_MORE, tensors), notes)
 
 
 def _title(entry: str) -> str:
@@ -144,17 +144,4 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         with replaced(path) as new:
             safetensors.torch.save_file(tensors, new, metadata=metadata)
     except (safetensors.SafetensorError, OSError) as error:
-        raise ArtefactError(f"{path} cannot be written ({error}); free space or choose another folder") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step.
-
-    Raises:
-        ArtefactError: If the file cannot be written.
-    """
-    try:
-        with replaced(path) as new:
-            new.write_text(text, encoding="utf-8")
-    except OSError as error:
         raise ArtefactError(f"{path} cannot be written ({error}); free space or choose another folder") from error

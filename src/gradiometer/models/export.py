@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gradiometer.errors import ArtefactError, InputError
+from gradiometer.files import write_text
 from gradiometer.models import stored
-from gradiometer.models.checkpoint import write_text
 from gradiometer.models.factory import architecture, build
 from gradiometer.models.hashing import weights_hash
 from gradiometer.models.training import Labelled, Progress, Recipe, Steps, accuracy, train

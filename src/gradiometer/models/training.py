@@ -175,7 +175,7 @@ def train(
     path = folder / "checkpoint.safetensors"
     optimizer = _optimizer(model, recipe)
     settings, images = asdict(recipe), known.digest()
-    found = checkpoint.resume(path, model, optimizer, settings, images) if path.exists() else checkpoint.Progress([])
+    found = checkpoint.resume(path, model, optimizer, settings, images) if path.exists() else checkpoint.Reached([])
     # Checkpoints that do not say what they began with are from before there was a note of it.
     if path.exists() and found.notes.get(_START, start) != start:
         began = f"weights {str(found.notes[_START])[:12]}..." if found.notes[_START] else "random weights"
@@ -194,7 +194,7 @@ def train(
             figures["test_accuracy"] = accuracy(model, test)
         figures["seconds"] = time.perf_counter() - started
         history.append(figures)
-        done = checkpoint.Progress(history, {} if average is None else average.values, {_START: start})
+        done = checkpoint.Reached(history, {} if average is None else average.values, {_START: start})
         checkpoint.save(path, model, optimizer, settings, images, done)
         if progress is not None:
             progress({"epoch": epoch + 1, **figures})

@@ -175,7 +175,7 @@ def by_grade(table: SeverityTable, *, prefix: str) -> str:
     if table.grades is None:
         raise InputError("a figure of scores against grades needs grades, and the table has none")
     present = [int(grade) for grade in np.unique(table.grades)]
-    # Dots of one grade are spread by their rank in the file, always in the same way.
+    # Dots of one grade are spread at random, so that they do not hide each other; always in the same way.
     spread = np.random.default_rng(0).uniform(-0.3, 0.3, len(table))
     words = []
     with drawing():

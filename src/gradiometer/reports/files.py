@@ -10,7 +10,7 @@ from gradiometer.benchmarks.differences import Difference
 from gradiometer.benchmarks.outcome import Outcome
 from gradiometer.benchmarks.records import Record
 from gradiometer.errors import DependencyError
-from gradiometer.models.checkpoint import write_text
+from gradiometer.files import write_text
 from gradiometer.reports import curves, figures
 
 

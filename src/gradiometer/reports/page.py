@@ -11,7 +11,7 @@ from gradiometer.benchmarks.metrics import FIGURES
 from gradiometer.benchmarks.outcome import Examples, Outcome, Scores
 from gradiometer.benchmarks.records import Record
 from gradiometer.errors import ArtefactError, DependencyError, InputError
-from gradiometer.models.checkpoint import write_text
+from gradiometer.files import write_text
 from gradiometer.reports import curves, figures
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ def findings(outcome: Outcome) -> list[str]:
         outcome: What a benchmark hands over.
 
     Returns:
-        Two or three sentences.
+        Up to two: how well the detector whose verdicts are shown does beside others, and how its rate of false alarms
+        came out. What the records do not say is left out.
     """
     detections = [record for record in outcome.records if record.kind == "detection"]
     challenges = len({record.challenge for record in detections})

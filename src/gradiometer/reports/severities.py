@@ -54,7 +54,7 @@ def write(
     top: int = 24,
     tables: Sequence[Table] = (),
 ) -> Path:
-    """Write the page of the most severe scans, or, of more than twice as many, of some from every part of the ranking.
+    """Write the page of the most severe scans.
 
     Args:
         model: Calibrated.
@@ -111,17 +111,15 @@ def render(
     )
 
 
-def table_of(model: SeverityModel, scans: Images, *, graded: bool = False) -> SeverityTable:
+def table_of(model: SeverityModel, scans: Images) -> SeverityTable:
     """The table of scans in memory.
 
     Args:
         model: Calibrated.
         scans: The scans.
-        graded: Whether their labels are grades.
     """
     scores = model.score(scans)
-    grades = scans.labels.numpy() if graded and scans.labels is not None else None
-    return SeverityTable(scans.names, scores, model.percentile(scores), grades=grades)
+    return SeverityTable(scans.names, scores, model.percentile(scores))
 
 
 def _shown(model: SeverityModel, scans: Images, healthy: Images, ranked: SeverityTable, rate: float) -> list[Shown]:

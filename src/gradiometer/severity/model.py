@@ -12,6 +12,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from gradiometer.anomaly import GradCon, Maps, maps_of
+from gradiometer.anomaly.detector import Score
 from gradiometer.detectors import Calibration, Verdict, storage
 from gradiometer.detectors.fingerprints import check_none_fitted
 from gradiometer.detectors.storage import Artefact
@@ -113,17 +114,15 @@ class SeverityModel:
         together = np.concatenate(parts)
         return together.reshape(len(_rows(scans)), -1, together.shape[1])
 
-    def score_by(self, score: Any, statistics: Floats) -> Floats:
+    def score_by(self, score: Score, statistics: Floats) -> Floats:
         """Any of the scores (N,) of `GradCon` from the statistics (N, T, F).
 
         Args:
-            score: `density` and `fused` need a detector that was fitted for them.
+            score: `density` and `fused` need a detector that was fitted for `fused`; `subspace`, `whitened` and
+                `aligned` need one that was fitted for them.
             statistics: As `statistics` gives them.
         """
-        count, tiles, width = statistics.shape
-        each = self.detector.score_by(score, statistics.reshape(-1, width)).reshape(count, tiles)
-        scores: Floats = each.mean(1) if self.pool == "mean" else each.max(1)
-        return scores
+        return self._pooled(self._of_tiles(score, statistics))
 
     def percentile(self, scores: npt.ArrayLike) -> Floats:
         """Share of healthy scans that score less, in [0, 1): one minus the conformal p-value.
@@ -151,10 +150,9 @@ class SeverityModel:
         """
         calibration = self._calibrated("verdicts")
         statistics = self.statistics(scans)
-        scores = self.score_by(self.detector.score, statistics)
-        count, tiles, width = statistics.shape
-        each = self.detector.score_by(self.detector.score, statistics.reshape(-1, width)).reshape(count, tiles)
-        worst = statistics[np.arange(count), each.argmax(1)]
+        each = self._of_tiles(self.detector.score, statistics)
+        scores = self._pooled(each)
+        worst = statistics[np.arange(len(each)), each.argmax(1)]
         profile = self.detector.profile_of(worst)
         return Verdict(
             predictions=None,
@@ -231,6 +229,16 @@ class SeverityModel:
         found = cls(detector, Preparation(**settings), artefact.get("pool"))
         found.calibration = Calibration(artefact.floats(_HEALTHY), artefact.get("false_alarm_rate"))
         return found
+
+    def _of_tiles(self, score: Score, statistics: Floats) -> Floats:
+        """The scores (N, T) of all tiles from their statistics (N, T, F)."""
+        count, tiles, width = statistics.shape
+        return self.detector.score_by(score, statistics.reshape(-1, width)).reshape(count, tiles)
+
+    def _pooled(self, each: Floats) -> Floats:
+        """The scores (N,) of scans from those of their tiles (N, T)."""
+        scores: Floats = each.mean(1) if self.pool == "mean" else each.max(1)
+        return scores
 
     def _portions(self, scans: Any) -> Iterator[Tensor]:
         """Prepared scans (n, T, K, h, w), so many at a time that their tiles are about one batch."""

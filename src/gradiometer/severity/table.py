@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradiometer.errors import ArtefactError, DependencyError, InputError
-from gradiometer.files import replaced
+from gradiometer.files import write_bytes
 from gradiometer.severity.labels import Floats, Integers, Way, checked_grades, checked_scores, severity_labels
 
 SUFFIXES = (".parquet", ".csv")
@@ -144,13 +144,7 @@ class SeverityTable:
         target = Path(path)
         check_target(target)
         content = _parquet(self.columns()) if target.suffix == ".parquet" else _csv(self.columns())
-        try:
-            with replaced(target) as new:
-                new.write_bytes(content)
-        except OSError as error:
-            raise ArtefactError(
-                f"could not write {target}: {error.strerror or error}; choose another folder"
-            ) from error
+        write_bytes(target, content)
 
     @classmethod
     def read(cls, path: str | Path) -> SeverityTable:

@@ -17,7 +17,7 @@ from gradiometer.anomaly.networks import SMALLEST
 from gradiometer.data import Images
 from gradiometer.detectors import images_needed
 from gradiometer.detectors.fingerprints import check_none_fitted, fingerprints
-from gradiometer.models.checkpoint import write_text
+from gradiometer.files import write_text
 from gradiometer.models.training import Progress, Steps
 from gradiometer.severity.model import HELD_OUT, Pool, SeverityModel
 from gradiometer.severity.preparation import Preparation

@@ -9,6 +9,7 @@ from gradiometer.benchmarks.evidence import Progress
 from gradiometer.benchmarks.gradcon import classes, condition, cost, measures, tables, tiles
 from gradiometer.benchmarks.gradcon.settings import MODELS, PARTS, GradConBench, GradConSettings
 from gradiometer.benchmarks.records import Record
+from gradiometer.files import write_text
 
 __all__ = ["MODELS", "PARTS", "GradConSettings", "run"]
 
@@ -49,5 +50,5 @@ def run(
     found = records.read(settings.records) if settings.records.exists() else []
     page = tables.to_page(found, measures.read(settings.out / "measures.jsonl"))
     settings.out.mkdir(parents=True, exist_ok=True)
-    (settings.out / "tables.md").write_text(page, encoding="utf-8")
+    write_text(settings.out / "tables.md", page)
     return page

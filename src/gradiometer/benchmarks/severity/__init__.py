@@ -12,6 +12,7 @@ from gradiometer.benchmarks.rendering import to_markdown
 from gradiometer.benchmarks.severity import contrastive, graded, olives, retina, sections, tables
 from gradiometer.benchmarks.severity.graded import Graded
 from gradiometer.benchmarks.severity.settings import CONTRASTS, PARTS, SeverityBench, SeveritySettings
+from gradiometer.files import write_text
 
 __all__ = ["CONTRASTS", "PARTS", "SeveritySettings", "render", "run"]
 
@@ -49,7 +50,7 @@ def run(
     for part in settings.parts:
         parts[part]()
     page = render(settings.out)
-    (settings.out / "tables.md").write_text(page, encoding="utf-8")
+    write_text(settings.out / "tables.md", page)
     return page
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from hashlib import sha256
 
 import numpy as np
 
@@ -22,20 +21,17 @@ from gradiometer.anomaly.detector import Score
 from gradiometer.benchmarks import probes
 from gradiometer.benchmarks.gradcon.cases import trained
 from gradiometer.benchmarks.metrics import Floats
-from gradiometer.benchmarks.records import hash_images
 from gradiometer.benchmarks.severity import retina
+from gradiometer.benchmarks.severity.encoders import encoder_of
 from gradiometer.benchmarks.severity.settings import SeverityBench
 from gradiometer.data import Cohort
+from gradiometer.data.hashing import pixels_hash
 from gradiometer.models import weights_hash
 from gradiometer.severity import Preparation, severity_labels
 from gradiometer.severity.contrastive import (
     Augmentation,
     ContrastiveRecipe,
-    Encoder,
-    EncoderSettings,
     ProbeResult,
-    make_encoder,
-    pretrain,
     probe,
     settings_for,
 )
@@ -95,15 +91,16 @@ def _round(bench: SeverityBench, contrast: str) -> None:
     for number, seed in enumerate(settings.seeds):
         labels = severity_labels(scores(bench, seed), BINS).astype(np.float64)
         known = replace(train, columns={SEVERITY: labels})
+        recipe = replace(RECIPE, seed=seed, epochs=settings.contrastive_epochs)
         for at, name in enumerate(METHODS):
             bench.say(f"encoders, pixels {contrast}", number * len(METHODS) + at, len(settings.seeds) * len(METHODS))
-            encoder = encoder_of(bench, known, name, seed, architecture)
+            encoder = encoder_of(known, METHODS[name], architecture, recipe, settings.networks)
             weights[name].append(weights_hash(encoder))
             for results, part in zip(asked[name], (validation, test), strict=True):
                 results.append(probe(encoder, train, part, TARGETS))
     for at, (split, part) in enumerate(zip(SPLITS, (validation, test), strict=True)):
         results_of = {name: several[at] for name, several in asked.items()}
-        hashes = {"train": _hash(train), "test": _hash(part)}
+        hashes = {"train": pixels_hash(train.images.images), "test": pixels_hash(part.images.images)}
         for record in _records(bench, title(split, contrast), results_of, weights, hashes):
             probes.append(settings.out / RECORDS, record)
 
@@ -125,27 +122,6 @@ def cohort(bench: SeverityBench, split: str, contrast: str) -> Cohort:
     images = images.select(np.arange(len(images))[: bench.settings.limit])
     seen = Preparation(channels=images.images.shape[1], contrast=contrast)  # type: ignore[arg-type]
     return Cohort.of(replace(images, images=seen.apply(images)[:, 0]))
-
-
-def encoder_of(bench: SeverityBench, train: Cohort, name: str, seed: int, architecture: EncoderSettings) -> Encoder:
-    """The encoder of a method, pre-trained or taken from the cache.
-
-    Args:
-        bench: Settings.
-        train: Photographs to learn from, with the column of the severity labels.
-        name: One of `METHODS`.
-        seed: Of the pre-training.
-        architecture: What the encoder is.
-    """
-    columns = METHODS[name]
-    if columns is None:
-        return make_encoder(architecture, seed).eval()
-    labels = {column: train.labels(column) for column in columns}
-    recipe = replace(RECIPE, seed=seed, epochs=bench.settings.contrastive_epochs)
-    parts = [asdict(recipe), asdict(architecture), {key: column.tolist() for key, column in labels.items()}]
-    key = sha256(json.dumps([*parts, _hash(train)], sort_keys=True).encode()).hexdigest()[:16]
-    folder = bench.settings.networks / "contrastive" / key
-    return pretrain(train.images.images, labels, architecture, recipe, folder).encoder
 
 
 def scores(bench: SeverityBench, seed: int) -> Floats:
@@ -223,7 +199,3 @@ def _there(bench: SeverityBench, contrast: str) -> bool:
         and (record.kind, record.seeds, record.draws) == ("figures", bench.settings.seeds, bench.settings.draws)
     }
     return done >= {(title(split, contrast), name) for split in SPLITS for name in METHODS}
-
-
-def _hash(part: Cohort) -> str:
-    return hash_images(part.images.images.numpy())

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
-from hashlib import sha256
 from importlib import resources
 from typing import Any
 
@@ -21,22 +20,16 @@ from gradiometer import data
 from gradiometer.anomaly import GradCon
 from gradiometer.benchmarks import probes
 from gradiometer.benchmarks.gradcon.cases import trained
-from gradiometer.benchmarks.records import hash_images
 from gradiometer.benchmarks.rendering import Cell, Head, Table
+from gradiometer.benchmarks.severity.encoders import encoder_of
 from gradiometer.benchmarks.severity.settings import SeverityBench
 from gradiometer.data import Cohort
+from gradiometer.data.hashing import pixels_hash
 from gradiometer.data.olives import BIOMARKERS, table_of
 from gradiometer.errors import InputError
 from gradiometer.models import weights_hash
 from gradiometer.severity import Preparation, severity_labels
-from gradiometer.severity.contrastive import (
-    ContrastiveRecipe,
-    Encoder,
-    make_encoder,
-    pretrain,
-    probe,
-    settings_for,
-)
+from gradiometer.severity.contrastive import ContrastiveRecipe, Encoder, probe, settings_for
 
 RECORDS = "olives.jsonl"
 SEVERITY = "severity"
@@ -160,17 +153,10 @@ def _labelled(bench: SeverityBench, pool: Cohort) -> Cohort:
 
 
 def _encoder(bench: SeverityBench, pool: Cohort, columns: tuple[str, ...] | None, seed: int) -> Encoder:
-    """An encoder, pre-trained or from the cache."""
     settings = bench.settings
     architecture = settings_for(pool.images.images, settings.olives_encoder)
-    if columns is None:
-        return make_encoder(architecture, seed).eval()
-    labels = {name: pool.labels(name) for name in columns}
     recipe = ContrastiveRecipe(epochs=settings.olives_epochs, batch_size=min(64, len(pool)), seed=seed)
-    parts = [asdict(recipe), asdict(architecture), {name: column.tolist() for name, column in labels.items()}]
-    key = sha256(json.dumps([*parts, _hash(pool)], sort_keys=True).encode()).hexdigest()[:16]
-    folder = settings.networks / "contrastive" / key
-    return pretrain(pool.images.images, labels, architecture, recipe, folder).encoder
+    return encoder_of(pool, columns, architecture, recipe, settings.networks)
 
 
 def _write(
@@ -193,7 +179,7 @@ def _write(
         encoder=method,
         seeds=settings.seeds,
         weights=[weights_hash(one) for one in encoders],
-        data_sha256={"train": _hash(train), "test": _hash(test)},
+        data_sha256={"train": pixels_hash(train.images.images), "test": pixels_hash(test.images.images)},
         pretraining_shared=0 if METHODS[method] is None else len(seen & {*(test.patients or ())}),
         draws=settings.draws,
         settings={
@@ -206,7 +192,3 @@ def _write(
     )
     for record in made:
         probes.append(settings.out / RECORDS, record)
-
-
-def _hash(part: Cohort) -> str:
-    return hash_images(part.images.images.numpy())

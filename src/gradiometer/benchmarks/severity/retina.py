@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from gradiometer import data
 from gradiometer.anomaly.export import divide
 from gradiometer.benchmarks import grades
 from gradiometer.benchmarks.metrics import Floats, Integers, Interval
-from gradiometer.benchmarks.records import hash_images
 from gradiometer.benchmarks.severity import methods
 from gradiometer.benchmarks.severity.graded import Graded
 from gradiometer.benchmarks.severity.methods import Sets
 from gradiometer.benchmarks.severity.settings import SeverityBench
 from gradiometer.data import Images
+from gradiometer.data.hashing import pixels_hash
 from gradiometer.errors import InputError
 from gradiometer.severity import Cuts, Preparation, SeverityTable
 
@@ -138,7 +137,7 @@ def _measure(bench: SeverityBench, retina: Retina, sets: Sets, what: tuple[str, 
                 validation=validation,
                 gain=_gain(name, found.test, retina, bench.settings.draws, seed),
                 counts={"train": len(sets.train), "validation": len(sets.validation), "test": len(sets.test)},
-                data_sha256={"train": _hash(sets.train), "test": _hash(sets.test)},
+                data_sha256={"train": pixels_hash(sets.train), "test": pixels_hash(sets.test)},
                 weights_sha256=found.weights,
                 settings=bench.notes("retina"),
             )
@@ -159,7 +158,3 @@ def _table(retina: Retina, scores: Floats, cuts: Cuts) -> SeverityTable:
     healthy = np.sort(scores[labels(retina.test) == HEALTHY])
     shares = np.searchsorted(healthy, scores, side="left") / max(1, len(healthy))
     return SeverityTable(retina.test.names, scores, shares, None, cuts.label(scores), labels(retina.test))
-
-
-def _hash(scans: Tensor) -> str:
-    return hash_images(scans.numpy())

@@ -13,15 +13,16 @@ import numpy as np
 
 from gradiometer import data
 from gradiometer.anomaly import GradCon
+from gradiometer.anomaly.detector import Score
 from gradiometer.benchmarks.gradcon.cases import trained
 from gradiometer.benchmarks.gradcon.references import Components
 from gradiometer.benchmarks.grades import Agreement
 from gradiometer.benchmarks.metrics import Floats, Interval, percentile_interval
-from gradiometer.benchmarks.records import hash_images
 from gradiometer.benchmarks.severity import methods
 from gradiometer.benchmarks.severity.graded import Graded
 from gradiometer.benchmarks.severity.settings import SeverityBench
 from gradiometer.data import Images, to_unit
+from gradiometer.data.hashing import pixels_hash
 from gradiometer.errors import InputError
 from gradiometer.models import weights_hash
 from gradiometer.severity import Preparation, SeverityModel
@@ -32,7 +33,7 @@ PREPARATION = Preparation(channels=1, size=(128, 128), tile=32, contrast="standa
 """Tiles, because fluid is small beside a section; fixed before the first run."""
 
 POOLS = ("mean", "max")
-_SCORES = ("reconstruction", "gradient", "subspace")
+_SCORES: tuple[Score, ...] = ("reconstruction", "gradient", "subspace")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,7 @@ def run(bench: SeverityBench) -> None:
                 validation=None,
                 gain=None,
                 counts={"dry": len(sections.dry), "wet": len(sections.wet), "unlabelled": len(sections.unlabelled)},
-                data_sha256={"dry": hash_images(sections.dry.images.numpy())},
+                data_sha256={"dry": pixels_hash(sections.dry.images)},
                 weights_sha256="" if kind == methods.PCA else weights,
                 settings=bench.notes("oct"),
             )

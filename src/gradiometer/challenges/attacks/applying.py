@@ -83,7 +83,7 @@ def apply_attack(
     check_labels(images, labels)
     limit = getattr(attack, "bound", None) if bound is None else bound
     parts = []
-    with left_as_found(model, seed):
+    with lent(model, seed):
         for batch, truth in zip(images.split(batch_size), labels.split(batch_size), strict=True):
             attacked = attack(model, batch.detach().clone(), truth.clone()).detach().to(batch.dtype)
             _check_attacked(batch, attacked, limit)
@@ -142,7 +142,7 @@ def attack_images(
     if len(labels) != len(images):
         raise InputError(f"{len(images)} images but {len(labels)} labels; give one for each image")
     store = None if cache is None else Store.of(cache, model, _described(attack, name))
-    here = place_of(model, images.images)
+    here = device_of(model, images.images)
     parts = []
     for row, (pixels, truth) in enumerate(
         zip(images.images.split(batch_size), labels.split(batch_size), strict=True), seed
@@ -175,8 +175,8 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 256) -> Tenso
         ModelError: If the model is in train mode or does not return logits (B, C).
     """
     parts = []
-    here = place_of(model, images)
-    with left_as_found(model), torch.no_grad():
+    here = device_of(model, images)
+    with lent(model), torch.no_grad():
         for batch in images.split(batch_size):
             with of_the_model(model, batch):
                 logits = model(batch.to(here))
@@ -189,15 +189,15 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 256) -> Tenso
     return torch.cat(parts)
 
 
-def place_of(model: nn.Module, images: Tensor) -> torch.device:
+def device_of(model: nn.Module, images: Tensor) -> torch.device:
     """The device of a model; that of the images when the model has no parameters."""
     first = next(model.parameters(), None)
     return images.device if first is None else first.device
 
 
 @contextmanager
-def left_as_found(model: nn.Module, seed: int | None = None) -> Iterator[None]:
-    """Let an attack work on a model, with gradients for its inputs only, and put everything back.
+def lent(model: nn.Module, seed: int | None = None) -> Iterator[None]:
+    """Lend a model to an attack, with gradients for its inputs only, and put everything back.
 
     Args:
         model: In eval mode.

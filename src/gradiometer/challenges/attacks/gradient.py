@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gradiometer import given
-from gradiometer.challenges.attacks.applying import check_labels, left_as_found
+from gradiometer.challenges.attacks.applying import check_labels, lent
 from gradiometer.challenges.corruptions import check_unit
 from gradiometer.errors import DependencyError, InputError, ModelError, of_the_model
 
@@ -210,7 +210,7 @@ def _run(model: nn.Module, images: Tensor, labels: Tensor, attack: Callable[[Any
     check_labels(images, labels)
     from foolbox.models.pytorch import PyTorchModel
 
-    with left_as_found(model):
+    with lent(model):
         classifier = PyTorchModel(_Logits(model, labels).eval(), bounds=(0, 1), device=images.device)
         attacked = attack(classifier, images.detach().clone())
     return attacked.detach()

@@ -8,6 +8,7 @@ from pathlib import Path
 from gradiometer.cli.benchmark.roots import ROOT, root_of
 from gradiometer.cli.command import Command, option
 from gradiometer.cli.terminal import Terminal
+from gradiometer.files import write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ def _draw(found: Path, out: Path, terminal: Terminal) -> None:
         terminal.note(f"no figure was drawn: {error}")
         return
     for name, figure in drawn.items():
-        (out / name).write_text(figures.standalone(figure), encoding="utf-8")
+        write_text(out / name, figures.standalone(figure))
         terminal.show(f"figure: {out / name}")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gradiometer.cli.benchmark.roots import ROOT, root_of
 from gradiometer.cli.command import Command, option
 from gradiometer.cli.terminal import Terminal
+from gradiometer.files import write_text
 
 if TYPE_CHECKING:
     from gradiometer.benchmarks.severity import SeveritySettings
@@ -86,7 +87,7 @@ def _show_severities(settings: SeveritySettings, terminal: Terminal) -> None:
         if "retina" in settings.parts and table.exists():
             drawn = figures.by_grade(SeverityTable.read(table), prefix="grades")
             figure = settings.out / "grades.svg"
-            figure.write_text(figures.standalone(drawn), encoding="utf-8")
+            write_text(figure, figures.standalone(drawn))
             terminal.show(f"figure: {figure}")
         if "oct" in settings.parts:
             found = sections.load(settings.data_root, settings.limit)

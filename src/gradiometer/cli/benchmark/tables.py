@@ -212,7 +212,7 @@ COMMANDS = (
     ),
     Command(
         name="attacks",
-        summary="six attacks on the network, beside equally noisy images",
+        summary="seven attacks on the network, beside equally noisy images",
         purpose="""
             Attack the test images of a trained network and see which detectors notice. Known are the originals and
             equally noisy ones; only rows count for which the network is right about both and wrong about the

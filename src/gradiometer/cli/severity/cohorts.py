@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from gradiometer.cli import sources
 from gradiometer.cli.command import option
 from gradiometer.cli.sources import Reading
-from gradiometer.errors import InputError
 
 if TYPE_CHECKING:
     from gradiometer.data import Cohort
@@ -66,9 +65,7 @@ def load(
     """
     from gradiometer import data
 
-    named = sources.parse(text)
-    if named.share is not None:
-        raise InputError(f"these commands read whole sources, not the share in {text}; leave @ out")
+    named = sources.parse_whole(text, "these commands read")
     return data.load_cohort(
         named.source,
         split=named.split,

@@ -15,6 +15,7 @@ from gradiometer.cli.severity.cohorts import FORMS, Described
 from gradiometer.cli.sources import LIMIT
 from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import InputError
+from gradiometer.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,9 +62,9 @@ def run(options: Options, terminal: Terminal) -> None:
 
 def measure(options: Options, terminal: Terminal) -> list[ProbeRecord]:
     """Probe every encoder, write the records and print the tables; returns the records."""
-    from gradiometer.benchmarks import probes, records, rendering
+    from gradiometer.benchmarks import probes, rendering
+    from gradiometer.data.hashing import pixels_hash
     from gradiometer.models import weights_hash
-    from gradiometer.models.checkpoint import write_text
     from gradiometer.severity import contrastive
     from gradiometer.severity.contrastive.probe import check_split
 
@@ -85,7 +86,7 @@ def measure(options: Options, terminal: Terminal) -> list[ProbeRecord]:
         encoders["random weights"] = (contrastive.make_encoder(settings, options.seed), ())
     titles = _titles(tuple(encoders))
     out = Path(options.out)
-    hashes = {use: records.hash_images(part.images.images.numpy()) for use, part in (("train", train), ("test", test))}
+    hashes = {use: pixels_hash(part.images.images) for use, part in (("train", train), ("test", test))}
     found = []
     for name, (encoder, seen) in encoders.items():
         artefacts.on_device(encoder, options.device)

@@ -68,9 +68,7 @@ def _found(table: SeverityTable, options: Options, seen: Preparation) -> Images:
     from gradiometer.data import Images
     from gradiometer.data.tables import Names
 
-    named = sources.parse(options.images)
-    if named.share is not None:
-        raise InputError(f"report reads whole sources, not the share in {options.images}; leave @ out")
+    named = sources.parse_whole(options.images, "report reads")
     wanted = set(table.ranked().files[: options.top])
     known = Names(table.files, options.table)
     found: dict[str, tuple[str, torch.Tensor]] = {}

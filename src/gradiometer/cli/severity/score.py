@@ -83,9 +83,7 @@ def run(options: Options, terminal: Terminal) -> None:
     """Score and say what was found."""
     from gradiometer import scoring
 
-    named = sources.parse(options.images)
-    if named.share is not None:
-        raise InputError(f"score reads whole sources, not the share in {options.images}; leave @ out")
+    named = sources.parse_whole(options.images, "score reads")
     model = load(options.model, options.device)
     check_size(model, options)
     preparation = model.preparation

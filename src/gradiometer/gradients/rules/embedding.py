@@ -9,7 +9,7 @@ from gradiometer.gradients.factors import Factor, Sides, wide
 from gradiometer.gradients.rules.registry import Call, layer_rule
 
 
-class Rows(Factor):
+class LookedUp(Factor):
     """Gradients of a table of which each sample reads a few rows.
 
     Two positions of a sample contribute to the same entries if they read the same row, so the squared norm is the sum
@@ -81,7 +81,7 @@ def embedding_bag(call: Call, errors: Tensor) -> dict[str, Factor] | None:
     if call.get("per_sample_weights") is not None:
         share = share * call.samples("per_sample_weights").unsqueeze(-1)
     share = share.expand(*bags.shape, errors.shape[-1])
-    return {"weight": Rows(bags.flatten(1), share.flatten(1, -2), call.weight("weight").shape[0], None)}
+    return {"weight": LookedUp(bags.flatten(1), share.flatten(1, -2), call.weight("weight").shape[0], None)}
 
 
 @layer_rule(
@@ -95,4 +95,4 @@ def embedding(call: Call, errors: Tensor) -> dict[str, Factor] | None:
     rows = call.weight("weight").shape[0]
     padding = call.get("padding_idx")
     skipped = padding if padding is None or padding >= 0 else rows + padding
-    return {"weight": Rows(call.samples("input").flatten(1), errors.flatten(1, -2), rows, skipped)}
+    return {"weight": LookedUp(call.samples("input").flatten(1), errors.flatten(1, -2), rows, skipped)}

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from gradiometer.gradients import kernels
-from gradiometer.gradients.factors import Computed, Dense, Factor, Sides, wide
+from gradiometer.gradients.factors import Dense, Factor, Sides, wide
+from gradiometer.gradients.rules.elementwise import broadcast
 from gradiometer.gradients.rules.registry import Call, layer_rule
 
 #: Positions from which a Gram matrix is worth dividing, and into how many blocks at most.
@@ -138,15 +139,5 @@ def affine(call: Call, errors: Tensor) -> dict[str, Factor] | None:
     if "mat2" in call.wanted:
         found["mat2"] = Outer(call.samples("mat1").flatten(1, -2), errors.flatten(1, -2), transposed=True)
     if "input" in call.wanted:
-        bias = call.weight("input")
-
-        def summed(start: int, stop: int) -> Tensor:
-            total = wide(errors[start:stop]).flatten(1, -2).sum(1)
-            return (
-                total.reshape(-1, *bias.shape)
-                if bias.numel() == total.shape[1]
-                else total.sum(1).reshape(-1, *bias.shape)
-            )
-
-        found["input"] = Computed(len(errors), bias.shape, summed, "sum")
+        found["input"] = broadcast(call.weight("input"), errors)
     return found

@@ -86,7 +86,6 @@ def layer_rule(
 
     Returns:
         A decorator for the rule. A rule that is registered later replaces an earlier one.
-
     """
 
     def register(rule: LayerRule) -> LayerRule:

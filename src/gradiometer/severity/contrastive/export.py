@@ -14,7 +14,7 @@ from torch import Tensor
 from gradiometer.data import Cohort
 from gradiometer.detectors import storage
 from gradiometer.errors import ArtefactError, InputError
-from gradiometer.models.checkpoint import write_text
+from gradiometer.files import write_text
 from gradiometer.models.export import channel_statistics
 from gradiometer.models.training import Progress, Steps
 from gradiometer.severity.contrastive.encoders import Encoder, EncoderSettings, Stem, make_encoder

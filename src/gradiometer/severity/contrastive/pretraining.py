@@ -230,7 +230,7 @@ class _Run:
     def save(self) -> None:
         """Write the checkpoint."""
         notes = {"step": self.step, "sum": self.sum, "seconds": self.seconds}
-        done = checkpoint.Progress(self.history, notes=notes)
+        done = checkpoint.Reached(self.history, notes=notes)
         checkpoint.save(self.path, self.model, self.optimizer, self._settings(), self.digest, done)
 
     def resume(self) -> None:
