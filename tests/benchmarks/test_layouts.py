@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 
 import pytest
 
@@ -20,10 +21,12 @@ def test_published_figures_are_found_by_row_and_network(record):
     assert rows["PGD"]["Purview"] == pytest.approx(0.9677)
     assert rows["Semantic (negative)"]["Mahalanobis FE"] == pytest.approx(0.6798)
     assert published.beside([record(benchmark="attacks", challenge="PGD")])["PGD"]["Purview"] == pytest.approx(0.9582)
-    signs = record(benchmark="corruptions", challenge="Haze 1", settings={"reading": "cure"})
+    signs = record(benchmark="corruptions", known="gtsrb", challenge="Haze 1", settings={"reading": "cure"})
     assert published.beside([signs]) == {
         "Haze 1": {"Mahalanobis": pytest.approx(0.6651), "Purview": pytest.approx(0.9583)}
     }
+    assert published.beside([replace(signs, known="cifar10")]) == {}
+    assert published.beside([replace(signs, settings={"reading": "cifar10c"})]) == {}
     reverse = record(benchmark="ood", known="street_chars", challenge="cifar10")
     assert published.beside([reverse])["cifar10"]["Purview"] == pytest.approx(0.9979)
     assert published.beside([record(benchmark="demo")]) == {}

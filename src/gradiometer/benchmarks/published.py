@@ -17,6 +17,9 @@ Rows = dict[str, dict[str, float]]
 STAND_INS = {"street_chars": "SVHN", "tiny_imagenet": "TinyImageNet", "scenes": "LSUN", "cifar10": "CIFAR-10"}
 """Our data sets -> those of the published table. Street characters and scenes are stand-ins, not the same sets."""
 
+_CIFAR, _OF_CIFAR = "cifar10", "cifar10c"
+"""The known images of one of the published tables of corruptions, and how its corruptions are read."""
+
 _NETWORKS = {"densenet": "DenseNet"}
 _DEFAULT = "ResNet"
 
@@ -41,7 +44,9 @@ def beside(records: Sequence[Record]) -> Rows:
     names = list(dict.fromkeys(record.challenge for record in records if record.kind == "detection"))
     if first.benchmark == "corruptions":
         reading = str(first.settings.get("reading", ""))
-        rows = table["rows"].get(reading, {}) if reading in READINGS else {}
+        # What is published of CIFAR-10 says nothing of signs, and the other way round, whatever was done to them.
+        fits = reading in READINGS and (reading == _OF_CIFAR) == (first.known == _CIFAR)
+        rows = table["rows"].get(reading, {}) if fits else {}
         found = {name: _level(rows, name) for name in names}
     elif first.benchmark == "attacks":
         network = next((title for part, title in _NETWORKS.items() if part in first.model.lower()), _DEFAULT)
