@@ -41,7 +41,7 @@ def test_what_cannot_be_served_is_one_line(workshop: Workshop, run: Run) -> None
     for words, said in (
         (("--detector", workshop.fitted), f"{workshop.fitted} has no false-alarm rate yet; run: gradiometer calibrate"),
         (("--detector", workshop.detector, "--port", 70000), "port is 70000; give 0 to 65535"),
-        (("--detector", workshop.detector, "--waiting", 0), "waiting is 0; give 1 or more"),
+        (("--detector", workshop.detector, "--waiting", 0), "waiting is 0; give a whole number of 1 or more"),
         (("--detector", workshop.detector, "--host", "nowhere.invalid"), "cannot listen at nowhere.invalid"),
     ):
         ended = run("serve", *words)

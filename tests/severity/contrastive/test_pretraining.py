@@ -205,7 +205,7 @@ class TestPretraining:
             pretrain(pictures(20, 3), None, SMALL, RECIPE, tmp_path)
         with pytest.raises(InputError, match="2 weights for 1 columns"):
             pretrain(pictures(), None, SMALL, replace(RECIPE, weights=(1.0, 2.0)), tmp_path)
-        with pytest.raises(InputError, match="batch_size = 1"):
+        with pytest.raises(InputError, match="batch_size is 1; give a whole number of 2 or more"):
             ContrastiveRecipe(batch_size=1)
 
 
