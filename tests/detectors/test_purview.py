@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gradiometer import gradients
-from gradiometer.detectors import Control, Purview
+from gradiometer.detectors import Control, DecisionNetwork, Purview
 from gradiometer.detectors.profile import Profile
 from gradiometer.errors import InputError
 
@@ -101,7 +101,7 @@ def test_the_decision_network_learns_its_challenge(model, digits, noisy):
     for kind in (Purview, Control):
         known_only = separation(kind(model).fit(images), digits.test[0], noisy)
         matched = kind(model).fit(images, challenges=shifted)
-        assert matched.decision.kind == "network"
+        assert isinstance(matched.decision, DecisionNetwork)
         assert separation(matched, digits.test[0], noisy) > max(0.85, known_only)
 
 
