@@ -194,7 +194,7 @@ def test_a_run_without_a_record_stands_in_nobodys_way(settings):
         ("challenges", ("turned", "speckles", "turned"), "challenges has turned twice"),
         ("seeds", (0, 1, 1), "seeds has 1 twice"),
         ("protocols", ("matched", "matched"), "protocols has matched twice"),
-        ("size", 0, "size must be at least 1 pixel"),
+        ("size", 0, "size is 0; give a whole number of 1 or more"),
         ("channels", 0, "channels must be 1 .grey. or 3"),
     ],
 )

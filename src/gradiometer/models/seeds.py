@@ -19,7 +19,7 @@ def derived_seed(seed: int, epoch: int, step: int | None = None) -> int:
 
     Example:
         >>> derived_seed(0, 3), derived_seed(0, 3, 0), derived_seed(2**62, 3) < 2**63
-        (3, 3000004, True)
+        (3, 3000010, True)
     """
     of_epoch = seed * 100_003 + epoch
     return (of_epoch if step is None else of_epoch * 1_000_003 + step + 1) % _SEEDS
