@@ -16,6 +16,8 @@ from gradiometer.cli import main
 from gradiometer.detectors import storage
 from tests.cli.conftest import Run
 
+FIT = ("fit", "--detector", "gradcon", "--model")
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -85,19 +87,7 @@ def test_a_folder_is_scored_with_a_broken_file_in_it(trained: Path, run: Run, tm
 
 def test_it_is_fitted_calibrated_and_explained_like_any_detector(trained: Path, run: Run, tmp_path: Path) -> None:
     fitted = tmp_path / "fused.safetensors"
-    said = run(
-        "fit",
-        "--detector",
-        "gradcon",
-        "--model",
-        trained,
-        "--known",
-        "digits@0-50",
-        "--score",
-        "fused",
-        "--out",
-        fitted,
-    )
+    said = run(*FIT, trained, "--known", "digits@0-50", "--score", "fused", "--out", fitted)
     assert said.code == 0, said.err
     assert run("calibrate", "--detector", fitted, "--held-out", "digits@50-80").code == 0
     said = run("explain", "--detector", fitted, "--images", "digits@80-100", "--limit", 2)
@@ -105,19 +95,7 @@ def test_it_is_fitted_calibrated_and_explained_like_any_detector(trained: Path, 
     assert "trustworthy (p = " in said.out
     assert "decoder." in said.out
     assert "class" not in said.out
-    refused = run(
-        "fit",
-        "--detector",
-        "gradcon",
-        "--model",
-        trained,
-        "--known",
-        "digits",
-        "--challenges",
-        "digits",
-        "--out",
-        fitted,
-    )
+    refused = run(*FIT, trained, "--known", "digits", "--challenges", "digits", "--out", fitted)
     assert refused.code == 1
     assert "learns nothing from challenges" in refused.err
 
@@ -215,17 +193,7 @@ def test_a_classifier_is_asked_for_where_a_detector_needs_one(trained: Path, run
 
 
 def test_what_a_file_says_of_itself_is_not_given_again(trained: Path, run: Run, tmp_path: Path) -> None:
-    words = (
-        "fit",
-        "--detector",
-        "gradcon",
-        "--model",
-        trained,
-        "--known",
-        "digits@0-50",
-        "--out",
-        tmp_path / "x.safetensors",
-    )
+    words = (*FIT, trained, "--known", "digits@0-50", "--out", tmp_path / "x.safetensors")
     for flag, value in (("--parameters", "decoder.6.weight"), ("--model-options", "{channels: 1}")):
         said = run(*words, flag, value)
         assert said.code == 1

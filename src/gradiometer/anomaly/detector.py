@@ -277,8 +277,10 @@ class GradCon(Detector):
             NotFittedError: The detector has not learnt what the score needs.
         """
         _check_score(score, self.model)
-        if score in _LEARNT and self.score != "fused" and not (score == self.score and self._known is not None):
-            raise NotFittedError(f"what {score} needs is learnt by a detector with score={score!r}; fit that one")
+        there = {"fused": bool(self._tails), "density": self._density.scale is not None}
+        there |= dict.fromkeys(columns.LEARNERS, self._learnt is not None and score == self.score)
+        if not there.get(score, True):
+            raise NotFittedError(f"what {score} needs is learnt by a detector with score={score!r}; call fit first")
         scores: Floats
         if score == "fused":
             # Independent p-values are put together by the sum of their logs (Fisher, 1925).
@@ -288,8 +290,7 @@ class GradCon(Detector):
         elif score == "latent":
             scores = statistics[:, 1]
         elif score in columns.LEARNERS:
-            if self._learnt is None or score != self.score:
-                raise NotFittedError(f"what {score} needs is learnt by a detector with score={score!r}; call fit first")
+            assert self._learnt is not None
             scores = self._learnt.score(self._columns.learnt(statistics))
         elif score == "density":
             scores = self._density.score(self._columns.shape(statistics))

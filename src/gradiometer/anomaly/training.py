@@ -24,8 +24,8 @@ from gradiometer.anomaly.recipe import AnomalyRecipe
 from gradiometer.data.hashing import pixels_hash
 from gradiometer.errors import ArtefactError, InputError
 from gradiometer.models import checkpoint
-from gradiometer.models.seeds import derived_seed
 from gradiometer.models.training import Progress, Steps, as_input, environment
+from gradiometer.seeding import derived_seed
 
 CHECKPOINT = "checkpoint.safetensors"
 _BEST, _REFERENCE = "best.", "reference."

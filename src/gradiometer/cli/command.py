@@ -13,9 +13,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from gradiometer import __version__
 from gradiometer.cli.terminal import Terminal
 from gradiometer.errors import InputError
-
-_SEEDS = 2**63
-"""Below it, every generator takes a seed."""
+from gradiometer.seeding import SEEDS
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def check_values(options: Any) -> None:
         if least is not None and value is not None and value < least:
             raise InputError(f"{flag_of(entry)} is {value}; give {least} or more, or leave it out")
         for seed in several if entry.name in ("seed", "seeds") else ():
-            if seed is not None and not 0 <= seed < _SEEDS:
+            if seed is not None and not 0 <= seed < SEEDS:
                 raise InputError(f"{flag_of(entry)} is {seed}; give a whole number of 0 or more, below 2^63")
 
 

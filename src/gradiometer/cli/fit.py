@@ -161,12 +161,13 @@ def _fit_gradcon(options: Options, terminal: Terminal) -> None:
         Path(options.model).suffix == ".safetensors" or Path(options.model).is_dir()
     )
     origin = Origin("", {}, options.size, options.channels, options.known)
-    if own and (options.parameters != ("*",) or options.model_options):
-        what = "parameters" if options.parameters != ("*",) else "model-options"
-        raise InputError(
-            f"--{what} is for an auto-encoder of yours, and {options.model} says of itself what it is; leave it out"
-        )
     if own:
+        for what, asked in (("parameters", options.parameters != ("*",)), ("model-options", options.model_options)):
+            if asked:
+                raise InputError(
+                    f"--{what} is for an auto-encoder of yours, and {options.model} says of itself what it is; leave "
+                    "it out"
+                )
         path = Path(options.model) / anomaly.ARTEFACT if Path(options.model).is_dir() else Path(options.model)
         trained, noted = artefacts.load(str(path), None, options.device)
         if not isinstance(trained, anomaly.GradCon):

@@ -23,7 +23,7 @@ def to_unit(images: Tensor) -> Tensor:
     Returns:
         float32 of the same shape: pixel / 255.
     """
-    return images.to(torch.float32).div(255)
+    return images.to(torch.float32, copy=True).div_(255)
 
 
 def to_bytes(images: Tensor) -> Tensor:

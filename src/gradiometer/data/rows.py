@@ -108,3 +108,10 @@ def one_label_each(labels: NDArray[np.generic], count: int, where: str) -> NDArr
     if count and int(labels.min()) < 0:
         raise InputError(f"{where} has the label {labels.min()}; number the classes from 0")
     return labels.astype(np.int64)
+
+
+def some_rows(count: int, limit: int | None) -> NDArray[np.int64]:
+    """A fixed random choice of at most `limit` of `count` rows, in their order; all of them when there is no limit."""
+    if limit is None or limit >= count:
+        return np.arange(count, dtype=np.int64)
+    return np.sort(np.random.default_rng(0).choice(count, limit, replace=False)).astype(np.int64)

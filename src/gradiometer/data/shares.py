@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from gradiometer.data.images import Images
+from gradiometer.data.rows import some_rows
 from gradiometer.data.splits import split
 
 STEP = 10
@@ -51,4 +51,4 @@ def some(images: Images, limit: int | None) -> Images:
     """A fixed random choice of at most so many images, in their order; all of them when the limit is None."""
     if limit is None or limit >= len(images):
         return images
-    return images.select(np.sort(np.random.default_rng(0).choice(len(images), limit, replace=False)))
+    return images.select(some_rows(len(images), limit))

@@ -22,7 +22,7 @@ from gradiometer.data.folder import open_folder
 from gradiometer.data.images import Failure, Images
 from gradiometer.data.levels import corruptions_in, open_levels
 from gradiometer.data.parquet import open_parquet
-from gradiometer.data.rows import Rows
+from gradiometer.data.rows import Rows, some_rows
 from gradiometer.errors import InputError
 
 Source = str | os.PathLike[str]
@@ -143,7 +143,7 @@ def collect(
     Raises:
         InputError: If no image can be read, or sizes differ and none was asked for.
     """
-    chosen = _choose(rows.count(), limit)
+    chosen = some_rows(rows.count(), limit)
     form: Form | None = None
     pixels: NDArray[np.uint8] = np.empty(0, np.uint8)
     names: list[str] = []
@@ -216,12 +216,6 @@ def _open_directory(folder: Path, split: str | None) -> Rows:
             f"of the folder above it, {folder.name}/{found[0]}; there are {', '.join(found)}"
         )
     return open_cure(folder, split) if is_cure(folder) else open_folder(folder, split)
-
-
-def _choose(count: int, limit: int | None) -> NDArray[np.int64]:
-    if limit is None or limit >= count:
-        return np.arange(count, dtype=np.int64)
-    return np.sort(np.random.default_rng(0).choice(count, limit, replace=False)).astype(np.int64)
 
 
 def _report(source: str, failures: list[Failure], count: int) -> str:

@@ -22,6 +22,7 @@ from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement
 from gradiometer.errors import InputError, ModelError
+from gradiometer.seeding import SEEDS
 
 Floats = npt.NDArray[np.float64]
 
@@ -90,7 +91,7 @@ class MCDropout(Detector):
     @contextmanager
     def _thinned(self, number: int) -> Iterator[None]:
         """The model with one mask for each call of a dropout layer."""
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % SEEDS)
         handles = [layer.register_forward_hook(_mask(generator)) for layer in self._layers]
         try:
             yield

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from gradiometer import given
+from gradiometer.data.images import to_unit
 from gradiometer.errors import ArtefactError, InputError
 from gradiometer.models import checkpoint
 from gradiometer.models.average import Average
-from gradiometer.models.seeds import derived_seed
+from gradiometer.seeding import derived_seed
 
 Progress = Callable[[dict[str, float]], None]
 Steps = Callable[[int, int], None]
@@ -247,7 +248,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def as_input(images: Tensor, device: torch.device) -> Tensor:
     """Float images in [0, 1] on the device of the model, from uint8 ones."""
-    return images.to(device, non_blocking=True).float().div(255)
+    return to_unit(images.to(device, non_blocking=True))
 
 
 def _epoch(

@@ -31,17 +31,15 @@ def by_class(rows: Mapping[str, Mapping[str, float]], *, prefix: str) -> str:
     with drawing():
         figure = new_figure(6.4, 2.9)
         ax = figure.subplots()
-        for (name, values), (colour, marker, line) in zip(rows.items(), _LOOKS, strict=False):
-            heights = [100 * value for value in values.values()]
-            ax.plot(
-                classes, heights, color=colour, marker=marker, markersize=4, linestyle=line, linewidth=0.9, label=name
-            )
+        heights = {name: [100 * value for value in values.values()] for name, values in rows.items()}
+        for (name, row), (colour, marker, line) in zip(heights.items(), _LOOKS, strict=False):
+            ax.plot(classes, row, color=colour, marker=marker, markersize=4, linestyle=line, linewidth=0.9, label=name)
         ax.axhline(50, color=MUTED, linewidth=0.6, linestyle="--")
         ax.set_ylabel("AUROC in percent")
         ax.tick_params(axis="x", labelsize=8)
         ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
         # Room for the legend above the highest line.
-        ax.set_ylim(top=1.0 * max(100 * value for values in rows.values() for value in values.values()) + 12)
+        ax.set_ylim(top=max(map(max, heights.values())) + 12)
     return to_svg(
         figure,
         prefix=prefix,

@@ -27,12 +27,13 @@ CONTROLS = ("reconstruction", "latent", *controls.NAMES)
 _BATCH = 64
 _COSINE: Score = "gradient"
 _LEARNERS: tuple[Score, ...] = ("whitened", "aligned", "subspace")
+_OF_NO_DETECTOR = (*controls.NAMES, BEYOND)
 
 
 def scores_of(model: str) -> tuple[str, ...]:
     """The scores that a network of this name has."""
     latent = ("latent",) if model.startswith("vae") else ()
-    return ("reconstruction", *latent, "gradient", "combined", "fused", *_LEARNERS, *controls.NAMES, BEYOND)
+    return ("reconstruction", *latent, "gradient", "combined", "fused", *_LEARNERS, *_OF_NO_DETECTOR)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,7 @@ class Scorer:
         part = known[:fit_images]
         if BEYOND in wanted:
             wanted = [*wanted, _COSINE, PLAIN]
-        families = {_family(name) for name in wanted if name not in (*controls.NAMES, BEYOND)}
+        families = {_family(name) for name in wanted if name not in _OF_NO_DETECTOR}
         detectors: dict[str, GradCon] = {
             name: GradCon.of(trained, score=name).fit(part.numpy())
             for name in ("fused", *_LEARNERS)
@@ -94,7 +95,7 @@ class Scorer:
             statistics = detector.statistics(images.numpy())
             spent = time.perf_counter() - started
             for name in scores_of(self.model):
-                if _family(name) == family and name not in (*controls.NAMES, BEYOND):
+                if _family(name) == family and name not in _OF_NO_DETECTOR:
                     found[name], seconds[name] = detector.score_by(_score(name), statistics), spent
         for name, control in self.controls.items():
             started = time.perf_counter()
@@ -119,13 +120,7 @@ class Scorer:
         for name in scores_of(self.model):
             if name not in wanted:
                 continue
-            notes: dict[str, Any] = {}
-            if name == BEYOND:
-                values, notes = _left(normal, abnormal)
-                seconds = 0.0
-            else:
-                values = normal.values[name], abnormal.values[name]
-                seconds = normal.seconds[name] + abnormal.seconds[name]
+            values, seconds, notes = _of_both(name, normal, abnormal)
             bench.record(
                 known=names[0],
                 challenge=names[1],
@@ -167,12 +162,17 @@ class Scores:
     size: list[int]
 
 
-def _left(normal: Scores, abnormal: Scores) -> tuple[tuple[Floats, Floats], dict[str, Any]]:
-    """What of the cosine plain pixels do not say, and how alike both order the images."""
+def _of_both(name: str, normal: Scores, abnormal: Scores) -> tuple[tuple[Floats, Floats], float, dict[str, Any]]:
+    """A score of normal and abnormal images, the time that it took, and what else is noted.
+
+    What of the cosine plain pixels do not say is known of both together alone, with how alike both order the images.
+    """
+    if name != BEYOND:
+        return (normal.values[name], abnormal.values[name]), normal.seconds[name] + abnormal.seconds[name], {}
     cosine, plain = (np.concatenate([side.values[name] for side in (normal, abnormal)]) for name in (_COSINE, PLAIN))
     left = beyond(cosine, plain)
     count = len(normal.values[PLAIN])
-    return (left[:count], left[count:]), {"rank_correlation": spearman(cosine, plain)}
+    return (left[:count], left[count:]), 0.0, {"rank_correlation": spearman(cosine, plain)}
 
 
 def _family(name: str) -> str:

@@ -22,18 +22,19 @@ PARTS = ("cifar10", "mnist", "fashion_mnist", "condition", "tiles", "cost")
 MODELS = ("cae", "cae+grad", "vae", "vae+grad")
 """The published networks."""
 
+UNTRAINED = "untrained"
+"""What follows the plus sign of a network as it is before its first step, whose reference is the mean gradient of the
+training images: what training is worth can be seen beside it."""
+
 CONSTRAINTS = {
     "": Constraint(alpha=0.0),
+    UNTRAINED: Constraint(alpha=0.0),
     "grad": Constraint(),
     "recent": Constraint(decay=0.99),
     "late": Constraint(start=70),
 }
 """How gradients are constrained, by what follows the plus sign: not at all; as published; with an exponential mean of
 some hundred steps for the reference; with a mean that begins after about an epoch."""
-
-UNTRAINED = "untrained"
-"""What follows the plus sign of a network as it is before its first step, whose reference is the mean gradient of the
-training images: what training is worth can be seen beside it."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,7 @@ class GradConSettings(Folders):
         cache: Folder for the trained networks; `out / networks` when None.
         parts: What to run: the data sets of which each class is normal once, `condition` (traffic signs under
             corruptions), `tiles` (magnetic tiles with defects) and `cost`.
-        models: Networks: `cae` or `vae`, with a constraint of `CONSTRAINTS` or `UNTRAINED` behind a plus sign, or
-            without.
+        models: Networks: `cae` or `vae`, with a constraint of `CONSTRAINTS` behind a plus sign, or without.
         scores: Names of the scores that are made; all that a network has when empty.
         labels: Numbers of the classes that are normal once; all when empty.
         signs: Data set of the part `condition`: signs in splits `train` and `test`.
@@ -80,7 +80,7 @@ class GradConSettings(Folders):
         Raises:
             InputError: A part or a model is unknown, or there are too few resamples.
         """
-        models = [f"{kind}+{name}" if name else kind for kind in ("cae", "vae") for name in (*CONSTRAINTS, UNTRAINED)]
+        models = [f"{kind}+{name}" if name else kind for kind in ("cae", "vae") for name in CONSTRAINTS]
         check_draws(self.draws)
         check_names({"part": self.parts, "model": self.models}, {"part": PARTS, "model": models})
 
@@ -94,10 +94,10 @@ class GradConSettings(Folders):
                 squared error, as in much published code; of the readings that we tried it is the one whose figures
                 come near the published ones.
         """
-        network, _, name = model.partition("+")
+        network, _, constraint = model.partition("+")
         return AnomalyRecipe(
             network="vae" if network == "vae" else "cae",
-            constraint=CONSTRAINTS["" if name == UNTRAINED else name],
+            constraint=CONSTRAINTS[constraint],
             epochs=self.epochs,
             latent_weight=float(values) if network == "vae" else 1.0,
             seed=seed,

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
-from typing import Any
 
 from gradiometer.benchmarks.gradcon.classes import OTHERS
 from gradiometer.benchmarks.gradcon.controls import BEYOND, PLAIN
 from gradiometer.benchmarks.gradcon.measures import Measure
+from gradiometer.benchmarks.gradcon.published import published
 from gradiometer.benchmarks.gradcon.tiles import NAME as TILES
 from gradiometer.benchmarks.grades import spearman
 from gradiometer.benchmarks.metrics import Interval
@@ -22,39 +18,12 @@ from gradiometer.benchmarks.rendering import Cell, Head, Table, to_markdown
 VALIDATION = ("bird", "cat", "deer", "frog", "horse")
 """Classes of CIFAR-10 that our scores were chosen on: `numpy.random.default_rng(0).permutation(10)[:5]`."""
 
-_DRAWN = ("reconstruction", "gradient")
-_COSINES = ("gradient", PLAIN)
-_PROFILES = (("cae+grad", "gradient"), ("cae+untrained", "gradient"), ("cae+untrained", PLAIN))
+_COSINE = "gradient"
+_DRAWN = ("reconstruction", _COSINE)
+_PROFILES = (("cae+grad", _COSINE), ("cae+untrained", _COSINE), ("cae+untrained", PLAIN))
 _PUBLISHED = "published"
 _AVERAGE = "average"
 Value = Interval | float
-
-
-@dataclass(frozen=True)
-class Published:
-    """The published table.
-
-    Attributes:
-        source: Where it is from.
-        epochs: Passes over the training images.
-        rows: AUROC of each class, by name of the network and of the score.
-    """
-
-    source: str
-    epochs: int
-    rows: dict[tuple[str, str], dict[str, float]]
-
-
-@cache
-def published() -> Published:
-    """The published figures for CIFAR-10, which are not ours."""
-    text = resources.files("gradiometer.benchmarks.gradcon").joinpath("published.json").read_text(encoding="utf-8")
-    entries: dict[str, Any] = json.loads(text)
-    rows = {
-        (row["model"], row["score"]): dict(zip(entries["classes"], row["auroc"], strict=True))
-        for row in entries["rows"]
-    }
-    return Published(entries["source"], entries["epochs"], rows)
 
 
 def to_page(records: Sequence[Record], measures: Sequence[Measure]) -> str:
@@ -133,11 +102,11 @@ def _halves_tables(records: Sequence[Record]) -> list[Table]:
 
 def _nearness_tables(records: Sequence[Record]) -> list[Table]:
     """How near each cosine comes to the published one, class by class, where all published classes were scored."""
-    theirs = {pair: row for pair, row in published().rows.items() if pair[1] == "gradient"}
+    theirs = {pair: row for pair, row in published().rows.items() if pair[1] == _COSINE}
     rows = []
     for (model, detector), epochs in _rows(records):
         found = _by_class(records, model, detector, epochs)
-        if detector not in _COSINES or any(one not in found for row in theirs.values() for one in row):
+        if detector not in (_COSINE, PLAIN) or any(one not in found for row in theirs.values() for one in row):
             continue
         cells: list[Cell] = []
         for row in theirs.values():
@@ -146,7 +115,7 @@ def _nearness_tables(records: Sequence[Record]) -> list[Table]:
             order = spearman(ours, list(row.values()))
             cells += [Cell(f"{100 * apart:.1f}"), Cell(f"{order:.2f}")]
         alike = [r.settings["rank_correlation"] for r in records if _is(r, model, BEYOND, epochs)]
-        cells.append(Cell(f"{statistics.fmean(alike):.2f}" if detector == _DRAWN[1] and alike else "-"))
+        cells.append(Cell(f"{statistics.fmean(alike):.2f}" if detector == _COSINE and alike else "-"))
         rows.append((_title(records, model, detector, epochs), tuple(cells)))
     heads = [
         Head(f"{model}, {_PUBLISHED}: {what}")
@@ -209,17 +178,18 @@ def profiles(records: Sequence[Record]) -> dict[str, dict[str, float]]:
     Args:
         records: Result records.
     """
-    theirs = published().rows["cae+grad", "gradient"]
+    theirs = published().rows["cae+grad", _COSINE]
     chosen = [
         record for record in _latest(records) if record.known.startswith("cifar10/") and record.challenge == OTHERS
     ]
     found = {f"{_PUBLISHED} (cae+grad, {published().epochs} epochs)": theirs}
+    longest = dict(_rows(chosen))  # epochs ascend, and the last ones stay
     for model, detector in _PROFILES:
-        for (_, _), epochs in [row for row in _rows(chosen) if row[0] == (model, detector)][-1:]:
-            values = _by_class(chosen, model, detector, epochs)
-            if all(one in values for one in theirs):
-                name = PLAIN if detector == PLAIN else f"{model}, {epochs} epochs"
-                found[name] = {one: _middle(values[one]) for one in theirs}
+        epochs = longest.get((model, detector), 0)
+        values = _by_class(chosen, model, detector, epochs)
+        if all(one in values for one in theirs):
+            name = PLAIN if detector == PLAIN else f"{model}, {epochs} epochs"
+            found[name] = {one: _middle(values[one]) for one in theirs}
     return found
 
 

@@ -16,8 +16,8 @@ from torch import Generator, Tensor, nn
 from gradiometer import given
 from gradiometer.errors import InputError
 from gradiometer.models import checkpoint
-from gradiometer.models.seeds import derived_seed
 from gradiometer.models.training import Progress, Steps, environment
+from gradiometer.seeding import derived_seed
 from gradiometer.severity.contrastive.encoders import Encoder, EncoderSettings, make_encoder, make_projection
 from gradiometer.severity.contrastive.loss import UNLABELLED, contrastive_loss
 from gradiometer.severity.contrastive.views import Augmentation, Views

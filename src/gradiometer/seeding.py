@@ -1,8 +1,8 @@
-"""Seeds of single epochs and steps, from the one seed that a user gave."""
+"""Seeds that generators take, and those of single epochs and steps from the one that a user gave."""
 
 from __future__ import annotations
 
-_SEEDS = 2**63
+SEEDS = 2**63
 """Below it, every generator takes a seed."""
 
 
@@ -22,4 +22,4 @@ def derived_seed(seed: int, epoch: int, step: int | None = None) -> int:
         (3, 3000010, True)
     """
     of_epoch = seed * 100_003 + epoch
-    return (of_epoch if step is None else of_epoch * 1_000_003 + step + 1) % _SEEDS
+    return (of_epoch if step is None else of_epoch * 1_000_003 + step + 1) % SEEDS
