@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output, forward, place_of
+from gradiometer.detectors.checks import forward, place_of
 from gradiometer.detectors.inputs import Again, Inputs, move
 from gradiometer.detectors.samples import Measurement
 from gradiometer.errors import ArtefactError, InputError
+from gradiometer.gradients.selection import Output
 
 Floats = npt.NDArray[np.float64]
 

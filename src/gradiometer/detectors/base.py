@@ -16,7 +16,7 @@ from gradiometer import given
 from gradiometer.detectors import saving, storage
 from gradiometer.detectors.arguments import written
 from gradiometer.detectors.calibration import Calibration, images_needed
-from gradiometer.detectors.checks import Output, check_model, check_outputs, check_signature, place_of, signature
+from gradiometer.detectors.checks import check_model, check_outputs, check_signature, place_of, signature
 from gradiometer.detectors.fingerprints import check_unseen, fingerprints
 from gradiometer.detectors.inputs import Batch, Inputs, batches, move
 from gradiometer.detectors.known import Known
@@ -27,6 +27,7 @@ from gradiometer.detectors.samples import Measurement, Samples, collect
 from gradiometer.detectors.verdict import Verdict
 from gradiometer.detectors.witness import check_witness, witness_of
 from gradiometer.errors import ArtefactError, InputError, ModelError, NotFittedError
+from gradiometer.gradients.selection import Output
 from gradiometer.gradients.state import buffers_as_found, exclusive, plain, uncompiled
 from gradiometer.models.hashing import Seen, weights_hash
 
@@ -151,7 +152,8 @@ class Detector(PeerDetector):
 
         Args:
             known: Images of the kind that the model was trained for: the training images, or others if it is much
-                surer of these. A tensor (B, ...), a tuple (images, labels), `data.Images`, or an iterable of batches
+                surer of these. A tensor (B, ...), a tuple (images, labels), tensors by name (a dict, or what a
+                tokenizer gives; `labels` among them are labels and no input), `data.Images`, or an iterable of batches
                 such as a DataLoader. Rows with a negative label are left out, as pytorch-ood does.
             others: Refused: labels go with their images.
             challenges: Images that the model was not trained for, in the same forms, for detectors that learn from

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output, forward
+from gradiometer.detectors.checks import forward
 from gradiometer.detectors.features import OnFeatures
 from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement, Samples
 from gradiometer.errors import NotFittedError
+from gradiometer.gradients.selection import Output
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,10 +10,8 @@ from torch import Tensor, nn
 from gradiometer.detectors.inputs import Inputs, leaves
 from gradiometer.errors import InputError, ModelError, of_the_model
 from gradiometer.gradients.factors import all_finite
+from gradiometer.gradients.selection import Output, kind_of, one_logit_hint, selected
 from gradiometer.gradients.state import check_tracked
-
-Output = Callable[[Any], Tensor] | str | int | None
-"""Where the logits are in what a model returns: a function, a key, a position, or the thing itself."""
 
 _RANDOM_OR_MIXING = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
 
@@ -75,11 +72,12 @@ def check_outputs(outputs: Any, inputs: Inputs, model: nn.Module) -> Tensor:
     count = leaves(inputs)[0][1].shape[0]
     remedy = "give output=, a key, a position or a function that picks the logits (B, C) from what the model returns"
     if not isinstance(outputs, Tensor):
-        raise ModelError(f"the model returns a {type(outputs).__name__} where logits (B, C) are needed; {remedy}")
+        raise ModelError(f"the model returns {kind_of(outputs)} where logits (B, C) are needed; {remedy}")
     if outputs.ndim != 2 or outputs.shape[0] != count or outputs.shape[1] < 2 or not outputs.is_floating_point():
         raise ModelError(
             f"the model returns {str(outputs.dtype).removeprefix('torch.')} {tuple(outputs.shape)} for {count} "
             f"sample(s) where logits ({count}, C) with C of two or more are needed; {remedy}"
+            f"{one_logit_hint(outputs)}"
         )
     logits: Tensor = outputs.detach()
     if not all_finite(logits):
@@ -117,20 +115,7 @@ def run(model: nn.Module, inputs: Inputs, output: Output = None) -> Any:
             returned = model(inputs)
         else:
             returned = model(**inputs) if isinstance(inputs, dict) else model(*inputs)
-    return _select(returned, output)
-
-
-def _select(returned: Any, output: Output) -> Any:
-    if output is None:
-        return returned
-    if callable(output):
-        return output(returned)
-    try:
-        return returned[output]
-    except (KeyError, IndexError, TypeError) as error:
-        raise ModelError(
-            f"output={output!r} is not in what the model returns, a {type(returned).__name__}; name what is there"
-        ) from error
+    return selected(returned, output)
 
 
 def signature(inputs: Inputs) -> dict[str, list[int]]:

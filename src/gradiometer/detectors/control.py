@@ -10,13 +10,13 @@ from torch import nn
 
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output
 from gradiometer.detectors.deciding import Deciding
 from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.norms import activation_norms
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement
 from gradiometer.gradients import Gradiometer
+from gradiometer.gradients.selection import Output
 
 
 @register

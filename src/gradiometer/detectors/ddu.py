@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output
 from gradiometer.detectors.features import OnFeatures
 from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Samples
 from gradiometer.errors import InputError, NotFittedError
+from gradiometer.gradients.selection import Output
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]

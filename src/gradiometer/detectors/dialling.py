@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gradiometer import given
 from gradiometer.challenges import Corruption
-from gradiometer.detectors.checks import Output, check_model, place_of
+from gradiometer.detectors.checks import check_model, place_of
 from gradiometer.detectors.density import NeighbourDensity
 from gradiometer.detectors.fingerprints import check_unseen
 from gradiometer.detectors.inputs import Again, batches, move
@@ -27,6 +27,7 @@ from gradiometer.detectors.samples import Samples
 from gradiometer.errors import InputError
 from gradiometer.gradients import Gradiometer, Loss, Objective
 from gradiometer.gradients.arguments import chosen_parameters
+from gradiometer.gradients.selection import Output
 
 Mask = npt.NDArray[np.bool_]
 

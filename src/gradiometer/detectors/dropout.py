@@ -17,11 +17,12 @@ from gradiometer import given
 from gradiometer.detectors import uncertainty
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output, forward
+from gradiometer.detectors.checks import forward
 from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement
 from gradiometer.errors import InputError, ModelError
+from gradiometer.gradients.selection import Output
 from gradiometer.seeding import SEEDS
 
 Floats = npt.NDArray[np.float64]

@@ -13,12 +13,13 @@ from torch import nn, stack
 from gradiometer.detectors import uncertainty
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output, forward
+from gradiometer.detectors.checks import forward
 from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement
 from gradiometer.errors import InputError
 from gradiometer.gradients.factors import exact
+from gradiometer.gradients.selection import Output
 
 Floats = npt.NDArray[np.float64]
 

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from gradiometer.detectors.arguments import encode
-from gradiometer.detectors.checks import Output, check_outputs, forward, run
+from gradiometer.detectors.checks import check_outputs, forward, run
 from gradiometer.detectors.inputs import Inputs, rows
 from gradiometer.detectors.layers import layer_of
 from gradiometer.detectors.samples import Measurement
 from gradiometer.errors import ModelError
+from gradiometer.gradients.selection import Output
 from gradiometer.gradients.state import scripted
 
 Call = Callable[[nn.Module, Inputs, Output], Tensor]

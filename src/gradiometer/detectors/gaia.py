@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output, forward
+from gradiometer.detectors.checks import forward
 from gradiometer.detectors.features import attached
 from gradiometer.detectors.inputs import Inputs, mapped, rows
 from gradiometer.detectors.lastlayer import LastLayer
@@ -22,6 +22,7 @@ from gradiometer.detectors.normalized import Named, NormalizedMaps, gradients, m
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement, Samples
 from gradiometer.errors import InputError, ModelError
+from gradiometer.gradients.selection import Output
 from gradiometer.gradients.state import left_as_found
 
 Floats = npt.NDArray[np.float64]

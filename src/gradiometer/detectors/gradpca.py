@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output, forward
+from gradiometer.detectors.checks import forward
 from gradiometer.detectors.inputs import Again, Batch, Inputs, rows, take
 from gradiometer.detectors.layers import layer_of
 from gradiometer.detectors.registry import register
@@ -23,6 +23,7 @@ from gradiometer.detectors.samples import Measurement, collect
 from gradiometer.detectors.subspace import MeanSubspace, outside
 from gradiometer.errors import InputError
 from gradiometer.gradients import Gradiometer
+from gradiometer.gradients.selection import Output
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]

@@ -12,11 +12,11 @@ from torch import nn
 
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output
 from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement
 from gradiometer.gradients import ConfoundingLabel, Gradiometer
+from gradiometer.gradients.selection import Output
 
 Floats = npt.NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from torch import nn
 from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output, check_outputs, forward
+from gradiometer.detectors.checks import check_outputs, forward
 from gradiometer.detectors.consistency import Consistency, loss_when_smoothed
 from gradiometer.detectors.fusion import Fusion
 from gradiometer.detectors.inputs import Inputs
@@ -38,6 +38,7 @@ from gradiometer.detectors.smoothing import smoothed
 from gradiometer.detectors.stability import ChangeDistance, changes, shaken
 from gradiometer.errors import InputError, NotFittedError
 from gradiometer.gradients import ConfoundingLabel, Gradiometer, Loss, Objective
+from gradiometer.gradients.selection import Output
 
 Members = Literal["five", "seven"]
 """How many members are asked, besides those that need a second pass."""

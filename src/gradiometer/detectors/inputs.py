@@ -6,7 +6,7 @@ same images give the same scores to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 """What a model is called with: a tensor, or several as a tuple or a dict, all with the batch first."""
 
 Integers = npt.NDArray[np.int64]
+
+_LABELS = "labels"
+"""The entry of a dict that holds the labels of its rows and is not given to the model."""
 
 _FORMS = (
     "a tensor (B, ...), a dict of tensors, a tuple (images, labels), an object with .images and .labels, a data set, "
@@ -95,10 +98,11 @@ def batches(source: Any, size: int, role: str) -> Iterator[Batch]:
     """Read a source in portions of one size, the last one possibly smaller.
 
     Args:
-        source: Any of the forms that a detector takes: a tensor (B, ...) or NumPy array, a dict of tensors, a tuple
-            (images, labels), an object with `.images` (and, if it has them, `.labels` and `.groups`), a torch data
-            set, or an iterable of those. Integers of type uint8 are images with values 0 to 255 and come out as
-            float32 in [0, 1]; everything else is passed on as it is.
+        source: Any of the forms that a detector takes: a tensor (B, ...) or NumPy array, a dict of tensors, or what
+            else maps names to tensors (its entry `labels`, if there is one, holds the labels and is no input of the
+            model), a tuple (images, labels), an object with `.images` (and, if it has them, `.labels` and `.groups`),
+            a torch data set, or an iterable of those. Integers of type uint8 are images with values 0 to 255 and come
+            out as float32 in [0, 1]; everything else is passed on as it is.
         size: Rows of a portion.
         role: What the source is, for messages, such as `"known images"`.
 
@@ -153,9 +157,13 @@ def _pieces(source: Any, size: int, role: str) -> Iterator[Batch]:
         yield source
     elif isinstance(source, Dataset):
         yield from _pieces(DataLoader(source, batch_size=size), size, role)
+    elif isinstance(source, Mapping):
+        # What Hugging Face collates has its labels among the inputs.
+        inputs = {name: value for name, value in source.items() if name != _LABELS}
+        yield from _rows(inputs, source.get(_LABELS), size, role)
     elif hasattr(source, "images"):
         yield from _pieces_of_images(source, size, role)
-    elif isinstance(source, Tensor | np.ndarray | dict):
+    elif isinstance(source, Tensor | np.ndarray):
         yield from _rows(source, None, size, role)
     elif isinstance(source, tuple):
         yield from _pair(source, size, role)
@@ -204,7 +212,7 @@ def _rows(images: Any, labels: Any, size: int, role: str) -> Iterator[Batch]:
 
 
 def _prepare(inputs: Any, role: str) -> Inputs:
-    if isinstance(inputs, dict) and inputs:
+    if isinstance(inputs, Mapping) and inputs:
         return {name: _tensor(value, role) for name, value in inputs.items()}
     if isinstance(inputs, tuple | list) and inputs:
         return tuple(_tensor(value, role) for value in inputs)

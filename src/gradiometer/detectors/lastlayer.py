@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from gradiometer.detectors.arguments import encode
-from gradiometer.detectors.checks import Output
 from gradiometer.detectors.features import Features
 from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.samples import Measurement
 from gradiometer.errors import ModelError
+from gradiometer.gradients.selection import Output
 
 Floats = npt.NDArray[np.float64]
 

@@ -15,7 +15,6 @@ from torch import nn
 from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output
 from gradiometer.detectors.combination import Combination
 from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.layers import asked
@@ -23,6 +22,7 @@ from gradiometer.detectors.pooled import Pooled
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement, Samples
 from gradiometer.errors import InputError, NotFittedError
+from gradiometer.gradients.selection import Output
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]

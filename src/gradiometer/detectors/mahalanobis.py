@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output
 from gradiometer.detectors.combination import Combination
 from gradiometer.detectors.gaussians import ClassGaussians
 from gradiometer.detectors.inputs import Again, Inputs
@@ -24,6 +23,7 @@ from gradiometer.detectors.perturbation import step
 from gradiometer.detectors.pooled import Pooled
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement, Samples
+from gradiometer.gradients.selection import Output
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]

@@ -16,11 +16,12 @@ from torch.nn import functional as F
 from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output, forward, run
+from gradiometer.detectors.checks import forward, run
 from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.perturbation import step
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement
+from gradiometer.gradients.selection import Output
 
 Floats = npt.NDArray[np.float64]
 

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradiometer.detectors.checks import Output, check_outputs, run
+from gradiometer.detectors.checks import check_outputs, run
 from gradiometer.detectors.inputs import Inputs, rows
 from gradiometer.detectors.layers import layer_of, spread
 from gradiometer.errors import ModelError
+from gradiometer.gradients.selection import Output
 from gradiometer.gradients.state import scripted
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

@@ -12,13 +12,13 @@ from torch import nn
 from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output
 from gradiometer.detectors.deciding import Deciding
 from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.norms import gradient_norms
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement
 from gradiometer.gradients import ConfoundingLabel, Gradiometer, Loss, Objective
+from gradiometer.gradients.selection import Output
 
 
 @register

@@ -15,12 +15,12 @@ from torch import nn
 from gradiometer import given
 from gradiometer.detectors.arguments import encode
 from gradiometer.detectors.base import Detector
-from gradiometer.detectors.checks import Output
 from gradiometer.detectors.inputs import Inputs
 from gradiometer.detectors.lastlayer import LastLayer
 from gradiometer.detectors.registry import register
 from gradiometer.detectors.samples import Measurement, Samples
 from gradiometer.errors import InputError, NotFittedError
+from gradiometer.gradients.selection import Output
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]

@@ -9,9 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from gradiometer.detectors.checks import Output, forward, place_of
+from gradiometer.detectors.checks import forward, place_of
 from gradiometer.detectors.inputs import leaves, move
 from gradiometer.errors import ArtefactError
+from gradiometer.gradients.selection import Output
 from gradiometer.gradients.state import buffers_as_found, exclusive, uncompiled
 
 Floats = npt.NDArray[np.float64]

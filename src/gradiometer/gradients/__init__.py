@@ -15,6 +15,7 @@ from gradiometer.gradients.objectives import (
 from gradiometer.gradients.plan import Line, Plan
 from gradiometer.gradients.readings import Readings
 from gradiometer.gradients.rules import Call, LayerRule, layer_rule
+from gradiometer.gradients.selection import OneLogit
 
 __all__ = [
     "Call",
@@ -26,6 +27,7 @@ __all__ = [
     "Line",
     "Loss",
     "Objective",
+    "OneLogit",
     "Plan",
     "PseudoLabel",
     "RandomContrasts",

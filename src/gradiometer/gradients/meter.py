@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -27,10 +27,9 @@ from gradiometer.gradients.reader import Reader
 from gradiometer.gradients.readings import Readings
 from gradiometer.gradients.samples import Inputs
 from gradiometer.gradients.seeds import check_outputs
+from gradiometer.gradients.selection import Output, kind_of, selected
 from gradiometer.gradients.single import TYPES
 from gradiometer.gradients.state import check_tracked, left_as_found, plain, scripted, uncompiled
-
-Select = Callable[[Any], Tensor] | str | int
 
 #: Working memory for several directions together when none is given.
 _TOGETHER = 2**30
@@ -77,7 +76,7 @@ class Gradiometer:
         parameters: str | Sequence[str] = "*",
         *,
         memory: str | int | None = None,
-        output: Select | None = None,
+        output: Output = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -383,25 +382,16 @@ class Gradiometer:
     def _forward(self, x: Any) -> Any:
         x = samples.copied(x)  # a model may overwrite its input
         with uncompiled(self.model):
-            if isinstance(x, dict):
+            if isinstance(x, Mapping):
                 return self.model(**x)
             return self.model(*x) if isinstance(x, tuple | list) else self.model(x)
 
     def _select(self, raw: Any) -> Tensor:
         """What the objective sees of what the model returned."""
-        if callable(self._output):
-            raw = self._output(raw)
-        elif self._output is not None:
-            try:
-                raw = raw[self._output]
-            except (KeyError, IndexError, TypeError) as error:
-                raise ModelError(
-                    f"output={self._output!r} does not select anything from a {type(raw).__name__}"
-                ) from error
+        raw = selected(raw, self._output)
         if not isinstance(raw, Tensor):
-            has = f" with {', '.join(map(repr, raw))}" if isinstance(raw, dict) else ""
             raise ModelError(
-                f"the model returns a {type(raw).__name__}{has}, not a tensor; "
+                f"the model returns {kind_of(raw)}, not a tensor; "
                 "give output= a key, an index or a callable that selects the tensor"
             )
         return raw

@@ -18,6 +18,7 @@ from torch import Tensor
 from gradiometer import given
 from gradiometer.errors import InputError, ModelError
 from gradiometer.gradients.factors import exact, wide
+from gradiometer.gradients.selection import one_logit_hint
 
 
 @runtime_checkable
@@ -239,6 +240,7 @@ def logits_of(outputs: Tensor) -> Tensor:
         raise ModelError(
             f"the model must return logits (B, C) with two or more classes, got {outputs.dtype} "
             f"{tuple(outputs.shape)}; give output= to select the logits, or an objective that fits these outputs"
+            f"{one_logit_hint(outputs)}"
         )
     return exact(outputs)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from gradiometer.errors import InputError
 from gradiometer.gradients.factors import all_finite
 
 #: What a model takes: one tensor, positional tensors, or tensors by name.
-Inputs = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
+Inputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
 
 
 def count(inputs: Inputs) -> int:
@@ -53,7 +53,7 @@ def join(first: Inputs, second: Inputs) -> Inputs:
     """Two batches behind each other."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return torch.cat([first, second])
-    if isinstance(first, dict) and isinstance(second, dict):
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
         return {key: join(first[key], second[key]) if _holds(first[key]) else first[key] for key in first}
     if isinstance(first, tuple | list) and isinstance(second, tuple | list):
         return _like(first, [join(a, b) if _holds(a) else a for a, b in zip(first, second, strict=True)])
@@ -149,7 +149,7 @@ def _disturbed(row: Tensor, generator: torch.Generator) -> Tensor:
 def _mapped(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
     if isinstance(inputs, Tensor):
         return change(inputs)
-    if isinstance(inputs, dict):
+    if isinstance(inputs, Mapping):
         return {key: _mapped(value, change) for key, value in inputs.items()}
     if isinstance(inputs, tuple | list):
         return _like(inputs, [_mapped(value, change) for value in inputs])
@@ -168,9 +168,9 @@ def _tensors(inputs: Any) -> list[Tensor]:
 
 
 def _leaves(inputs: Any) -> list[Any]:
-    if not isinstance(inputs, dict | tuple | list):
+    if not isinstance(inputs, Mapping | tuple | list):
         return [inputs]
-    values = inputs.values() if isinstance(inputs, dict) else inputs
+    values = inputs.values() if isinstance(inputs, Mapping) else inputs
     return [leaf for value in values for leaf in _leaves(value)]
 
 
