@@ -50,6 +50,14 @@ def test_the_tutorial_runs_from_start_to_end(tmp_path: Path) -> None:
     assert shares["negatives"] > 80, run.stdout
 
 
+def test_the_how_to_on_rows_of_numbers_tells_the_third_cultivar_from_the_others(tmp_path):
+    (block,) = [block for block in python_blocks("docs/howto/own-model.md") if "load_wine" in block]
+    run = python("-W", "error", "-c", block, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    known, third = (float(line.split(": ")[1].split("%")[0]) for line in run.stdout.splitlines())
+    assert third > known + 20
+
+
 def test_importing_the_package_loads_no_heavy_library() -> None:
     run = python("-c", f"import gradiometer, sys; print([name for name in {HEAVY!r} if name in sys.modules])")
     assert run.stdout.strip() == "[]", run.stderr
