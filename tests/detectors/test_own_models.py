@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from gradiometer import MSP, Gradiometer, Guard, ModelError, OneLogit, Purview, detectors
+from gradiometer import MSP, Gradiometer, Guard, InputError, ModelError, OneLogit, Purview, detectors
 from gradiometer.detectors import Control, ViM
 from gradiometer.detectors.inputs import batches
 
@@ -63,12 +63,20 @@ def test_labels_among_named_tensors_are_labels_and_no_input():
     assert isinstance(batch.inputs, dict)
     assert set(batch.inputs) == {"input_ids", "attention_mask"}
     assert batch.labels.tolist() == tokenized()["labels"][:9].tolist()
+    (batch,) = batches({"input_ids": tokenized()["input_ids"][:9], "label": torch.arange(9)}, 16, "known images")
+    assert set(batch.inputs) == {"input_ids"}
+    assert batch.labels.tolist() == list(range(9))
     (batch,) = batches(named(0, 9, labels=False), 16, "inputs")
     assert batch.labels is None
     # A model that takes an input of this name gets it when the labels are said to be elsewhere.
     (batch,) = batches((dict(named(0, 9)), None), 16, "inputs")
     assert "labels" in batch.inputs
     assert batch.labels is None
+
+
+def test_single_rows_are_sent_to_a_loader(text):
+    with pytest.raises(InputError, match="goes into a DataLoader"):
+        Purview(text, output="logits").fit([Sentences()[row] for row in range(40)])
 
 
 @pytest.mark.parametrize("kind", [MSP, Purview, Control, Guard])

@@ -153,7 +153,7 @@ class Detector(PeerDetector):
         Args:
             known: Images of the kind that the model was trained for: the training images, or others if it is much
                 surer of these. A tensor (B, ...), a tuple (images, labels), tensors by name (a dict, or what a
-                tokenizer gives; `labels` among them are labels and no input), `data.Images`, or an iterable of batches
+                tokenizer gives; `labels` or `label` among them are no input), `data.Images`, or an iterable of batches
                 such as a DataLoader. Rows with a negative label are left out, as pytorch-ood does.
             others: Refused: labels go with their images.
             challenges: Images that the model was not trained for, in the same forms, for detectors that learn from

@@ -24,8 +24,10 @@ Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 
 Integers = npt.NDArray[np.int64]
 
-_LABELS = "labels"
-"""The entry of a dict that holds the labels of its rows and is not given to the model."""
+_LABELS = ("labels", "label")
+"""Entries of a dict that hold the labels of its rows and are not given to the model; the first that is there counts."""
+
+_ONE_BY_ONE = "a data set that gives one row at a time goes into a DataLoader"
 
 _FORMS = (
     "a tensor (B, ...), a dict of tensors, a tuple (images, labels), an object with .images and .labels, a data set, "
@@ -99,10 +101,10 @@ def batches(source: Any, size: int, role: str) -> Iterator[Batch]:
 
     Args:
         source: Any of the forms that a detector takes: a tensor (B, ...) or NumPy array, a dict of tensors, or what
-            else maps names to tensors (its entry `labels`, if there is one, holds the labels and is no input of the
-            model), a tuple (images, labels), an object with `.images` (and, if it has them, `.labels` and `.groups`),
-            a torch data set, or an iterable of those. Integers of type uint8 are images with values 0 to 255 and come
-            out as float32 in [0, 1]; everything else is passed on as it is.
+            else maps names to tensors (an entry `labels` or `label` holds the labels and is no input of the model), a
+            tuple (images, labels), an object with `.images` (and, if it has them, `.labels` and `.groups`), a torch
+            data set, or an iterable of those. Integers of type uint8 are images with values 0 to 255 and come out as
+            float32 in [0, 1]; everything else is passed on as it is.
         size: Rows of a portion.
         role: What the source is, for messages, such as `"known images"`.
 
@@ -158,9 +160,9 @@ def _pieces(source: Any, size: int, role: str) -> Iterator[Batch]:
     elif isinstance(source, Dataset):
         yield from _pieces(DataLoader(source, batch_size=size), size, role)
     elif isinstance(source, Mapping):
-        # What Hugging Face collates has its labels among the inputs.
-        inputs = {name: value for name, value in source.items() if name != _LABELS}
-        yield from _rows(inputs, source.get(_LABELS), size, role)
+        # Data sets of Hugging Face, and what is collated from them, have their labels among the inputs.
+        inputs = {name: value for name, value in source.items() if name not in _LABELS}
+        yield from _rows(inputs, next((source[name] for name in _LABELS if name in source), None), size, role)
     elif hasattr(source, "images"):
         yield from _pieces_of_images(source, size, role)
     elif isinstance(source, Tensor | np.ndarray):
@@ -225,7 +227,7 @@ def _tensor(value: Any, role: str) -> Tensor:
     if not isinstance(value, Tensor):
         raise InputError(f"the {role} hold a {type(value).__name__} where a tensor belongs; give {_FORMS}")
     if value.ndim == 0:
-        raise InputError(f"the {role} hold a single number where a tensor with the batch first belongs")
+        raise InputError(f"the {role} hold a single number where a tensor with the batch first belongs; {_ONE_BY_ONE}")
     return value.to(torch.float32).div(255) if value.dtype == torch.uint8 else value
 
 
@@ -236,7 +238,10 @@ def _integers(values: Any, count: int, what: str, role: str) -> Integers | None:
     if not np.issubdtype(array.dtype, np.integer):
         raise InputError(f"the {what} of the {role} have type {array.dtype}; give one integer for each image")
     if array.size != count or array.shape[:1] != (count,):
-        raise InputError(f"the {what} of the {role} have shape {array.shape} for {count} images; give ({count},)")
+        raise InputError(
+            f"the {what} of the {role} have shape {array.shape} for {count} images; "
+            + (f"give ({count},)" if array.ndim else _ONE_BY_ONE)
+        )
     flat: Integers = array.reshape(-1).astype(np.int64)
     return flat
 
