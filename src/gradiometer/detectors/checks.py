@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradiometer.detectors.inputs import Inputs, leaves
+from gradiometer.detectors.inputs import Inputs, leaves, rows
 from gradiometer.errors import InputError, ModelError, of_the_model
 from gradiometer.gradients.factors import all_finite
 from gradiometer.gradients.selection import Output, kind_of, one_logit_hint, selected
-from gradiometer.gradients.state import check_tracked
+from gradiometer.gradients.state import check_tracked, uncached
+from gradiometer.gradients.strides import ordered
 
 _RANDOM_OR_MIXING = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
 
@@ -110,7 +111,7 @@ def run(model: nn.Module, inputs: Inputs, output: Output = None) -> Any:
     """What the model returns at the place of the logits, unchecked, with gradients where they are on."""
     if torch.is_grad_enabled():
         check_tracked(model)
-    with of_the_model(model, inputs):
+    with uncached(model), ordered(model, rows(inputs)), of_the_model(model, inputs):
         if isinstance(inputs, Tensor):
             returned = model(inputs)
         else:

@@ -29,7 +29,8 @@ from gradiometer.gradients.samples import Inputs
 from gradiometer.gradients.seeds import check_outputs
 from gradiometer.gradients.selection import Output, kind_of, selected
 from gradiometer.gradients.single import TYPES
-from gradiometer.gradients.state import check_tracked, left_as_found, plain, scripted, uncompiled
+from gradiometer.gradients.state import check_tracked, left_as_found, plain, scripted, uncached, uncompiled
+from gradiometer.gradients.strides import ordered
 
 #: Working memory for several directions together when none is given.
 _TOGETHER = 2**30
@@ -381,7 +382,7 @@ class Gradiometer:
 
     def _forward(self, x: Any) -> Any:
         x = samples.copied(x)  # a model may overwrite its input
-        with uncompiled(self.model):
+        with uncompiled(self.model), uncached(self.model), ordered(self.model, samples.rows(x)):
             if isinstance(x, Mapping):
                 return self.model(**x)
             return self.model(*x) if isinstance(x, tuple | list) else self.model(x)

@@ -44,6 +44,11 @@ def count(inputs: Inputs) -> int:
     return size
 
 
+def rows(inputs: Inputs) -> int:
+    """Number of samples of inputs that `count` has accepted."""
+    return len(_tensors(inputs)[0])
+
+
 def take(inputs: Inputs, start: int, stop: int) -> Inputs:
     """A range of samples."""
     return _mapped(inputs, lambda tensor: tensor[start:stop])

@@ -52,6 +52,28 @@ def uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
+@contextmanager
+def uncached(model: nn.Module) -> Iterator[None]:
+    """Have modules find again what they keep of parameters from one pass to the next, in dicts named `..._cache`.
+
+    Attention in the manner of LeViT keeps its biases so. They come with the history of an earlier pass, which cannot be
+    sent back twice, or without any, as if they were constants.
+    """
+    kept = [
+        (vars(module), name, value)
+        for module in modules_of(model)
+        for name, value in vars(module).items()
+        if name.endswith("_cache") and type(value) is dict
+    ]
+    for attributes, name, _ in kept:
+        attributes[name] = {}
+    try:
+        yield
+    finally:
+        for attributes, name, value in kept:
+            attributes[name] = value
+
+
 def scripted(model: nn.Module) -> str:
     """A hint, for errors about what a model does not show, if it is TorchScript or holds some; empty otherwise."""
     if not any(isinstance(module, torch.jit.ScriptModule) for module in modules_of(model)):
