@@ -295,7 +295,7 @@ def test_options_of_the_model_before_do_not_stay_with_another_one(run: Run, tmp_
     assert said.code == 0, said.err
     said = run("calibrate", "--detector", out, "--held-out", "digits@50-80", "--model", f"{net}:fixed")
     assert said.code == 0, said.err
-    said = run("score", "--detector", out, "--images", "digits", "--out", tmp_path / "s.csv")
+    said = run("score", "--detector", out, "--images", "digits", "--out", tmp_path / "s.csv", "--model", f"{net}:fixed")
     assert said.code == 0, said.err
 
 

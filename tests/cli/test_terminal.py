@@ -26,3 +26,13 @@ def test_what_a_stream_cannot_say_is_a_question_mark(encoding: str, monkeypatch:
         }[encoding]
     )
     assert b".png is missing" in written["stderr"].getvalue()
+
+
+def test_what_steers_a_terminal_is_not_said(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal()
+    for say in (terminal.show, terminal.note, terminal.error):
+        say("\x1b[2Jcat\x07.png\ttwo\nlines\r")
+    said = "".join(capsys.readouterr())
+    assert said.count("\N{REPLACEMENT CHARACTER}[2Jcat\N{REPLACEMENT CHARACTER}.png") == 3
+    assert not {"\x1b", "\x07", "\r"} & set(said)
+    assert "lines" in said

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -340,3 +341,20 @@ def test_classes_that_are_given_as_an_array_come_back(tmp_path: Path) -> None:
     detector.save(tmp_path / "a.safetensors")
     loaded = Purview.load(tmp_path / "a.safetensors", model)
     torch.testing.assert_close(loaded.predict(known[:3]), detector.predict(known[:3]), rtol=0, atol=0)
+
+
+def test_the_weights_of_a_network_are_no_detector(tmp_path):
+    path = tmp_path / "model.safetensors"
+    safetensors.torch.save_file({"weight": torch.zeros(3, dtype=torch.bfloat16)}, path)  # NumPy does not know the type
+    with pytest.raises(ArtefactError, match="is not a saved detector"):
+        storage.read(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"schema": 1, "tensors": 5, "class": "MSP", "weights": "", "digest": ""}']
+)
+def test_headers_that_are_no_headers(tmp_path, text):
+    path = tmp_path / "detector.safetensors"
+    safetensors.torch.save_file({"a": torch.zeros(1)}, path, metadata={storage._KEY: text})
+    with pytest.raises(ArtefactError, match=r"not a saved detector|lacks"):
+        storage.read(path)

@@ -332,3 +332,52 @@ def test_a_device_that_fails_ends_the_run_and_not_the_images(folder: Path, tmp_p
     fine = 1000
     summary = scoring.score(detector, folder, out)
     assert (summary.resumed, summary.tally.rows, summary.tally.failures) == (18, 50, 3)
+
+
+def test_a_folder_that_grows_meanwhile_loses_no_image(detector: MSP, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.csv"
+    grown = []
+
+    def grow(done: int, _: int) -> None:
+        if not grown:
+            grown.append(done)
+            for number in range(5):  # before the images of the second folder that were there from the start
+                Image.fromarray(np.full((8, 8), 40 + number, np.uint8)).save(folder / "b" / f"000{number}.png")
+
+    with pytest.raises(InputError, match=r"had 50 rows .* has more now, .* make the same call again"):
+        scoring.score(detector, folder, out, progress=grow)
+    assert not out.exists()
+    assert scoring.score(detector, folder, out).tally.rows == 55
+    named = [line.rsplit("/", 1)[-1].split(",")[0] for line in out.read_text().splitlines()[1:]]
+    assert sum(name.startswith("000") and len(name) == len("0000.png") for name in named) == 5
+    assert len(set(named)) == 55
+
+
+def test_a_result_that_cannot_be_delivered_costs_no_score(detector: MSP, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.jsonl"
+
+    def full(_: Path) -> None:
+        raise ArtefactError("no space left")
+
+    with pytest.raises(ArtefactError):
+        scoring.score(detector, folder, out, deliver=full)
+    assert not out.exists()
+    seen: list[int] = []
+    summary = scoring.score(detector, folder, out, deliver=lambda file: seen.append(len(file.read_text().splitlines())))
+    assert summary.resumed == 50
+    assert seen == [50]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are Unicode there")
+def test_a_folder_whose_name_is_no_text_is_scored(detector: MSP, folder: Path, tmp_path: Path) -> None:
+    strange = Path(os.fsdecode(os.fsencode(folder) + b"\xff"))
+    folder.rename(strange)
+    assert scoring.score(detector, strange, tmp_path / "scores.csv").tally.rows == 50
+
+
+def test_a_link_to_itself_is_one_row_and_not_the_end(detector: MSP, folder: Path, tmp_path: Path) -> None:
+    (folder / "b" / "loop.png").symlink_to(folder / "b" / "loop.png")
+    (folder / "loop").symlink_to(folder / "loop")
+    summary = scoring.score(detector, folder, tmp_path / "scores.csv")
+    assert summary.tally.rows == 51
+    assert "loop.png" in (tmp_path / "scores.csv").read_text()

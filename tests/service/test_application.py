@@ -20,7 +20,7 @@ from gradiometer import data, service
 from gradiometer.detectors import MSP
 from gradiometer.errors import InputError, ModelError, NotFittedError
 from gradiometer.scoring.rows import rows_of
-from gradiometer.service import Limits, make_app
+from gradiometer.service import Limits, application, make_app
 from tests.service.conftest import FORM, form_of, png, serving
 
 
@@ -264,3 +264,30 @@ def test_a_port_that_is_taken_is_named() -> None:
             service.listen("127.0.0.1", port)
     with pytest.raises(InputError, match=r"cannot listen at nowhere\.invalid"):
         service.listen("nowhere.invalid", 0)
+
+
+def test_work_is_given_up_when_its_request_is_called_off() -> None:
+    class There:
+        async def is_disconnected(self) -> bool:
+            return False
+
+    async def ask() -> bool:
+        given_up = asyncio.Event()
+
+        async def work() -> list[object]:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                given_up.set()
+                raise
+            return []
+
+        asked = asyncio.create_task(application._while_there(There(), work()))  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        asked.cancel()  # as the server does with requests that last longer than it waits when it stops
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        await asyncio.wait_for(given_up.wait(), 5)
+        return given_up.is_set()
+
+    assert asyncio.run(ask())

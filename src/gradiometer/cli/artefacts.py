@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _KEY = "origin"
 """Entry of the header of the artefact."""
 
+_DATA = frozenset({"classes", "in_chans", "mean", "revision", "std", "weights"})
+"""Options of a library's model that an artefact may note: with others a library runs code, or reads any file."""
+
 MODEL = (
     "a folder that train wrote, a shipped name, torchvision:NAME, timm:NAME, hf:NAME, or "
     "path/to/file.py:factory@weights.safetensors"
@@ -113,8 +116,7 @@ def load(path: str, spec: str | None, device: str, out: str | None = None) -> tu
         raise InputError(f"{path} does not say which model it belongs to; name it with --model")
     if out is not None:
         outputs.check_file(out, chosen, None, out, f"the model {chosen}")
-    # Options belong to the model that was noted; another one may not know them.
-    options = origin.model_options if chosen == origin.model else {}
+    options = _noted_options(path, origin, chosen, named=spec is not None)
     try:
         model = load_model(chosen, options, device)
     except (ArtefactError, ModelError) as error:
@@ -125,6 +127,37 @@ def load(path: str, spec: str | None, device: str, out: str | None = None) -> tu
             "--model if it is elsewhere now"
         ) from error
     return detectors.load(path, model), origin
+
+
+def _noted_options(path: str, origin: Origin, chosen: str, *, named: bool) -> Mapping[str, Any]:
+    """The options of the model that an artefact notes, unless they, or the model, would run or fetch what nobody named.
+
+    Raises:
+        InputError: If they would.
+    """
+    from gradiometer.models.user_file import is_user_file
+
+    if chosen != origin.model:
+        return {}  # another model may not know them
+    options = origin.model_options
+    if is_user_file(chosen):
+        if not named:
+            raise InputError(
+                f"{path} notes {chosen} as its model, which is code that would be run; if you trust it, name it "
+                f"yourself: --model {chosen}"
+            )
+        return options
+    if more := sorted({*options} - _DATA):
+        raise InputError(
+            f"{path} notes {', '.join(more)} for its model {chosen}, with which code could be run that you have not "
+            "named; if you trust it, write a function that makes the model and name that: --model file.py:function"
+        )
+    if chosen.startswith("hf:") and "weights" in options and not named:
+        raise InputError(
+            f"{path} notes {chosen} as its model, which would be fetched from the hub; if you trust it, name it "
+            f"yourself: --model {chosen}"
+        )
+    return options
 
 
 def load_calibrated(path: str, spec: str | None, device: str, out: str | None = None) -> tuple[Detector, Origin]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,10 @@ _WIDTH = 200
 """Columns of a table that goes to a file or a pipe, where no window breaks its lines."""
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What steers a terminal. Names of files may hold it, and would clear the screen or write over what was said."""
+
+
 class Terminal:
     """Both streams of a command.
 
@@ -33,15 +38,16 @@ class Terminal:
 
     def show(self, result: RenderableType) -> None:
         """Print a table or another result; text comes out as it is."""
-        self.out.print(result, markup=False, soft_wrap=isinstance(result, str))
+        harmless = _harmless(result) if isinstance(result, str) else result
+        self.out.print(harmless, markup=False, soft_wrap=isinstance(result, str))
 
     def note(self, text: str) -> None:
         """Print a line that is not a result."""
-        self.err.print(text, markup=False, soft_wrap=True)
+        self.err.print(_harmless(text), markup=False, soft_wrap=True)
 
     def error(self, text: str) -> None:
         """Print an error in one line."""
-        self.err.print(f"gradiometer: error: {text}", markup=False, soft_wrap=True, style="red")
+        self.err.print(f"gradiometer: error: {_harmless(text)}", markup=False, soft_wrap=True, style="red")
 
     def warn(
         self,
@@ -55,7 +61,8 @@ class Terminal:
         """Print a warning in one line; takes the place of `warnings.showwarning`."""
         del filename, lineno, file, line
         kind = "warning" if issubclass(category, UserWarning) else f"warning ({category.__name__})"
-        self.err.print(f"gradiometer: {kind}: {' '.join(str(message).split())}", markup=False, soft_wrap=True)
+        text = _harmless(" ".join(str(message).split()))
+        self.err.print(f"gradiometer: {kind}: {text}", markup=False, soft_wrap=True)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -77,6 +84,10 @@ class Terminal:
                 bars.update(tasks[what], completed=done, total=total, visible=done < total)
 
             yield progress
+
+
+def _harmless(text: str) -> str:
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _console(*, stderr: bool = False) -> Console:

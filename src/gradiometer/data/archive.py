@@ -15,11 +15,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradiometer.data.rows import Annotations, Row, one_label_each
+from gradiometer.data.rows import Annotations, Row, numbered, one_label_each
 from gradiometer.errors import InputError
-
-_CLASSES = 100_000
-"""Labels from which there are no names for all classes up to them: such numbers are no classes."""
 
 _PIECE = 1 << 22
 """Bytes that are read at once."""
@@ -87,12 +84,8 @@ class ArchiveRows:
             if "class_names" in names:
                 classes = tuple(str(name) for name in _array(self.path, arrays, "class_names"))
             elif labels is not None:
-                if highest >= _CLASSES:
-                    raise InputError(
-                        f"the labels of {self.path} reach {highest}; give classes from 0, below {_CLASSES}"
-                    )
                 # As many as the whole archive knows, so that all splits agree.
-                classes = tuple(str(number) for number in range(highest + 1))
+                classes = numbered(highest, str(self.path))
             return Annotations(labels, classes, self._groups(arrays, labels))
 
     def _groups(self, arrays: Any, labels: NDArray[np.int64] | None) -> NDArray[np.int64] | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gradiometer.data.rows import Annotations, ArrayRows, Row
+from gradiometer.data.rows import Annotations, ArrayRows, Row, numbered
 from gradiometer.errors import InputError
 
 _TRAIN: dict[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
@@ -62,7 +62,7 @@ class TorchvisionRows:
         labels = np.asarray(self._labels()).astype(np.int64)
         if (labels < 0).any():
             return Annotations()
-        classes = getattr(self.data, "classes", None) or range(int(labels.max()) + 1)
+        classes = getattr(self.data, "classes", None) or numbered(int(labels.max()), self.name)
         return Annotations(labels, tuple(str(name) for name in classes))
 
     def _labels(self) -> Any:

@@ -187,7 +187,8 @@ def _channels_first(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _eight_bit(image: Image.Image, deep: Callable[[int], None] | None) -> Image.Image:
-    if image.mode.startswith("I;16"):
+    # Pillow opens maps of more than 8 bits (PGM) as if they had 32, and scales them to 16.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         # Pillow clips 16 bits to 255 when it converts, which turns a radiograph white.
         values = np.asarray(image).astype(np.uint32)
         if deep is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradiometer.data.archive import DAMAGED
-from gradiometer.data.rows import Annotations, Row, one_label_each
+from gradiometer.data.rows import Annotations, Row, numbered, one_label_each
 from gradiometer.errors import InputError
 
 LEVELS = 5
@@ -49,7 +49,7 @@ class LevelRows:
     def annotations(self) -> Annotations:
         """Labels, and the original of each row as its base image: the row modulo the number of originals."""
         rows = np.arange(self.start, self.stop, dtype=np.int64)
-        classes = tuple(str(number) for number in range(int(self.labels.max()) + 1))
+        classes = numbered(int(self.labels.max()), str(self.path))
         return Annotations(self.labels[rows], classes, rows % (len(self.pixels) // LEVELS))
 
 

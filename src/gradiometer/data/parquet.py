@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gradiometer.data.rows import Annotations, Row
+from gradiometer.data.rows import Annotations, Row, numbered
 from gradiometer.errors import DependencyError, InputError
 
 _ROWS = 64
@@ -69,7 +69,7 @@ class ParquetRows:
                     f"{self.path}: the label of row {row} is {value!r}; labels are whole numbers from 0, or class names"
                 )
         labels = np.array(values, dtype=np.int64)
-        return Annotations(labels, tuple(str(number) for number in range(int(labels.max()) + 1)))
+        return Annotations(labels, numbered(int(labels.max()), str(self.path)))
 
 
 def open_parquet(path: Path, split: str | None) -> ParquetRows:

@@ -40,6 +40,25 @@ class Annotations:
     groups: NDArray[np.int64] | None = None
 
 
+CLASSES = 100_000
+"""Numbers of classes below which whole numbers are taken for classes: with larger ones they are identifiers."""
+
+
+def numbered(highest: int, source: str) -> tuple[str, ...]:
+    """Names of classes that are numbers from 0 on.
+
+    Args:
+        highest: The largest number.
+        source: What holds the labels, for the message.
+
+    Raises:
+        InputError: The number is too large for a class.
+    """
+    if highest >= CLASSES:
+        raise InputError(f"the labels of {source} reach {highest}; give classes from 0, below {CLASSES}")
+    return tuple(str(number) for number in range(highest + 1))
+
+
 class Rows(Protocol):
     """A source of images. The order of the rows is the same each time."""
 

@@ -105,12 +105,14 @@ def read(path: str | os.PathLike[str]) -> Artefact:
     try:
         with safe_open(source, framework="numpy") as file:
             text = (file.metadata() or {}).get(_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+            # Weights of a network may be large, and of types that NumPy does not know.
+            named = [] if text is None else file.keys()
+            tensors = {name: file.get_tensor(name) for name in named}
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
         raise ArtefactError(f"{source} is truncated or no safetensors file ({error}); save or copy it again") from error
     try:
         header = json.loads(text or "")
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise ArtefactError(f"{source} is not a saved detector: it has no readable {_KEY!r} header") from error
     if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
         raise ArtefactError(f"{source} is not a saved detector: its header has no schema version")
@@ -118,7 +120,11 @@ def read(path: str | os.PathLike[str]) -> Artefact:
         raise ArtefactError(
             f"{source} has schema {header['schema']} and this version reads up to {SCHEMA}; upgrade gradiometer"
         )
-    missing = [key for key in _REQUIRED if key not in header] or sorted({*header["tensors"]} - {*tensors})
+    missing = [key for key in _REQUIRED if key not in header]
+    if not missing and isinstance(names := header["tensors"], list):
+        missing = sorted({str(name) for name in names} - {*tensors})
+    elif not missing:
+        raise ArtefactError(f"{source} is not a saved detector: its header does not list its arrays")
     if missing:
         raise ArtefactError(f"{source} lacks {', '.join(map(repr, missing))}; save the detector again")
     digest = header.pop("digest")

@@ -102,7 +102,7 @@ def read_header(path: Path) -> Header:
             size=int(entries["size"]),
             class_names=tuple(map(str, entries["class_names"])),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
         if isinstance(error, GradiometerError):
             raise
         raise ArtefactError(f"the header of {path} is broken ({error!r}); write the model again") from error
@@ -113,7 +113,7 @@ def other_kind(path: Path) -> str:
     try:
         with safetensors.safe_open(path, "pt") as file:
             return _other(json.loads((file.metadata() or {}).get(KEY, "{}")))
-    except (safetensors.SafetensorError, OSError, ValueError):
+    except (safetensors.SafetensorError, OSError, RecursionError, ValueError):
         return ""
 
 

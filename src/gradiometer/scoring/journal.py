@@ -174,7 +174,7 @@ class Journal:
     def _save_progress(self, tally: Tally, count: int) -> None:
         state = {"schema": _SCHEMA, "identity": self._identity, "bytes": count, "tally": asdict(tally)}
         with replaced(self.progress) as new:
-            new.write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
+            new.write_text(json.dumps(state), encoding="utf-8")
 
     def _resume(self) -> None:
         try:

@@ -100,6 +100,7 @@ def score(
     restart: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    deliver: Callable[[Path], None] | None = None,
 ) -> Summary:
     """Score all images of a source into one file, a portion at a time.
 
@@ -123,6 +124,8 @@ def score(
         restart: Whether to begin again instead of continuing an interrupted run.
         overwrite: Whether to replace a complete file, once the new one is complete.
         progress: Called with the rows that are written and the rows in all.
+        deliver: Called with the file of all rows before the run counts as complete; where it fails, the same call
+            comes back to it and scores nothing again.
 
     Returns:
         The summary.
@@ -140,12 +143,15 @@ def score(
         raise NotFittedError("the detector has no false-alarm rate yet; calibrate it before scoring")
     if not out.parent.is_dir():
         raise InputError(f"there is no folder {out.parent} for {out.name}; make it first")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; name a file")
     started = time.perf_counter()
     settings: dict[str, Any] = {"size": size, "channels": channels, "split": split, "root": root}
     with alone(out):
         if out.exists() and not overwrite:
             raise InputError(f"{out} exists already; choose another file, or overwrite it")
-        rows = _rows_of(shard, data.count(source, split=split, root=root, download=download))
+        total = data.count(source, split=split, root=root, download=download)
+        rows = _rows_of(shard, total)
         files = _Files(data.states(source, split=split, root=root, skip=rows.start, download=download))
         identity = _identity(detector, calibration, source, settings)
         if shard[1] > 1:
@@ -154,7 +160,7 @@ def score(
             resumed = journal.tally.rows
             first = rows.start + max(0, resumed - 1)
             # One row at a time, so that a portion can end at any row.
-            stream = data.stream(source, batch_size=1, shape=detector.shape, skip=first, **settings)
+            stream = iter(data.stream(source, batch_size=1, shape=detector.shape, skip=first, **settings))
             batches = islice(stream, rows.stop - first)
             if resumed:
                 _check_place(next(batches, None), journal, files.digest(resumed))
@@ -162,8 +168,22 @@ def score(
                 journal.commit(_score(detector, portion, journal.tally), files.digest(len(portion.names)))
                 if progress is not None:
                     progress(journal.tally.rows, len(rows))
+            more = rows.stop == total and next(stream, None) is not None
+            _check_unchanged(journal.tally.rows, len(rows), more=more)
+            if deliver is not None:
+                deliver(journal.partial)
             journal.finish()
     return Summary(journal.tally, resumed, time.perf_counter() - started)
+
+
+def _check_unchanged(scored: int, counted: int, *, more: bool) -> None:
+    """Refuse to call a run complete whose source was another at the end than at the start."""
+    if scored != counted or more:
+        now = f"{scored:,}" if scored != counted else "more"
+        raise InputError(
+            f"the source had {counted:,} rows when the run began and has {now} now, so that some would be missing; "
+            "what was scored is kept: make the same call again to go on (of all parts, where there are several)"
+        )
 
 
 def _rows_of(shard: tuple[int, int], count: int) -> range:

@@ -99,25 +99,34 @@ def score_severity(
         known = _grades(described, str(source)) if grades else None
     rows_file = out.with_name(f".{out.name}.rows.jsonl")
     settings: dict[str, Any] = {"size": size, "channels": channels, "split": split, "root": root, "download": download}
-    summary = score(model, source, rows_file, restart=restart, overwrite=True, progress=progress, **settings)
-    # Only a line feed ends a row: names may hold other signs that Unicode calls ends of lines.
-    rows = [json.loads(line) for line in rows_file.read_text(encoding="utf-8").split("\n") if line]
-    scored = [number for number, row in enumerate(rows) if row["error"] is None]
-    failures = tuple(Failure(row["name"], row["error"]) for row in rows if row["error"] is not None)
-    if not scored:
-        rows_file.unlink()
-        raise InputError(f"no scan of {source} could be scored; the first is {failures[0].name}: {failures[0].reason}")
-    names = tuple(rows[number]["name"] for number in scored)
-    scores = np.array([rows[number]["score"] for number in scored])
-    table = SeverityTable(
-        files=names,
-        scores=scores,
-        percentiles=model.percentile(scores),
-        patients=None if finder is None else tuple(finder(name) for name in names),
-        grades=None if known is None else known[scored],
+    made: list[tuple[SeverityTable | None, tuple[Failure, ...]]] = []
+
+    def deliver(file: Path) -> None:
+        # Only a line feed ends a row: names may hold other signs that Unicode calls ends of lines.
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+        failures = tuple(Failure(row["name"], row["error"]) for row in rows if row["error"] is not None)
+        scored = [number for number, row in enumerate(rows) if row["error"] is None]
+        table = None
+        if scored:
+            names = tuple(rows[number]["name"] for number in scored)
+            scores = np.array([rows[number]["score"] for number in scored])
+            table = SeverityTable(
+                files=names,
+                scores=scores,
+                percentiles=model.percentile(scores),
+                patients=None if finder is None else tuple(finder(name) for name in names),
+                grades=None if known is None else known[scored],
+            )
+            table.write(out)
+        made.append((table, failures))
+
+    summary = score(
+        model, source, rows_file, restart=restart, overwrite=True, progress=progress, deliver=deliver, **settings
     )
-    table.write(out)
     rows_file.unlink()
+    ((table, failures),) = made
+    if table is None:
+        raise InputError(f"no scan of {source} could be scored; the first is {failures[0].name}: {failures[0].reason}")
     return Scored(table, failures, summary)
 
 

@@ -238,9 +238,11 @@ async def _while_there(request: Request, work: Coroutine[Any, Any, list[Row]]) -
         HTTPException: It has gone; the answer is for the counters alone.
     """
     task = asyncio.ensure_future(work)
-    while not task.done():
-        await asyncio.wait({task}, timeout=_LOOK)
-        if not task.done() and await request.is_disconnected():
-            task.cancel()
-            raise HTTPException(_GONE, "the client has gone")
-    return task.result()
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=_LOOK)
+            if not task.done() and await request.is_disconnected():
+                raise HTTPException(_GONE, "the client has gone")
+        return task.result()
+    finally:
+        task.cancel()  # also when the request itself is called off, as it is when the server stops
