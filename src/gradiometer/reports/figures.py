@@ -30,6 +30,7 @@ INK, KNOWN, CHALLENGE, MUTED = "#010101", "#010203", "#040506", "#070809"
 _PAGE_COLOURS = {INK: "currentColor", KNOWN: "var(--known)", CHALLENGE: "var(--challenge)", MUTED: "var(--muted)"}
 
 _STYLE: dict[Any, Any] = {
+    "text.parse_math": False,  # names of files and columns may hold dollars
     "svg.fonttype": "none",
     "svg.hashsalt": "gradiometer",
     "font.size": 9,

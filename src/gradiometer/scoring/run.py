@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gradiometer import data, models
+from gradiometer import __version__, data, models
 from gradiometer.errors import InputError, NotFittedError
 from gradiometer.scoring.formats import format_of
 from gradiometer.scoring.journal import Journal, Tally, alone
@@ -230,6 +230,7 @@ def _identity(detector: Judge, calibration: Calibration, source: Source, setting
     return {
         "source": str(path.resolve()) if path.exists() else str(source),
         **{name: None if value is None else str(value) for name, value in settings.items()},
+        "gradiometer": __version__,  # scores of two versions do not belong in one table
         "detector": type(detector).__name__,
         "weights": models.weights_hash(detector.model),
         "calibration": hashlib.sha256(calibration.scores.tobytes()).hexdigest(),

@@ -1,4 +1,7 @@
-"""What stands before the application: too large a request is refused unread, and every answer is counted."""
+"""What stands before the application: too large a request is refused unread, and every answer is counted.
+
+What is being sent lies in memory until all of it is there, so that there is a limit to that of all requests too.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_TOGETHER = 8
+"""How many requests of the largest size may be on their way at once."""
 
 
 class Gate:
@@ -20,6 +26,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, *, most: int, count: Callable[[int], None]) -> None:
         self._app, self._most, self._count = app, most, count
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Called by the server for each request, and for its own beginning and end."""
@@ -35,15 +42,20 @@ class Gate:
                 self._count(message["status"])
             await send(message)
 
+        refusal = self._refusal(scope)
+        held = 0 if refusal else int(Headers(scope=scope)["content-length"])
+        self._held += held
         try:
-            await (self._refusal(scope) or self._app)(scope, receive, counted)
+            await (refusal or self._app)(scope, receive, counted)
         except Exception:
             if not begun:  # whoever is around answers with 500
                 self._count(500)
             raise
+        finally:
+            self._held -= held
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
-        """The answer to a request that says that it is too large, or does not say how large it is."""
+        """The answer to a request that is too large, or does not say how large it is, or has no room beside others."""
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
         if "transfer-encoding" in headers or not length.isdecimal():
@@ -52,4 +64,7 @@ class Gate:
             return PlainTextResponse(
                 f"the request has {int(length):,} bytes, and {self._most:,} may come at once; send fewer images\n", 413
             )
+        if self._held + int(length) > _TOGETHER * self._most:
+            text = f"{self._held:,} bytes of other requests are on their way; come again\n"
+            return PlainTextResponse(text, 503, {"Retry-After": "1"})
         return None
