@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gradiometer import Gradiometer
+from tests.zoo import Inputs, call, select
 
 SMALL = {
     "hidden_size": 32,
@@ -53,9 +53,9 @@ TIMM = (
 )  # fmt: skip
 
 
-def squares(model: nn.Module, inputs: dict[str, Tensor], select: Callable[[Any], Tensor]) -> Tensor:
+def squares(model: nn.Module, inputs: Inputs, output: str | None) -> Tensor:
     """Squared norms of the gradients of each sample, (B, T), through one graph of the whole batch."""
-    logits = select(model(**inputs))
+    logits = select(call(model, inputs), output)
     rows = []
     for row in range(len(logits)):
         loss = functional.binary_cross_entropy_with_logits(logits[row], torch.ones_like(logits[row]))
@@ -64,17 +64,17 @@ def squares(model: nn.Module, inputs: dict[str, Tensor], select: Callable[[Any],
     return torch.stack(rows)
 
 
-def check(model: nn.Module, inputs: dict[str, Tensor], *, output: str | None = None) -> None:
+def check(model: nn.Module, inputs: Inputs, *, output: str | None = None) -> None:
     """Compare all readings with the gradients of each sample, in float64."""
     with torch.no_grad():
         for parameter in model.parameters():
             # As built, some networks ignore their samples: scales of zero, and signals that die out on the way.
             parameter.add_(torch.rand(parameter.shape, dtype=parameter.dtype) * 0.1 - 0.05)
     meter = Gradiometer(model, output=output)
-    found = meter.squared_norms(inputs if output else inputs["x"]).values.double()
-    expected = squares(model, inputs, (lambda raw: raw[output]) if output else lambda raw: raw)
+    found = meter.squared_norms(inputs).values.double()
+    expected = squares(model, inputs, output)
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-9 * expected.max().item())
-    assert "loop" not in {line.path for line in meter.plan(inputs if output else inputs["x"]).lines}
+    assert "loop" not in {line.path for line in meter.plan(inputs).lines}
 
 
 @pytest.mark.parametrize("kind", [*TEXTS, *IMAGES])
@@ -101,14 +101,4 @@ def test_networks_of_timm(name: str) -> None:
         warnings.simplefilter("ignore")
         model = timm.create_model(name, num_classes=5, **({"img_size": 96} if name.startswith("xcit") else {}))
     side = 224 if name.startswith("efficientformer") else 96
-    check(_NamedInput(model.double().eval()), {"x": torch.rand(2, 3, side, side, dtype=torch.float64)})
-
-
-class _NamedInput(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.network(x)
-        return logits
+    check(model.double().eval(), torch.rand(2, 3, side, side, dtype=torch.float64))

@@ -140,22 +140,16 @@ def _noted_options(path: str, origin: Origin, chosen: str, *, named: bool) -> Ma
     if chosen != origin.model:
         return {}  # another model may not know them
     options = origin.model_options
-    if is_user_file(chosen):
-        if not named:
-            raise InputError(
-                f"{path} notes {chosen} as its model, which is code that would be run; if you trust it, name it "
-                f"yourself: --model {chosen}"
-            )
-        return options
-    if more := sorted({*options} - _DATA):
+    code = is_user_file(chosen)
+    if not code and (more := sorted({*options} - _DATA)):
         raise InputError(
             f"{path} notes {', '.join(more)} for its model {chosen}, with which code could be run that you have not "
             "named; if you trust it, write a function that makes the model and name that: --model file.py:function"
         )
-    if chosen.startswith("hf:") and "weights" in options and not named:
+    if not named and (code or (chosen.startswith("hf:") and "weights" in options)):
+        what = "is code that would be run" if code else "would be fetched from the hub"
         raise InputError(
-            f"{path} notes {chosen} as its model, which would be fetched from the hub; if you trust it, name it "
-            f"yourself: --model {chosen}"
+            f"{path} notes {chosen} as its model, which {what}; if you trust it, name it yourself: --model {chosen}"
         )
     return options
 

@@ -120,11 +120,10 @@ def read(path: str | os.PathLike[str]) -> Artefact:
         raise ArtefactError(
             f"{source} has schema {header['schema']} and this version reads up to {SCHEMA}; upgrade gradiometer"
         )
-    missing = [key for key in _REQUIRED if key not in header]
-    if not missing and isinstance(names := header["tensors"], list):
-        missing = sorted({str(name) for name in names} - {*tensors})
-    elif not missing:
+    names = header.get("tensors", [])
+    if not isinstance(names, list):
         raise ArtefactError(f"{source} is not a saved detector: its header does not list its arrays")
+    missing = [key for key in _REQUIRED if key not in header] or sorted({*map(str, names)} - {*tensors})
     if missing:
         raise ArtefactError(f"{source} lacks {', '.join(map(repr, missing))}; save the detector again")
     digest = header.pop("digest")

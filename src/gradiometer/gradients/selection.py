@@ -40,7 +40,7 @@ class OneLogit:
         """Two logits (B, 2) for each sample of what the model returned."""
         logit = selected(returned, self.output)
         if not isinstance(logit, Tensor) or logit.ndim not in (1, 2) or logit.shape[1:].numel() != 1:
-            found = tuple(logit.shape) if isinstance(logit, Tensor) else f"a {type(logit).__name__}"
+            found = tuple(logit.shape) if isinstance(logit, Tensor) else kind_of(logit)
             raise ModelError(
                 f"OneLogit needs one logit for each sample, (B,) or (B, 1), got {found}; leave it out where there are "
                 "more, or give it the key or position of the logit"

@@ -63,7 +63,7 @@ def uncached(model: nn.Module) -> Iterator[None]:
         (vars(module), name, value)
         for module in modules_of(model)
         for name, value in vars(module).items()
-        if name.endswith("_cache") and type(value) is dict
+        if type(value) is dict and name.endswith("_cache")
     ]
     for attributes, name, _ in kept:
         attributes[name] = {}

@@ -42,8 +42,9 @@ class Gate:
                 self._count(message["status"])
             await send(message)
 
-        refusal = self._refusal(scope)
-        held = 0 if refusal else int(Headers(scope=scope)["content-length"])
+        length = _length(scope)
+        refusal = self._refusal(length)
+        held = 0 if refusal or length is None else length
         self._held += held
         try:
             await (refusal or self._app)(scope, receive, counted)
@@ -54,17 +55,22 @@ class Gate:
         finally:
             self._held -= held
 
-    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+    def _refusal(self, length: int | None) -> PlainTextResponse | None:
         """The answer to a request that is too large, or does not say how large it is, or has no room beside others."""
-        headers = Headers(scope=scope)
-        length = headers.get("content-length", "")
-        if "transfer-encoding" in headers or not length.isdecimal():
+        if length is None:
             return PlainTextResponse("say how large the request is, in Content-Length, and send it in one piece\n", 411)
-        if int(length) > self._most:
+        if length > self._most:
             return PlainTextResponse(
-                f"the request has {int(length):,} bytes, and {self._most:,} may come at once; send fewer images\n", 413
+                f"the request has {length:,} bytes, and {self._most:,} may come at once; send fewer images\n", 413
             )
-        if self._held + int(length) > _TOGETHER * self._most:
+        if self._held + length > _TOGETHER * self._most:
             text = f"{self._held:,} bytes of other requests are on their way; come again\n"
             return PlainTextResponse(text, 503, {"Retry-After": "1"})
         return None
+
+
+def _length(scope: Scope) -> int | None:
+    """How many bytes a request says that it has, or None where it does not say."""
+    headers = Headers(scope=scope)
+    length = headers.get("content-length", "")
+    return int(length) if length.isdecimal() and "transfer-encoding" not in headers else None
